@@ -1,0 +1,1 @@
+//! The forwarder, in the order of its flow.
