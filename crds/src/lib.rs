@@ -1,1 +1,17 @@
-//! The contract.
+//! The contract between the programs and with the API server: everything serialisable lives here.
+//!
+//! - [`siem_agent`]: the `SiemAgent` resource, group `siemagent.dev`, version `v1alpha1`; [`schema`] makes its CRD.
+//! - [`manifest`]: reads a manifest offline and refuses what the API server would refuse.
+//! - [`config`]: the forwarder's configuration file; the operator writes it, the forwarder reads it.
+//! - [`report`]: what a forwarder says about itself on `/status`; the operator reads it.
+//!
+//! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
+
+pub mod duration;
+pub mod siem_agent;
+pub mod schema;
+pub mod manifest;
+pub mod config;
+pub mod report;
+
+pub use siem_agent::{SiemAgent, SiemAgentSpec, SiemAgentStatus};

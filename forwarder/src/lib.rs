@@ -1,1 +1,31 @@
-//! The forwarder, in the order of its flow.
+//! The forwarder, in the order of its flow:
+//!
+//! ```text
+//! settings -> source -> parse -> map -> cef -> frame -> batch -> sink -> checkpoint -> store -> progress -> admin
+//!                \________________________ run ________________________/
+//! ```
+//!
+//! `run` is the loop. Modules marked pure in ARCHITECTURE.md do no I/O and read no clock.
+
+pub mod settings;
+pub mod source;
+pub mod parse;
+pub mod event;
+pub mod map;
+pub mod cef;
+pub mod frame;
+pub mod batch;
+pub mod sink;
+pub mod checkpoint;
+pub mod store;
+pub mod ledger;
+pub mod retry;
+pub mod run;
+pub mod progress;
+pub mod admin;
+pub mod cli;
+pub mod telemetry;
+pub mod tls;
+pub mod secret;
+pub mod clock;
+pub mod error_chain;

@@ -1,0 +1,89 @@
+//! Walks an object beside its structural schema: defaults, pruning, unknown fields and the schema's own demands.
+
+use serde_json::{Map, Value};
+
+use super::Problem;
+
+/// Fills in defaults and takes out nulls, as the server does before it validates.
+pub(super) fn default_and_prune(schema: &Value, value: &mut Value) {
+    if let (Value::Object(object), Some(properties)) =
+        (&mut *value, schema.get("properties").and_then(Value::as_object))
+    {
+        for (name, property) in properties {
+            if object.get(name).is_some_and(Value::is_null) {
+                object.remove(name);
+            }
+            if let (None, Some(default)) = (object.get(name), property.get("default")) {
+                object.insert(name.clone(), default.clone());
+            }
+            if let Some(child) = object.get_mut(name) {
+                default_and_prune(property, child);
+            }
+        }
+    }
+    if let (Value::Object(object), Some(of)) = (&mut *value, schema.get("additionalProperties")) {
+        object.values_mut().for_each(|child| default_and_prune(of, child));
+    }
+    if let (Value::Array(array), Some(items)) = (value, schema.get("items")) {
+        array.iter_mut().for_each(|child| default_and_prune(items, child));
+    }
+}
+
+/// Names every field that the schema does not know.
+pub(super) fn unknown_fields(
+    schema: &Value,
+    value: &Value,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) {
+    match value {
+        Value::Object(object) => {
+            let open =
+                schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+            let none = Map::new();
+            let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
+            let rest = schema.get("additionalProperties");
+            for (name, child) in object {
+                let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match (properties.get(name), rest) {
+                    (Some(property), _) => unknown_fields(property, child, &at, problems),
+                    (None, Some(rest)) => unknown_fields(rest, child, &at, problems),
+                    // Metadata is checked apart; the root's own two fields are the server's.
+                    (None, None) if open || path == "metadata" || at == "metadata" => {}
+                    (None, None) if at == "apiVersion" || at == "kind" => {}
+                    (None, None) => problems.push(Problem::new(at, "unknown field")),
+                }
+            }
+        }
+        Value::Array(array) => {
+            if let Some(items) = schema.get("items") {
+                for (index, child) in array.iter().enumerate() {
+                    unknown_fields(items, child, &format!("{path}[{index}]"), problems);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Holds the object against the schema: types, enums, patterns, bounds, required fields.
+pub(super) fn validate(schema: &Value, value: &Value, problems: &mut Vec<Problem>) {
+    let validator = match jsonschema::validator_for(schema) {
+        Ok(validator) => validator,
+        Err(error) => {
+            problems.push(Problem::new("", format!("the schema itself cannot be used: {error}")));
+            return;
+        }
+    };
+    for error in validator.iter_errors(value) {
+        let pointer = error.instance_path().to_string();
+        let path = pointer.split('/').skip(1).fold(String::new(), |path, step| {
+            match step.parse::<usize>() {
+                Ok(index) => format!("{path}[{index}]"),
+                Err(_) if path.is_empty() => step.to_owned(),
+                Err(_) => format!("{path}.{step}"),
+            }
+        });
+        problems.push(Problem::new(path, error.to_string()));
+    }
+}

@@ -1,0 +1,167 @@
+//! What a forwarder says about itself on `/status`. The operator turns it into the agent's status.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use crate::config::AgentIdentity;
+pub use crate::siem_agent::TokenState;
+
+/// The version of the report.
+pub const VERSION: u32 = 1;
+
+/// One of the two kinds of records that the API lists.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Alerts.
+    Alerts,
+    /// Activities.
+    Activities,
+}
+
+impl Stream {
+    /// `alerts` or `activities`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alerts => "alerts",
+            Self::Activities => "activities",
+        }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Everything that a forwarder says.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// The program's version.
+    pub program_version: String,
+    /// Whom it serves.
+    pub agent: AgentIdentity,
+    /// The pod that it runs in: addresses are reused.
+    pub pod_uid: Option<String>,
+    /// SHA-256 of the configuration's text, in hexadecimal.
+    pub config_hash: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it said this.
+    pub now: Timestamp,
+    /// The API.
+    pub source: SourceReport,
+    /// The SIEM.
+    pub target: TargetReport,
+    /// The token.
+    pub token: TokenReport,
+    /// The enabled streams.
+    pub streams: BTreeMap<Stream, StreamReport>,
+    /// What to keep for a forwarder that has lost its state.
+    pub checkpoint: CheckpointReport,
+}
+
+/// What is known of the API.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceReport {
+    /// In one word.
+    pub state: SourceState,
+    /// Why.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// The API in one word.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// Not asked yet.
+    Unknown,
+    /// It answers.
+    Reachable,
+    /// It cannot be asked, or fails.
+    Unreachable,
+    /// It wants fewer requests.
+    Throttled,
+}
+
+/// What is known of the SIEM.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetReport {
+    /// In one word.
+    pub state: TargetState,
+    /// Why.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+}
+
+/// The SIEM in one word.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetState {
+    /// Not tried yet.
+    Unknown,
+    /// Connected.
+    Up,
+    /// Unreachable or refusing.
+    Down,
+    /// Datagrams: nothing can be known.
+    Datagram,
+}
+
+/// What is known of the token.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenReport {
+    /// In one word.
+    pub state: TokenState,
+    /// Why, in the API's own words.
+    pub reason: Option<String>,
+    /// When it was last tried.
+    pub last_check_time: Option<Timestamp>,
+    /// When the state last changed.
+    pub last_change_time: Option<Timestamp>,
+}
+
+/// One stream.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamReport {
+    /// Whether it is exported.
+    pub enabled: bool,
+    /// Everything that the API has shown up to this time is delivered.
+    pub delivered_through: Option<Timestamp>,
+    /// When the newest delivered event happened.
+    pub last_event_time: Option<Timestamp>,
+    /// Now minus delivered through, seconds.
+    pub lag_seconds: Option<f64>,
+    /// The API's words where the token may not read this stream.
+    pub forbidden: Option<String>,
+    /// Records delivered since the start, each once.
+    pub delivered_total: u64,
+    /// Records that could not be mapped since the start.
+    pub rejected_total: u64,
+}
+
+/// What to keep for a forwarder that has lost its state.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointReport {
+    /// The source's URL.
+    pub source: String,
+    /// The watermark of alerts, milliseconds since the epoch.
+    pub alerts: Option<i64>,
+    /// The watermark of activities, milliseconds since the epoch.
+    pub activities: Option<i64>,
+    /// Digests of the last day's alert ids, 16 hexadecimal digits each.
+    pub alert_ids: Vec<String>,
+}

@@ -1,0 +1,207 @@
+//! The CustomResourceDefinition: the schema of the types, cleaned for the API server, with the rules that span fields.
+//!
+//! The rules stand in one table, so that each can be held against its manifest in `fixtures/`. They use no URL
+//! functions, because the server's differ from every offline evaluation; URLs are checked by patterns.
+
+use kube::CustomResourceExt as _;
+use serde_json::{Map, Value, json};
+
+use crate::duration;
+use crate::siem_agent::SiemAgent;
+
+/// Keys of `filter.raw` that the forwarder sets itself.
+const OWN_FILTERS: [&str; 8] =
+    ["date", "created", "skip", "limit", "sortField", "sortDirection", "isScan", "filters"];
+/// Kubernetes' own types, whose descriptions would make up most of the CRD.
+const FOREIGN: [&str; 3] = ["affinity", "resources", "tolerations"];
+
+/// (path below the root, rule, message)
+const RULES: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "self.metadata.name.size() <= 50",
+        "metadata.name may have at most 50 characters, because every owned object is named after it",
+    ),
+    (
+        "spec.source.auth",
+        "has(self.tokenSecretRef) != has(self.clientCredentials)",
+        "spec.source.auth needs exactly one of tokenSecretRef and clientCredentials",
+    ),
+    (
+        "spec.eventTypes",
+        "self.alerts.enabled || self.activities.enabled",
+        "spec.eventTypes needs at least one of alerts and activities enabled",
+    ),
+    (
+        "spec.syslog",
+        "self.protocol != 'UDP' || !has(self.framing)",
+        "spec.syslog.framing must be unset for UDP: each datagram is one message",
+    ),
+    (
+        "spec.syslog",
+        "self.protocol == 'TLS' || !has(self.tls)",
+        "spec.syslog.tls needs spec.syslog.protocol TLS",
+    ),
+    (
+        "spec.syslog",
+        "self.protocol != 'UDP' || !has(self.maxMessageBytes) || self.maxMessageBytes <= 65507",
+        "spec.syslog.maxMessageBytes may be at most 65507 for UDP",
+    ),
+    (
+        "spec",
+        "self.syslog.header == 'Agent' || self.format.includePri",
+        "spec.format.includePri must be true with spec.syslog.header RFC5424 or RFC3164",
+    ),
+    (
+        "spec",
+        "self.syslog.header == 'Agent' || self.format.includeSystemName",
+        "spec.format.includeSystemName must be true with spec.syslog.header RFC5424 or RFC3164",
+    ),
+    (
+        "spec",
+        "self.format.type != 'ArcSight' || self.syslog.header == 'Agent'",
+        "spec.syslog.header must be Agent with spec.format.type ArcSight",
+    ),
+    (
+        "spec",
+        "self.format.type != 'ArcSight' || self.format.timeFormat == 'RFC5424'",
+        "spec.format.timeFormat must be RFC5424 with spec.format.type ArcSight",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || (size(self.forwarder.nodeSelector) == 0 && size(self.forwarder.tolerations) == 0 && size(self.forwarder.podLabels) == 0 && size(self.forwarder.podAnnotations) == 0 && self.forwarder.priorityClassName == '' && !self.forwarder.persistence.enabled && !self.forwarder.networkPolicy.enabled && !has(self.forwarder.affinity.nodeAffinity) && !has(self.forwarder.affinity.podAffinity) && !has(self.forwarder.affinity.podAntiAffinity))",
+        "spec.placement.sidecarOf excludes nodeSelector, tolerations, affinity, priorityClassName, podLabels, podAnnotations, persistence and networkPolicy of spec.forwarder: the host workload decides",
+    ),
+];
+
+/// (path of a duration, least, most, words)
+const DURATIONS: &[(&str, &str, &str, &str)] = &[
+    ("spec.source.pollInterval", "1s", "1h", "spec.source.pollInterval must lie between 1s and 1h"),
+    ("spec.source.overlap", "0s", "24h", "spec.source.overlap may be at most 24h"),
+    (
+        "spec.startFrom",
+        "0s",
+        "4320h",
+        "spec.startFrom may be at most 4320h, as long as the API keeps events",
+    ),
+    ("spec.syslog.confirmGrace", "0s", "1m", "spec.syslog.confirmGrace may be at most 1m"),
+];
+
+/// The CRD as it is applied, in JSON.
+#[expect(
+    clippy::expect_used,
+    reason = "the CRD is made of this crate's own types, and a test makes it"
+)]
+pub fn crd() -> Value {
+    let mut crd = serde_json::to_value(SiemAgent::crd()).expect("a CRD is JSON");
+    let schema =
+        crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").expect("a CRD has a schema");
+    clean(schema);
+    for name in FOREIGN {
+        if let Some(foreign) = property(schema, &format!("spec.forwarder.{name}")) {
+            let own = foreign.get("description").cloned();
+            strip_descriptions(foreign);
+            if let (Value::Object(foreign), Some(own)) = (foreign, own) {
+                foreign.insert("description".to_owned(), own);
+            }
+        }
+    }
+    for stream in ["alerts", "activities"] {
+        if let Some(raw) = property(schema, &format!("spec.eventTypes.{stream}.filter.raw")) {
+            refuse_own_filters(raw, stream);
+        }
+    }
+    for (path, rule, message) in RULES {
+        add_rule(schema, path, rule, message);
+    }
+    for (path, least, most, message) in DURATIONS {
+        let pattern = duration::PATTERN;
+        let rule = format!(
+            "!self.matches('{pattern}') || (duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))"
+        );
+        add_rule(schema, path, &rule, message);
+    }
+    if let Some(Value::Object(status)) = property(schema, "status") {
+        status.insert("default".to_owned(), json!({"observedGeneration": -1}));
+    }
+    crd
+}
+
+/// The schema of one object.
+pub fn object_schema() -> Value {
+    crd().pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default()
+}
+
+/// The schema at a dotted path of properties.
+pub fn property<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    path.split('.')
+        .filter(|name| !name.is_empty())
+        .try_fold(schema, |schema, name| schema.get_mut("properties")?.get_mut(name))
+}
+
+fn add_rule(schema: &mut Value, path: &str, rule: &str, message: &str) {
+    if let Some(Value::Object(at)) = property(schema, path) {
+        let rules = at.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
+        if let Value::Array(rules) = rules {
+            rules.push(json!({"rule": rule, "message": message}));
+        }
+    }
+}
+
+/// CEL sees no unknown fields: the refused keys are made known ones, of any content.
+fn refuse_own_filters(raw: &mut Value, stream: &str) {
+    let Value::Object(raw) = raw else { return };
+    let known = OWN_FILTERS.map(|key| {
+        let schema = json!({
+            "description": "Refused: the forwarder sets it.",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "type": "object",
+        });
+        (key.to_owned(), schema)
+    });
+    raw.insert("type".to_owned(), "object".into());
+    raw.remove("additionalProperties");
+    raw.insert("properties".to_owned(), Value::Object(Map::from_iter(known)));
+    raw.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
+    raw.insert("maxProperties".to_owned(), 32.into());
+    let rule = OWN_FILTERS.map(|key| format!("!has(self.{key})")).join(" && ");
+    let keys = OWN_FILTERS.join(", ");
+    let message =
+        format!("spec.eventTypes.{stream}.filter.raw must not set {keys}: the forwarder sets them");
+    raw.insert("x-kubernetes-validations".to_owned(), json!([{"rule": rule, "message": message}]));
+}
+
+/// Takes out what the API server warns of or understands otherwise: null as a value, and formats that it does not know.
+fn clean(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.remove("nullable");
+            if object
+                .get("format")
+                .and_then(Value::as_str)
+                .is_some_and(|format| format.starts_with("uint"))
+            {
+                object.remove("format");
+            }
+            if let Some(Value::Array(values)) = object.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            object.values_mut().for_each(clean);
+        }
+        Value::Array(values) => values.iter_mut().for_each(clean),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn strip_descriptions(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            if object.get("description").is_some_and(Value::is_string) {
+                object.remove("description");
+            }
+            object.values_mut().for_each(strip_descriptions);
+        }
+        Value::Array(values) => values.iter_mut().for_each(strip_descriptions),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,153 @@
+//! `spec.eventTypes`: which streams are exported, and the API's own filters for them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The API's own filters, field to operator to operand: `{"ip.tags": {"eq": […]}}`.
+pub type RawFilter = Map<String, Value>;
+
+/// Which streams are exported.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventTypes {
+    /// Alerts.
+    #[serde(default)]
+    pub alerts: AlertStream,
+    /// Activities.
+    #[serde(default)]
+    pub activities: ActivityStream,
+}
+
+/// The stream of alerts.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertStream {
+    /// Whether alerts are exported. Default: true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Which of them. All conditions must hold. Default: all.
+    #[serde(default)]
+    pub filter: AlertFilter,
+}
+
+/// The stream of activities.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivityStream {
+    /// Whether activities are exported. Default: true.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Which of them. All conditions must hold. Default: all.
+    #[serde(default)]
+    pub filter: ActivityFilter,
+}
+
+/// Conditions on alerts; an empty list sets none.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlertFilter {
+    /// Any of these severities: Low, Medium, High, Informational.
+    #[serde(default)]
+    #[schemars(length(max = 4))]
+    pub severities: Vec<Severity>,
+    /// Any of these apps, by the portal's number.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(range(min = 0, max = 2_147_483_647)))]
+    pub services: Vec<i64>,
+    /// Any of these policies, by id.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))
+    )]
+    pub policies: Vec<String>,
+    /// The API's own filters, such as `{"entity.ip": {"eq": ["192.0.2.1"]}}`. Refused: date, created and paging keys.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub raw: RawFilter,
+}
+
+/// Conditions on activities; an empty list sets none.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivityFilter {
+    /// Any of these apps, by the portal's number.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(range(min = 0, max = 2_147_483_647)))]
+    pub services: Vec<i64>,
+    /// Any of these user names.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 320)))]
+    pub users: Vec<String>,
+    /// Any of these types, such as EVENT_CATEGORY_LOGIN.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_:.-]+$"))
+    )]
+    pub event_types: Vec<String>,
+    /// Any of these categories of the address: Corporate, Administrative, Risky, VPN, CloudProvider, Other.
+    #[serde(default)]
+    #[schemars(length(max = 6))]
+    pub ip_categories: Vec<IpCategory>,
+    /// Any of these countries, by ISO 3166 code of two letters.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 2, max = 2), regex(pattern = r"^[A-Z]{2}$")))]
+    pub countries: Vec<String>,
+    /// Any of these policies, by id.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))
+    )]
+    pub policies: Vec<String>,
+    /// The API's own filters, such as `{"ip.tags": {"eq": […]}}`. Refused: date, created and paging keys.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub raw: RawFilter,
+}
+
+/// How severe an alert is.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Severity {
+    /// 0 in the API.
+    Low,
+    /// 1 in the API.
+    Medium,
+    /// 2 in the API.
+    High,
+    /// 3 in the API.
+    Informational,
+}
+
+/// What kind of network an address belongs to.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum IpCategory {
+    /// 1 in the API.
+    Corporate,
+    /// 2 in the API.
+    Administrative,
+    /// 3 in the API.
+    Risky,
+    /// 4 in the API.
+    VPN,
+    /// 5 in the API.
+    CloudProvider,
+    /// 6 in the API.
+    Other,
+}
+
+impl Default for AlertStream {
+    fn default() -> Self {
+        Self { enabled: true, filter: AlertFilter::default() }
+    }
+}
+
+impl Default for ActivityStream {
+    fn default() -> Self {
+        Self { enabled: true, filter: ActivityFilter::default() }
+    }
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,186 @@
+//! `spec.source`: the tenant's API and how to authenticate to it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::GoDuration;
+
+/// The tenant's API.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The tenant's API URL, such as `https://contoso.us2.portal.cloudappsecurity.com`: https only, except to 127.x.y.z,
+    /// [::1] or localhost; no user info, path, query or fragment.
+    #[schemars(
+        length(max = 512),
+        regex(
+            pattern = r"^(https://[A-Za-z0-9.:\[\]-]+|http://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost)(:[0-9]{1,5})?)/?$"
+        )
+    )]
+    pub url: String,
+    /// How to authenticate: exactly one of tokenSecretRef and clientCredentials.
+    pub auth: Auth,
+    /// The proxy on the way to the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// The certificate authorities to trust for the API. Default: the public roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_ref: Option<BundleRef>,
+    /// The tenant's whole request budget, shared by every agent on the same URL. Default: 30, what the API allows.
+    #[serde(default = "requests_per_minute")]
+    #[schemars(range(min = 1, max = 6000))]
+    pub requests_per_minute: i32,
+    /// How often each stream is asked where the budget allows; stretched where it does not. Default: 4s, at least 1s, at
+    /// most 1h.
+    #[serde(default = "poll_interval")]
+    pub poll_interval: GoDuration,
+    /// How far behind the watermark each poll looks again for late activities. Default: 5m, at most 24h.
+    #[serde(default = "overlap")]
+    pub overlap: GoDuration,
+}
+
+/// Exactly one way to authenticate.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Auth {
+    /// The Secret of the agent's namespace that holds an API token of the portal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+    /// An application of Entra ID with the permission Investigation.read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_credentials: Option<ClientCredentials>,
+}
+
+/// A key of a Secret in the agent's namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The key in it. Default: token.
+    #[serde(default = "token_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// An application of Entra ID.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientCredentials {
+    /// The directory (tenant) id, or a domain of the tenant.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$")
+    )]
+    pub tenant_id: String,
+    /// The application (client) id.
+    #[schemars(
+        length(max = 36),
+        regex(
+            pattern = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+        )
+    )]
+    pub client_id: String,
+    /// The Secret of the agent's namespace that holds the client secret.
+    pub client_secret_ref: ClientSecretRef,
+    /// The identity provider, for national clouds. Default: `https://login.microsoftonline.com`; https only, except to
+    /// loopback.
+    #[serde(default = "authority_url")]
+    #[schemars(
+        length(max = 512),
+        regex(
+            pattern = r"^(https://[A-Za-z0-9.:\[\]-]+|http://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost)(:[0-9]{1,5})?)/?$"
+        )
+    )]
+    pub authority_url: String,
+}
+
+/// A key of a Secret in the agent's namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The key in it. Default: clientSecret.
+    #[serde(default = "client_secret_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// A proxy.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// The proxy's URL, `http://host:port` or `https://host:port`; no user info: use credentialsSecretRef.
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+/?$"))]
+    pub url: String,
+    /// Hosts, domains and networks that are reached without the proxy, as in NO_PROXY. Default: none.
+    #[serde(default)]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:/*\[\]_-]+$"))
+    )]
+    pub no_proxy: Vec<String>,
+    /// The Secret of the agent's namespace with the keys username and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretRef>,
+}
+
+/// A Secret of the agent's namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// A key of a Secret or ConfigMap of the agent's namespace, holding certificates in PEM.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleRef {
+    /// Secret or ConfigMap. Default: ConfigMap.
+    #[serde(default)]
+    pub kind: BundleKind,
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The key in it. Default: ca.crt.
+    #[serde(default = "ca_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What holds a bundle.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum BundleKind {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    #[default]
+    ConfigMap,
+}
+
+fn requests_per_minute() -> i32 {
+    30
+}
+fn poll_interval() -> GoDuration {
+    GoDuration::from_secs(4)
+}
+fn overlap() -> GoDuration {
+    GoDuration::from_secs(300)
+}
+fn token_key() -> String {
+    "token".to_owned()
+}
+fn client_secret_key() -> String {
+    "clientSecret".to_owned()
+}
+fn ca_key() -> String {
+    "ca.crt".to_owned()
+}
+fn authority_url() -> String {
+    "https://login.microsoftonline.com".to_owned()
+}

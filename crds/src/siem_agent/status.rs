@@ -1,0 +1,121 @@
+//! `status`: what the operator has seen.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator has seen.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SiemAgentStatus {
+    /// The generation of the spec that this status speaks of; -1 before the first look.
+    #[serde(default = "never")]
+    pub observed_generation: i64,
+    /// The portal's own word for the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Ready, Reconciling, Stalled, WorkloadAvailable, TokenValid and Delivering.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Whether the API takes the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+    /// How far delivery has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryStatus>,
+    /// The image that the forwarder runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// The portal's words for an agent.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum State {
+    /// Never connected yet.
+    Created,
+    /// Connected.
+    Connected,
+    /// Down for more than two hours.
+    ConnectionError,
+    /// Down for more than twelve hours.
+    Disconnected,
+    /// Stopped by `spec.suspend`.
+    Suspended,
+}
+
+/// What is known of a token.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum TokenState {
+    /// The API takes it.
+    Valid,
+    /// The API refuses it: 401.
+    Invalid,
+    /// It lacks the rights: 403.
+    Forbidden,
+    /// There is none.
+    Missing,
+    /// Not tried yet.
+    Unknown,
+}
+
+/// Whether the API takes the token.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenStatus {
+    /// Valid, Invalid, Forbidden, Missing or Unknown.
+    pub state: TokenState,
+    /// Why, in the API's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was last tried; refreshed only together with another change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_check_time: Option<Time>,
+    /// When the state last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_change_time: Option<Time>,
+}
+
+/// How far delivery has come.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryStatus {
+    /// The larger lag of the streams, as a bucket: <1m, <5m, <15m, <1h, <6h or >=6h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<String>,
+    /// The stream of alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<StreamStatus>,
+    /// The stream of activities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activities: Option<StreamStatus>,
+}
+
+/// How far one stream has come.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStatus {
+    /// Everything that the API has shown up to this time is delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_through: Option<Time>,
+    /// When the newest delivered event happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event_time: Option<Time>,
+}
+
+impl Default for SiemAgentStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: never(),
+            state: None,
+            conditions: Vec::new(),
+            token: None,
+            delivery: None,
+            image: None,
+        }
+    }
+}
+
+fn never() -> i64 {
+    -1
+}

@@ -1,0 +1,131 @@
+//! `spec.syslog`: the SIEM's receiver.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::source::{BundleRef, SecretRef};
+use crate::duration::GoDuration;
+
+/// The receiver and the way to it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Syslog {
+    /// DNS name or address of the receiver, without scheme and port.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(
+            pattern = r"^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)$"
+        )
+    )]
+    pub host: String,
+    /// Port of the receiver. Default: 514; 6514 for TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// UDP, TCP or TLS. UDP can lose records. Default: TCP.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Agent: the vendor's agent's header; RFC5424 or RFC3164: the real headers. Default: Agent.
+    #[serde(default)]
+    pub header: Header,
+    /// Newline or OctetCounting (RFC 6587). Default: Newline for TCP, OctetCounting for TLS; must be unset for UDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framing: Option<Framing>,
+    /// The longest message in bytes; longer ones are trimmed by field. Default: 2048 for UDP, 8192 for TCP, 65536 for TLS.
+    /// At least 480 (RFC 5424, section 6.1), at most 1048576; for UDP at most 65507.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 480, max = 1_048_576))]
+    pub max_message_bytes: Option<i32>,
+    /// TCP and TLS: how long a connection must stay healthy after the peer's kernel has acknowledged a record, before it
+    /// counts as delivered. Default: 250ms, at most 1m.
+    #[serde(default = "confirm_grace")]
+    pub confirm_grace: GoDuration,
+    /// Settings of TLS; only with protocol TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SyslogTls>,
+}
+
+/// Settings of TLS.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SyslogTls {
+    /// The certificate authorities to trust for the receiver. Default: the public roots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_ref: Option<BundleRef>,
+    /// A Secret of type kubernetes.io/tls with our own certificate, for mutual TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<SecretRef>,
+    /// The name that the receiver's certificate must carry. Default: host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9._:-]+$"))]
+    pub server_name: Option<String>,
+}
+
+/// The transport.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Protocol {
+    /// RFC 5426.
+    UDP,
+    /// RFC 6587.
+    #[default]
+    TCP,
+    /// RFC 5425.
+    TLS,
+}
+
+/// The header before the CEF part.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Header {
+    /// `[<PRI>]TIME [HOST ]CEF:…`.
+    #[default]
+    Agent,
+    /// RFC 5424, section 6.2.
+    RFC5424,
+    /// RFC 3164, section 4.1.
+    RFC3164,
+}
+
+/// How messages are told apart on a connection.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Framing {
+    /// RFC 6587, section 3.4.2: a line feed after each.
+    Newline,
+    /// RFC 6587, section 3.4.1: the length before each.
+    OctetCounting,
+}
+
+impl Syslog {
+    /// The port, the protocol's own where none is given.
+    pub fn port(&self) -> u16 {
+        let default = if self.protocol == Protocol::TLS { 6514 } else { 514 };
+        self.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default)
+    }
+
+    /// The framing; `None` for UDP, where each datagram is a message.
+    pub fn framing(&self) -> Option<Framing> {
+        match self.protocol {
+            Protocol::UDP => None,
+            Protocol::TCP => Some(self.framing.unwrap_or(Framing::Newline)),
+            Protocol::TLS => Some(self.framing.unwrap_or(Framing::OctetCounting)),
+        }
+    }
+
+    /// The longest message, bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        let default = match self.protocol {
+            Protocol::UDP => 2_048,
+            Protocol::TCP => 8_192,
+            Protocol::TLS => 65_536,
+        };
+        self.max_message_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
+    }
+
+    /// The host without the brackets of an IPv6 literal.
+    pub fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+fn confirm_grace() -> GoDuration {
+    GoDuration::from_millis(250)
+}

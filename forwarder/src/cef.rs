@@ -1,0 +1,63 @@
+//! A CEF record (ArcSight Common Event Format, version 0) and its one-line form.
+//!
+//! `CEF:0|Vendor|Product|Version|SignatureID|Name|Severity|key=value key=value…`. Values are kept as they are and
+//! escaped only when the line is written, by [`escape`]; so they can be measured and shortened without cutting an escape.
+
+pub mod escape;
+
+use std::borrow::Cow;
+
+/// Names the product whose records these are: SIEM parsers are keyed on both.
+const VENDOR: &str = "MCAS";
+const PRODUCT: &str = "SIEM_Agent";
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Device Version: this program's.
+    pub version: String,
+    /// Device Event Class ID.
+    pub signature: String,
+    /// Name.
+    pub name: String,
+    /// 0 to 10.
+    pub severity: u8,
+    /// The extension, in the order in which it is written.
+    pub extension: Vec<Field>,
+}
+
+/// One pair of the extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The short key of the CEF dictionary.
+    pub key: &'static str,
+    /// The value, not escaped.
+    pub value: Cow<'static, str>,
+}
+
+impl Record {
+    /// Appends the record's line, without a line end.
+    pub fn write(&self, line: &mut String) {
+        line.push_str("CEF:0|");
+        line.push_str(VENDOR);
+        line.push('|');
+        line.push_str(PRODUCT);
+        line.push('|');
+        escape::header(&self.version, line);
+        line.push('|');
+        escape::header(&self.signature, line);
+        line.push('|');
+        escape::header(&self.name, line);
+        line.push('|');
+        line.push_str(&self.severity.to_string());
+        line.push('|');
+        for (index, field) in self.extension.iter().enumerate() {
+            if index > 0 {
+                line.push(' ');
+            }
+            line.push_str(field.key);
+            line.push('=');
+            escape::value(&field.value, line);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `siem-forwarder check`: tries each thing that `run` needs, a line each, and says what to do about a failure.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{CheckArguments, Failure, load, runtime};
+use crate::batch::BatchBuilder;
+use crate::checkpoint::Mark;
+use crate::clock;
+use crate::error_chain::chain;
+use crate::event::{Activity, Event, Stream};
+use crate::frame;
+use crate::retry::Failure as Kind;
+use crate::settings::Settings;
+use crate::sink::{Observer, Sink, Target};
+use crate::source::query::Query;
+use crate::source::{self, Arrived, Source};
+
+/// Long enough for every time-out of the connection itself.
+const PATIENCE: Duration = Duration::from_secs(25);
+const DAY_MS: i64 = 24 * 3_600_000;
+
+pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
+    let CheckArguments { manifest, send_test_event } = arguments;
+    let loaded = load::from_manifest(&manifest.manifest, &manifest.overrides, None)?;
+    say(true, "manifest", "is what the API server would take")?;
+    let all_good = runtime()?.block_on(check(&loaded.settings, send_test_event))?;
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
+    let mut all_good = true;
+    let source = Source::new(settings.source.clone());
+    for stream in settings.streams() {
+        let what = format!("API, {stream}");
+        match last_day(&source, settings, stream).await {
+            Ok(found) => say(true, &what, &found)?,
+            Err(error) => {
+                all_good = false;
+                say(false, &what, &format!("{}. {}", chain(&error), advice(&error)))?;
+            }
+        }
+    }
+    Ok(target(settings, send_test_event).await? && all_good)
+}
+
+/// Reads one page of the last day, to learn whether the token may, and how much there is.
+async fn last_day(
+    source: &Source,
+    settings: &Settings,
+    stream: Stream,
+) -> Result<String, source::Error> {
+    let filters = settings
+        .plan
+        .streams
+        .iter()
+        .find(|(of, _)| *of == stream)
+        .map(|(_, filters)| filters.clone());
+    let since = clock::millis(clock::now()) - DAY_MS;
+    let mut page = source.fetch(&Query::since(stream, filters.unwrap_or_default(), since)).await?;
+    let mut n_listed = 0;
+    let envelope = loop {
+        match page.next().await? {
+            Arrived::Pieces(pieces) => n_listed += pieces.len(),
+            Arrived::End(envelope) => break envelope,
+        }
+    };
+    let skew = page
+        .skew
+        .map_or_else(String::new, |skew| format!("; its clock is {} s from ours", skew / 1_000));
+    let count = match (envelope.total, envelope.has_next) {
+        (Some(total), _) => format!("{total}"),
+        (None, true) => format!("more than {n_listed}"),
+        (None, false) => format!("{n_listed}"),
+    };
+    Ok(format!(
+        "the token may read it; {count} records in the last 24 hours pass the filters{skew}"
+    ))
+}
+
+fn advice(error: &source::Error) -> &'static str {
+    match error.failure() {
+        Kind::Unauthorized => {
+            "Make a new token in the portal and store it in the Secret; a token dies with its maker's account"
+        }
+        Kind::Forbidden => {
+            "Give the token's owner or the application the permission Investigation.read"
+        }
+        Kind::Refused => "Correct spec.eventTypes…filter",
+        Kind::SecretMissing => "Store the secret in the file that is named",
+        Kind::Throttled { .. } => {
+            "Other clients use up the tenant's 30 requests a minute; wait a minute, or lower theirs"
+        }
+        Kind::Transient => {
+            "Check spec.source.url, DNS, the proxy, firewalls and spec.source.caBundleRef"
+        }
+    }
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn resent(&self, _: usize) {}
+    fn disconnected(&self, _: &'static str) {}
+}
+
+async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
+    let what = format!("SIEM, {} port {}", settings.sink.host, settings.sink.port);
+    let (stop, stopping) = watch::channel(false);
+    let (sink, task) = Sink::start(settings.sink.clone(), Arc::new(Silent), stopping);
+    let good = match timeout(PATIENCE, reached(&sink)).await {
+        Ok(Target::Datagram) => {
+            say(
+                true,
+                &what,
+                "UDP tells nothing of the receiver; look for the test event there (--send-test-event)",
+            )?;
+            true
+        }
+        Ok(Target::Up { .. }) => {
+            say(true, &what, "takes connections")?;
+            true
+        }
+        Ok(Target::Down { reason, .. }) => {
+            say(
+                false,
+                &what,
+                &format!("{reason}. Check spec.syslog, DNS, firewalls and certificates"),
+            )?;
+            false
+        }
+        Ok(Target::Connecting { .. }) | Err(_) => {
+            say(
+                false,
+                &what,
+                "does not answer. Check spec.syslog.host, spec.syslog.port and firewalls",
+            )?;
+            false
+        }
+    };
+    let mut confirmed = true;
+    if good && send_test_event {
+        let now = clock::millis(clock::now());
+        let event = Event::Activity(Box::new(Activity {
+            id: format!("siem-forwarder-test-{now}"),
+            timestamp: now,
+            description: Some("Test event of siem-forwarder check".to_owned()),
+            ..Activity::default()
+        }));
+        let mut batch = BatchBuilder::new(Stream::Activities);
+        batch.push(&frame::frame(&event, &settings.plan.layout).bytes, Mark::new(event.id(), now));
+        if let Some(batch) = batch.take() {
+            let sent = async { sink.send(batch).await?.confirmed().await };
+            confirmed = matches!(timeout(PATIENCE, sent).await, Ok(Ok(_)));
+        }
+        let words =
+            if confirmed { "was delivered; look for its externalId" } else { "was not confirmed" };
+        say(confirmed, "test event", &format!("{} {words}", event.id()))?;
+    }
+    stop.send_replace(true);
+    drop(sink);
+    // The answer is known; a slow goodbye changes nothing.
+    let _ = timeout(Duration::from_secs(3), task).await;
+    Ok(good && confirmed)
+}
+
+/// The first state that says something.
+async fn reached(sink: &Sink) -> Target {
+    loop {
+        match sink.target() {
+            Target::Connecting { .. } => tokio::time::sleep(Duration::from_millis(50)).await,
+            known => return known,
+        }
+    }
+}
+
+fn say(good: bool, what: &str, words: &str) -> Result<(), Failure> {
+    let mark = if good { "ok  " } else { "FAIL" };
+    writeln!(std::io::stdout(), "{mark} {what}: {words}").map_err(|error| Failure::world(&error))
+}

@@ -1,0 +1,119 @@
+//! From files and flags to a checked configuration, for every command alike.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use siem_agent_crds::config::{Config, Paths};
+use siem_agent_crds::manifest;
+use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
+
+use super::{Failure, Overrides, token};
+use crate::secret::SecretFile;
+use crate::settings::Settings;
+use crate::source::Auth;
+
+/// A configuration with what the flags changed.
+pub(super) struct Loaded {
+    pub(super) config: Config,
+    pub(super) settings: Settings,
+    /// The text that the configuration's hash is taken of.
+    pub(super) text: String,
+    /// What flags say instead of the manifest.
+    pub(super) overridden: Vec<&'static str>,
+}
+
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map_err(|error| Failure::Settings(format!("read {}: {error}", path.display())))
+}
+
+pub(super) fn manifest(path: &Path) -> Result<SiemAgent, Failure> {
+    let text = read(path)?;
+    manifest::read(&text).map_err(|problems| named(path, &problems.to_string()))
+}
+
+/// Every line of the problems with the file's name before it.
+fn named(path: &Path, problems: &str) -> Failure {
+    let lines = problems.lines().map(|line| format!("{}: {line}", path.display()));
+    Failure::Settings(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// The configuration that the operator wrote.
+pub(super) fn from_config(path: &Path) -> Result<Loaded, Failure> {
+    let text = read(path)?;
+    let config = Config::read(&text).map_err(|problems| named(path, &problems.to_string()))?;
+    let settings = Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
+    Ok(Loaded { config, settings, text, overridden: Vec::new() })
+}
+
+/// A manifest with the flags. With `--token` this does not return: the program starts again.
+pub(super) fn from_manifest(
+    path: &Path,
+    overrides: &Overrides,
+    state: Option<PathBuf>,
+) -> Result<Loaded, Failure> {
+    if let Some(token) = &overrides.token {
+        return Err(token::start_again_without(token));
+    }
+    let mut agent = manifest(path)?;
+    let mut overridden = Vec::new();
+    if let Some(address) = &overrides.proxy {
+        if agent.spec.source.proxy.is_some() {
+            overridden.push("--proxy instead of spec.source.proxy");
+        }
+        agent.spec.source.proxy = Some(proxy(address)?);
+    }
+    let name = agent.metadata.name.clone().unwrap_or_default();
+    let namespace = agent.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let paths = Paths {
+        secrets: overrides.secrets.clone(),
+        config_maps: overrides.secrets.clone(),
+        state: state.unwrap_or_else(|| {
+            PathBuf::from(format!("/var/lib/siem-forwarder/{namespace}.{name}"))
+        }),
+        checkpoint: None,
+        live: None,
+    };
+    let mut config = Config::for_agent(&agent, paths);
+    "127.0.0.1:9464".clone_into(&mut config.listen);
+    let mut settings =
+        Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
+    if let Some(file) = &overrides.token_file {
+        overridden.push("--token-file instead of spec.source.auth");
+        settings.source.auth = Auth::Token(SecretFile::new(file.clone()));
+    }
+    let (Auth::Token(secret) | Auth::ClientCredentials { client_secret: secret, .. }) =
+        &settings.source.auth;
+    secret.read().map_err(|error| Failure::settings(&error))?;
+    let text = serde_json::to_string(&config).map_err(|error| Failure::settings(&error))?;
+    Ok(Loaded { config, settings, text, overridden })
+}
+
+/// `ADDRESS[:PORT]`, as the vendor's agent took it.
+fn proxy(address: &str) -> Result<Proxy, Failure> {
+    let malformed = || {
+        Failure::Settings(format!(
+            "--proxy: `{address}` must be ADDRESS[:PORT], without scheme and credentials"
+        ))
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(malformed)?)
+        }
+        Some(_) | None => (address, 8080),
+    };
+    let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
+    if host.is_empty() || !host.chars().all(plain) {
+        return Err(malformed());
+    }
+    let host = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    Ok(Proxy {
+        url: format!("http://{host}:{port}"),
+        no_proxy: Vec::new(),
+        credentials_secret_ref: None,
+    })
+}

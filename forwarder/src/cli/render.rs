@@ -1,0 +1,77 @@
+//! `siem-forwarder render`: the lines that `run` would send, on standard output.
+
+use std::io::{self, Read as _, Write as _};
+use std::process::ExitCode;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use siem_agent_crds::config::{Config, Paths};
+
+use super::{Failure, RenderArguments, complain, load};
+use crate::event::Stream;
+use crate::frame::{self, Layout};
+use crate::parse;
+use crate::settings;
+use crate::source::wire::{elements, pick, repair};
+
+pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
+    let agent = load::manifest(&arguments.manifest)?;
+    let nowhere = Paths {
+        secrets: "".into(),
+        config_maps: "".into(),
+        state: "".into(),
+        checkpoint: None,
+        live: None,
+    };
+    let layout = settings::layout(&Config::for_agent(&agent, nowhere));
+    let mut input = Vec::new();
+    io::stdin().read_to_end(&mut input).map_err(|error| Failure::world(&error))?;
+    let input = String::from_utf8(input).unwrap_or_else(|error| repair(error.as_bytes()));
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for record in records(&input)? {
+        match line(&record, arguments.stream, &layout) {
+            Ok(line) => writeln!(out, "{line}").map_err(|error| Failure::world(&error))?,
+            Err(reason) => complain(&format!("skip a record that cannot be mapped: {reason}")),
+        }
+    }
+    out.flush().map_err(|error| Failure::world(&error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(record: &str, stream: Option<Stream>, layout: &Layout) -> Result<String, &'static str> {
+    let stream = stream.unwrap_or_else(|| guess(record));
+    let event =
+        parse::record(stream, record.as_bytes()).map_err(|reject| reject.reason.as_str())?;
+    Ok(frame::line(&event, layout))
+}
+
+/// The records of a page, an array, one record, or one record a line.
+fn records(input: &str) -> Result<Vec<String>, Failure> {
+    let owned =
+        |raw: Vec<&RawValue>| raw.into_iter().map(|record| record.get().to_owned()).collect();
+    if let Ok(whole) = serde_json::from_str::<&RawValue>(input) {
+        return Ok(match pick(whole.get(), ["data", "_id"]) {
+            Some([Some(data), None]) if data.get().starts_with('[') => owned(elements(Some(data))),
+            Some(_) => vec![whole.get().to_owned()],
+            None => owned(elements(Some(whole))),
+        });
+    }
+    let lines: Vec<String> =
+        input.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let any_json =
+        lines.iter().any(|line| serde_json::from_str::<Value>(&repair(line.as_bytes())).is_ok());
+    if lines.is_empty() || any_json {
+        return Ok(lines);
+    }
+    Err(Failure::World(
+        "standard input is neither a page, nor an array, nor one JSON record a line".to_owned(),
+    ))
+}
+
+/// Alerts have what activities never have.
+fn guess(record: &str) -> Stream {
+    match pick(record, ["entities", "idValue", "severityValue", "statusValue"]) {
+        Some(fields) if fields.iter().any(Option::is_some) => Stream::Alerts,
+        Some(_) | None => Stream::Activities,
+    }
+}

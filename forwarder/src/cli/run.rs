@@ -1,0 +1,184 @@
+//! `siem-forwarder run`: puts everything together, runs until SIGTERM, and ends in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use siem_agent_crds::config::Live;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::load::{self, Loaded};
+use super::{Failure, RunArguments, runtime};
+use crate::checkpoint::{Checkpoint, Cursor};
+use crate::error_chain::chain;
+use crate::ledger::Ledger;
+use crate::progress::{Identity, Progress};
+use crate::run::Forwarder;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::source::gate::Gate;
+use crate::store::Store;
+use crate::telemetry::{self, LevelHandle};
+use crate::{admin, clock};
+
+/// What was written is waited for so long after SIGTERM; Kubernetes kills after 30 s.
+const LAST_CONFIRMATIONS: Duration = Duration::from_secs(20);
+/// How often the live file is looked at.
+const LIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
+    let RunArguments { config, manifest, overrides, state_dir, listen, logs_directory, log_format } =
+        arguments;
+    let loaded = match (config, manifest) {
+        (Some(config), _) => load::from_config(&config)?,
+        (None, Some(manifest)) => load::from_manifest(&manifest, &overrides, state_dir)?,
+        (None, None) => return Err(Failure::Settings("give --config or --manifest".to_owned())),
+    };
+    let listen = listen.unwrap_or_else(|| loaded.config.listen.clone());
+    let level = telemetry::start(loaded.config.log_level, log_format, logs_directory.as_deref())
+        .map_err(|error| Failure::settings(&error))?;
+    for overridden in &loaded.overridden {
+        info!(overridden, "a flag wins over the manifest");
+    }
+    runtime()?.block_on(serve(loaded, &listen, level))
+}
+
+async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitCode, Failure> {
+    let Loaded { config, settings, text, .. } = loaded;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::world(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::world(&error))?;
+    let identity = Identity {
+        agent: config.agent.clone(),
+        pod_uid: pod_uid(),
+        config_hash: Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect(),
+        started_at: clock::now(),
+        source: settings.source.url.clone(),
+    };
+    let progress = Progress::new(identity, settings.streams());
+    let (store, found) =
+        Store::open(&config.paths.state).map_err(|error| Failure::settings(&error))?;
+    for path in &found.set_aside {
+        progress.metrics.state_damaged();
+        warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
+    }
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| Failure::World(format!("listen on {listen} (--listen): {error}")))?;
+    let checkpoint = begin(found.checkpoint, &settings, config.agent.creation_timestamp);
+    for (stream, cursor) in checkpoint.cursors() {
+        progress.moved(stream, cursor);
+    }
+    progress.checkpointed(&checkpoint);
+
+    let (stop, stopping) = watch::channel(false);
+    let (drain, draining) = watch::channel(false);
+    let (sink, sink_task) =
+        Sink::start(settings.sink.clone(), Arc::clone(&progress) as _, draining);
+    progress.watch(sink.clone());
+    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&progress), stopping.clone()));
+    let gate = Arc::new(Gate::new(settings.requests_per_minute));
+    progress.metrics.budget(settings.requests_per_minute);
+    let live = config.paths.live.clone().map(|path| {
+        tokio::spawn(follow_live(path, level, Arc::clone(&gate), Arc::clone(&progress)))
+    });
+    let forwarder = Forwarder {
+        plan: settings.plan,
+        source: Source::new(settings.source),
+        gate,
+        sink,
+        ledger: Ledger::new(checkpoint, store),
+        progress: Arc::clone(&progress),
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, listen, "started");
+
+    let running = crate::run::run(&forwarder, stopping);
+    tokio::pin!(running);
+    tokio::select! {
+        () = &mut running => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping: confirm what was sent, save, exit");
+    stop.send_replace(true);
+    drain.send_replace(true);
+    let all_confirmed = timeout(LAST_CONFIRMATIONS, &mut running).await.is_ok();
+    if !all_confirmed {
+        warn!(
+            "the target did not confirm in time; what it did not confirm is sent again after the next start"
+        );
+        forwarder.ledger.save().await;
+    }
+    progress.unwatch();
+    // It has nothing left to say, or will not say it in time.
+    let _ = timeout(Duration::from_secs(3), sink_task).await;
+    if let Some(live) = live {
+        live.abort();
+    }
+    admin.abort();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where to go on: at what was stored for this source, or anew.
+fn begin(
+    found: Option<Checkpoint>,
+    settings: &crate::settings::Settings,
+    created: Option<jiff::Timestamp>,
+) -> Checkpoint {
+    let start_from = i64::try_from(settings.plan.start_from.as_millis()).unwrap_or(i64::MAX);
+    let now = clock::millis(clock::now());
+    let same = found.filter(|checkpoint| checkpoint.source() == settings.source.url);
+    let known = same.is_some();
+    let mut checkpoint = same.unwrap_or_else(|| Checkpoint::new(settings.source.url.clone()));
+    let first = if known { now } else { created.map_or(now, clock::millis) };
+    for stream in settings.streams() {
+        if checkpoint.cursor(stream).is_none() {
+            checkpoint.place(stream, Cursor::starting_at(first - start_from));
+            info!(%stream, "start anew");
+        }
+    }
+    checkpoint
+}
+
+/// The pod's UID, where the operator passes it on.
+#[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
+fn pod_uid() -> Option<String> {
+    std::env::var("POD_UID").ok().filter(|uid| !uid.is_empty())
+}
+
+/// What may change without a restart: our share of the requests, and the level of the logs.
+async fn follow_live(
+    path: std::path::PathBuf,
+    level: LevelHandle,
+    gate: Arc<Gate>,
+    progress: Arc<Progress>,
+) {
+    let mut last = None;
+    loop {
+        if let Ok(text) = tokio::fs::read_to_string(&path).await
+            && last.as_ref() != Some(&text)
+        {
+            match Live::read(&text) {
+                Ok(live) => {
+                    gate.set_per_minute(live.requests_per_minute);
+                    progress.metrics.budget(live.requests_per_minute);
+                    level.set(live.log_level);
+                    info!(
+                        requests_per_minute = live.requests_per_minute,
+                        "took over the live settings"
+                    );
+                }
+                Err(problems) => warn!(
+                    reason = chain(&problems),
+                    "the live settings cannot be used, keep the old ones"
+                ),
+            }
+            last = Some(text);
+        }
+        sleep(LIVE_INTERVAL).await;
+    }
+}

@@ -1,0 +1,307 @@
+//! Splits a response body into its records while it arrives, so that a page of 5,000 is never held whole.
+//!
+//! Knows of JSON only what it takes to find the elements of the top-level `data` array; whether an element is a good
+//! record is `parse`'s business. What is left of the body without the records is the envelope.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+/// A record longer than this is skipped without being held.
+const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
+/// The envelope holds a few numbers and the filters of the next page.
+const MAX_ENVELOPE_BYTES: usize = 256 * 1024;
+
+/// One element of `data`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Its JSON.
+    Record(Vec<u8>),
+    /// It was longer than any record.
+    TooLarge,
+}
+
+/// The page without its records.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Envelope {
+    /// Whether there is another page.
+    pub has_next: bool,
+    /// What to ask with for the next page, in scan mode.
+    pub next_query_filters: Option<Value>,
+    /// How many records match in all, where the API says so.
+    pub total: Option<u64>,
+}
+
+/// Why a body is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not begin as a JSON object.
+    #[error("expect a JSON object")]
+    NotJson,
+    /// It ends in the middle.
+    #[error("reach the end of the body: it is cut")]
+    Truncated,
+    /// It is longer than any page without its records.
+    #[error("hold the page's envelope: it is too long")]
+    EnvelopeTooLong,
+    /// The envelope is no JSON.
+    #[error("read the page's envelope")]
+    Envelope(#[source] serde_json::Error),
+    /// It has no `data`.
+    #[error("find `data` in the page")]
+    NoData,
+}
+
+/// Takes a body in any chunks and gives its records.
+#[derive(Debug, Default)]
+pub struct Splitter {
+    pieces: VecDeque<Piece>,
+    envelope: Vec<u8>,
+    record: Vec<u8>,
+    too_large: bool,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+    key: Vec<u8>,
+    reading_key: bool,
+    at_data: bool,
+    in_data: bool,
+    seen_data: bool,
+    ended: bool,
+}
+
+impl Splitter {
+    /// Nothing has arrived yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the body.
+    ///
+    /// # Errors
+    /// [`Error::NotJson`] and [`Error::EnvelopeTooLong`].
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        for byte in chunk {
+            self.take(*byte)?;
+        }
+        Ok(())
+    }
+
+    /// The next record that is whole.
+    #[expect(clippy::should_implement_trait, reason = "more may come after None")]
+    pub fn next(&mut self) -> Option<Piece> {
+        self.pieces.pop_front()
+    }
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// [`Error`] when it was no whole page; the records given before are good all the same.
+    pub fn finish(self) -> Result<Envelope, Error> {
+        if !self.ended {
+            return Err(if self.depth == 0 { Error::NotJson } else { Error::Truncated });
+        }
+        let envelope: Value = serde_json::from_slice(&self.envelope).map_err(Error::Envelope)?;
+        if !self.seen_data {
+            return Err(Error::NoData);
+        }
+        Ok(Envelope {
+            has_next: envelope.get("hasNext").and_then(Value::as_bool).unwrap_or(false),
+            next_query_filters: envelope
+                .get("nextQueryFilters")
+                .filter(|filters| !filters.is_null())
+                .cloned(),
+            total: envelope.get("total").and_then(Value::as_u64),
+        })
+    }
+
+    fn take(&mut self, byte: u8) -> Result<(), Error> {
+        if self.ended || self.depth == 0 {
+            return self.outside(byte);
+        }
+        if self.in_data {
+            self.in_records(byte);
+            return Ok(());
+        }
+        if self.envelope.len() >= MAX_ENVELOPE_BYTES {
+            return Err(Error::EnvelopeTooLong);
+        }
+        self.envelope.push(byte);
+        if self.in_string {
+            self.string(byte);
+            if self.reading_key && self.in_string {
+                self.key.push(byte);
+            }
+            return Ok(());
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                self.reading_key = self.depth == 1 && !self.at_data && self.before_key();
+                if self.reading_key {
+                    self.key.clear();
+                } else {
+                    self.at_data = false;
+                }
+            }
+            b':' if self.depth == 1 => self.at_data = self.key == b"data",
+            b'[' if self.at_data => {
+                self.in_data = true;
+                self.at_data = false;
+                self.seen_data = true;
+                self.depth += 1;
+            }
+            b'{' | b'[' => {
+                self.at_data = false;
+                self.depth += 1;
+            }
+            b'}' | b']' => {
+                self.depth -= 1;
+                self.ended = self.depth == 0;
+            }
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            _ => self.at_data = false,
+        }
+        Ok(())
+    }
+
+    fn outside(&mut self, byte: u8) -> Result<(), Error> {
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => Ok(()),
+            b'{' if !self.ended => {
+                self.envelope.push(byte);
+                self.depth = 1;
+                Ok(())
+            }
+            _ => Err(Error::NotJson),
+        }
+    }
+
+    /// Whether a string that begins here at the top level is a key: what stands before it is `{` or `,`.
+    fn before_key(&self) -> bool {
+        let before = self.envelope.iter().rev().skip(1).find(|byte| !byte.is_ascii_whitespace());
+        matches!(before, Some(b'{' | b','))
+    }
+
+    fn string(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' => self.escaped = true,
+            b'"' => self.in_string = false,
+            _ => {}
+        }
+    }
+
+    /// Inside `data`; an element begins at depth 2.
+    fn in_records(&mut self, byte: u8) {
+        if self.in_string {
+            self.string(byte);
+        } else {
+            match byte {
+                b',' if self.depth == 2 => return self.end_record(),
+                b']' if self.depth == 2 => {
+                    self.end_record();
+                    self.in_data = false;
+                    self.depth = 1;
+                    self.envelope.push(byte);
+                    return;
+                }
+                b'"' => self.in_string = true,
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth -= 1,
+                b' ' | b'\t' | b'\r' | b'\n' if self.record.is_empty() => return,
+                _ => {}
+            }
+        }
+        if self.record.len() < MAX_RECORD_BYTES {
+            self.record.push(byte);
+        } else {
+            self.too_large = true;
+        }
+    }
+
+    fn end_record(&mut self) {
+        let record = std::mem::take(&mut self.record);
+        if std::mem::take(&mut self.too_large) {
+            self.pieces.push_back(Piece::TooLarge);
+        } else if !record.is_empty() {
+            self.pieces.push_back(Piece::Record(record));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(body: &[u8], n_bytes: usize) -> (Vec<Piece>, Result<Envelope, Error>) {
+        let mut splitter = Splitter::new();
+        let mut pieces = Vec::new();
+        for chunk in body.chunks(n_bytes) {
+            if let Err(error) = splitter.feed(chunk) {
+                return (pieces, Err(error));
+            }
+            pieces.extend(std::iter::from_fn(|| splitter.next()));
+        }
+        (pieces, splitter.finish())
+    }
+
+    const PAGE: &str = r#"{"total": 3, "data" : [ {"_id":"a","data":["]",{"data":[]}]} , {"_id":"b","s":"\"],}{\\"},3 ],
+        "nextQueryFilters": {"created": {"gte": 5}, "data": "x"}, "hasNext": true}"#;
+
+    #[test]
+    fn any_chunks_give_the_same_page() {
+        for n_bytes in 1..PAGE.len() {
+            let (pieces, envelope) = split(PAGE.as_bytes(), n_bytes);
+            let whole: Value = serde_json::from_str(PAGE).unwrap();
+            let records: Vec<Value> = pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Record(json) => serde_json::from_slice(json).unwrap(),
+                    Piece::TooLarge => panic!("none is too large"),
+                })
+                .collect();
+            assert_eq!(whole["data"], Value::Array(records));
+            let envelope = envelope.unwrap();
+            assert_eq!((envelope.has_next, envelope.total), (true, Some(3)));
+            assert_eq!(envelope.next_query_filters.as_ref(), whole.get("nextQueryFilters"));
+        }
+    }
+
+    #[test]
+    fn what_arrived_whole_before_the_cut_is_good() {
+        let body = br#"{"data": [{"_id":"a"}, {"_id":"b"}, {"_i"#;
+        let (pieces, envelope) = split(body, 7);
+        assert_eq!(pieces.len(), 2);
+        assert!(matches!(envelope, Err(Error::Truncated)));
+        assert!(matches!(split(b"<html></html>", 3).1, Err(Error::NotJson)));
+        assert!(matches!(split(b"", 3).1, Err(Error::NotJson)));
+        assert!(matches!(split(br#"{"hasNext": false}"#, 3).1, Err(Error::NoData)));
+        assert!(matches!(split(br#"{"data": [], "total": x}"#, 3).1, Err(Error::Envelope(_))));
+    }
+
+    #[test]
+    fn a_record_beyond_all_measure_is_skipped_and_its_neighbours_stay() {
+        let long = "x".repeat(MAX_RECORD_BYTES + 1);
+        let body = format!(r#"{{"data": [{{"_id":"a"}},{{"_id":"{long}"}},{{"_id":"b"}}]}}"#);
+        let (pieces, envelope) = split(body.as_bytes(), 64 * 1024);
+        let expected = [
+            Piece::Record(br#"{"_id":"a"}"#.to_vec()),
+            Piece::TooLarge,
+            Piece::Record(br#"{"_id":"b"}"#.to_vec()),
+        ];
+        assert_eq!(pieces, expected);
+        assert!(envelope.is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..300), n_bytes in 1_usize..50) {
+            let _ = split(&body, n_bytes);
+            let mut page = b"{\"data\":[".to_vec();
+            page.extend(body);
+            let _ = split(&page, n_bytes);
+        }
+    }
+}

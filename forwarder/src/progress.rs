@@ -1,0 +1,305 @@
+//! What the program knows of itself: the metrics and the report. Everything is told to it; it decides nothing.
+//!
+//! Times are kept as times, and lag is worked out when somebody asks, so that a program that stopped cannot show a
+//! small lag for ever. Labels are typed and few; none comes from a record.
+
+mod metrics;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use jiff::Timestamp;
+use siem_agent_crds::report::{self, Report};
+
+use crate::checkpoint::{Checkpoint, Cursor, Millis};
+use crate::event::Stream;
+use crate::sink::{Observer, Sink, Target};
+
+pub use metrics::Metrics;
+
+/// Who reports.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The agent.
+    pub agent: report::AgentIdentity,
+    /// The UID of the pod, where there is one: addresses are reused.
+    pub pod_uid: Option<String>,
+    /// SHA-256 of the configuration's text, in hexadecimal.
+    pub config_hash: String,
+    /// When the program started.
+    pub started_at: Timestamp,
+    /// The source's URL.
+    pub source: String,
+}
+
+/// The state behind metrics and report.
+#[derive(Debug)]
+pub struct Progress {
+    identity: Identity,
+    /// Counters and the histogram.
+    pub metrics: Metrics,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    token: Token,
+    sources: BTreeMap<Stream, SourceState>,
+    streams: BTreeMap<Stream, StreamState>,
+    skew: Option<Millis>,
+    sink: Option<Sink>,
+    checkpoint: report::CheckpointReport,
+}
+
+#[derive(Debug)]
+struct Token {
+    state: report::TokenState,
+    reason: Option<String>,
+    last_check: Option<Timestamp>,
+    last_change: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+struct SourceState {
+    state: report::SourceState,
+    reason: Option<String>,
+    since: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct StreamState {
+    watermark: Option<Millis>,
+    last_event: Option<Millis>,
+    forbidden: Option<String>,
+    n_delivered: u64,
+    n_rejected: u64,
+}
+
+impl Progress {
+    /// Nothing is known yet but which streams are wanted.
+    pub fn new(identity: Identity, streams: impl IntoIterator<Item = Stream>) -> Arc<Self> {
+        let streams: BTreeMap<_, _> =
+            streams.into_iter().map(|stream| (stream, StreamState::default())).collect();
+        let metrics = Metrics::new(streams.keys().copied());
+        let checkpoint =
+            report::CheckpointReport { source: identity.source.clone(), ..Default::default() };
+        let token = Token {
+            state: report::TokenState::Unknown,
+            reason: None,
+            last_check: None,
+            last_change: None,
+        };
+        let state =
+            State { token, sources: BTreeMap::new(), streams, skew: None, sink: None, checkpoint };
+        Arc::new(Self { identity, metrics, state: Mutex::new(state) })
+    }
+
+    /// Lets the report look at the target.
+    pub fn watch(&self, sink: Sink) {
+        self.lock().sink = Some(sink);
+    }
+
+    /// The sink will not be looked at any more, so that it can end.
+    pub fn unwatch(&self) {
+        self.lock().sink = None;
+    }
+
+    /// The source answered a request of this stream.
+    pub fn answered(&self, stream: Stream, skew: Option<Millis>, now: Timestamp) {
+        let mut state = self.lock();
+        state.skew = skew.or(state.skew);
+        if let Some(stream) = state.streams.get_mut(&stream) {
+            stream.forbidden = None;
+        }
+        state.source(stream, report::SourceState::Reachable, None, now);
+        state.token(report::TokenState::Valid, None, now);
+    }
+
+    /// The token is refused or absent.
+    pub fn token_refused(&self, token: report::TokenState, reason: String, now: Timestamp) {
+        self.lock().token(token, Some(reason), now);
+    }
+
+    /// The token may not read this stream. Only when it may read none is it called forbidden.
+    pub fn stream_forbidden(&self, stream: Stream, reason: String, now: Timestamp) {
+        let mut state = self.lock();
+        state.source(stream, report::SourceState::Reachable, None, now);
+        if let Some(stream) = state.streams.get_mut(&stream) {
+            stream.forbidden = Some(reason.clone());
+        }
+        if state.streams.values().all(|stream| stream.forbidden.is_some()) {
+            state.token(report::TokenState::Forbidden, Some(reason), now);
+        } else if state.token.state != report::TokenState::Valid {
+            state.token(report::TokenState::Valid, None, now);
+        }
+    }
+
+    /// The source cannot be asked just now.
+    pub fn source_failed(
+        &self,
+        stream: Stream,
+        source: report::SourceState,
+        reason: String,
+        now: Timestamp,
+    ) {
+        self.lock().source(stream, source, Some(reason), now);
+    }
+
+    /// A cursor has moved.
+    pub fn moved(&self, stream: Stream, cursor: &Cursor) {
+        if let Some(stream) = self.lock().streams.get_mut(&stream) {
+            stream.watermark = Some(cursor.watermark());
+            stream.last_event = cursor.last_event();
+        }
+    }
+
+    /// Records were confirmed.
+    pub fn delivered(&self, stream: Stream, n_records: u64) {
+        self.metrics.delivered(stream, n_records);
+        if let Some(stream) = self.lock().streams.get_mut(&stream) {
+            stream.n_delivered += n_records;
+        }
+    }
+
+    /// A record cannot be sent.
+    pub fn rejected(&self, stream: Stream, reason: &'static str) {
+        self.metrics.rejected(stream, reason);
+        if let Some(stream) = self.lock().streams.get_mut(&stream) {
+            stream.n_rejected += 1;
+        }
+    }
+
+    /// What whoever keeps a copy of the checkpoint outside this machine needs to know of it.
+    pub fn checkpointed(&self, checkpoint: &Checkpoint) {
+        let watermark = |stream| checkpoint.cursor(stream).map(Cursor::watermark);
+        let alert_ids = checkpoint
+            .cursor(Stream::Alerts)
+            .map(|cursor| cursor.seen().map(|(key, _)| format!("{:016x}", key.bits())).collect());
+        self.lock().checkpoint = report::CheckpointReport {
+            source: checkpoint.source().to_owned(),
+            alerts: watermark(Stream::Alerts),
+            activities: watermark(Stream::Activities),
+            alert_ids: alert_ids.unwrap_or_default(),
+        };
+    }
+
+    /// When the token was last tried, successfully or not.
+    pub fn last_token_check(&self) -> Option<Timestamp> {
+        self.lock().token.last_check
+    }
+
+    /// The whole report.
+    pub fn report(&self, now: Timestamp) -> Report {
+        let state = self.lock();
+        let source = state.worst_source();
+        let target = state.sink.as_ref().map(Sink::target);
+        let (target_state, target_reason, target_since) = match target {
+            None | Some(Target::Connecting { .. }) => (report::TargetState::Unknown, None, None),
+            Some(Target::Up { since }) => (report::TargetState::Up, None, Some(since)),
+            Some(Target::Down { since, reason }) => {
+                (report::TargetState::Down, Some(reason), Some(since))
+            }
+            Some(Target::Datagram) => (report::TargetState::Datagram, None, None),
+        };
+        let streams = state.streams.iter().map(|(stream, known)| {
+            let time =
+                |millis: Option<Millis>| millis.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+            let told = report::StreamReport {
+                enabled: true,
+                delivered_through: time(known.watermark),
+                last_event_time: time(known.last_event),
+                lag_seconds: state.lag_seconds(known, now),
+                forbidden: known.forbidden.clone(),
+                delivered_total: known.n_delivered,
+                rejected_total: known.n_rejected,
+            };
+            (*stream, told)
+        });
+        Report {
+            version: report::VERSION,
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: self.identity.agent.clone(),
+            pod_uid: self.identity.pod_uid.clone(),
+            config_hash: self.identity.config_hash.clone(),
+            started_at: self.identity.started_at,
+            now,
+            source: report::SourceReport {
+                state: source.as_ref().map_or(report::SourceState::Unknown, |source| source.state),
+                reason: source.as_ref().and_then(|source| source.reason.clone()),
+                since: source.map(|source| source.since),
+            },
+            target: report::TargetReport {
+                state: target_state,
+                reason: target_reason,
+                since: target_since,
+            },
+            token: report::TokenReport {
+                state: state.token.state,
+                reason: state.token.reason.clone(),
+                last_check_time: state.token.last_check,
+                last_change_time: state.token.last_change,
+            },
+            streams: streams.collect(),
+            checkpoint: state.checkpoint.clone(),
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while the lock is held")
+    }
+}
+
+impl Observer for Progress {
+    fn resent(&self, n_records: usize) {
+        self.metrics.resent(n_records as u64);
+    }
+
+    fn disconnected(&self, reason: &'static str) {
+        self.metrics.disconnected(reason);
+    }
+}
+
+impl State {
+    fn token(&mut self, state: report::TokenState, reason: Option<String>, now: Timestamp) {
+        self.token.last_check = Some(now);
+        if self.token.state != state {
+            self.token.last_change = Some(now);
+        }
+        self.token.state = state;
+        self.token.reason = reason;
+    }
+
+    fn source(
+        &mut self,
+        stream: Stream,
+        state: report::SourceState,
+        reason: Option<String>,
+        now: Timestamp,
+    ) {
+        let since = self
+            .sources
+            .get(&stream)
+            .filter(|known| known.state == state)
+            .map_or(now, |known| known.since);
+        self.sources.insert(stream, SourceState { state, reason, since });
+    }
+
+    /// One stream that fails is what people need to hear of.
+    fn worst_source(&self) -> Option<SourceState> {
+        let rank = |source: &&SourceState| match source.state {
+            report::SourceState::Unreachable => 3,
+            report::SourceState::Throttled => 2,
+            report::SourceState::Reachable => 1,
+            report::SourceState::Unknown => 0,
+        };
+        self.sources.values().max_by_key(rank).cloned()
+    }
+
+    /// The source's clock is the clock.
+    #[expect(clippy::cast_precision_loss, reason = "a lag has fewer than 52 bits")]
+    fn lag_seconds(&self, stream: &StreamState, now: Timestamp) -> Option<f64> {
+        let server_now = now.as_millisecond() + self.skew.unwrap_or(0);
+        stream.watermark.map(|watermark| (server_now - watermark).max(0) as f64 / 1_000.0)
+    }
+}

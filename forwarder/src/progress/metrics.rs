@@ -1,0 +1,346 @@
+//! The metrics in Prometheus' form, under the names of the contract. Gauges are read from the state when scraped.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use siem_agent_crds::report::TokenState;
+
+use super::Progress;
+use crate::clock;
+use crate::event::Stream;
+use crate::sink::{Sink, Target};
+
+/// From a poll interval to the latency that the API itself has been seen to have, seconds.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 21_600.0, 172_800.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStream {
+    stream: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReject {
+    stream: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRequest {
+    stream: &'static str,
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfVersion {
+    version: &'static str,
+}
+
+/// Counters and the histogram; cheap to clone, all clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    received: Family<OfStream, Counter>,
+    delivered: Family<OfStream, Counter>,
+    rejected: Family<OfReject, Counter>,
+    resent: Counter,
+    late: Family<OfStream, Counter>,
+    trimmed: Family<OfStream, Counter>,
+    gap: Family<OfStream, Counter<f64, std::sync::atomic::AtomicU64>>,
+    latency: Family<OfStream, Histogram, fn() -> Histogram>,
+    requests: Family<OfRequest, Counter>,
+    disconnects: Family<OfReason, Counter>,
+    failed_saves: Counter,
+    damaged_states: Counter,
+    budget: Gauge,
+}
+
+const NO_LABELS: [(&str, &str); 0] = [];
+
+fn of(stream: Stream) -> OfStream {
+    OfStream { stream: stream.as_str() }
+}
+
+impl Metrics {
+    /// All at zero; the series of the enabled streams exist from the start.
+    pub fn new(streams: impl IntoIterator<Item = Stream>) -> Self {
+        let metrics = Self {
+            received: Family::default(),
+            delivered: Family::default(),
+            rejected: Family::default(),
+            resent: Counter::default(),
+            late: Family::default(),
+            trimmed: Family::default(),
+            gap: Family::default(),
+            latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            requests: Family::default(),
+            disconnects: Family::default(),
+            failed_saves: Counter::default(),
+            damaged_states: Counter::default(),
+            budget: Gauge::default(),
+        };
+        for stream in streams {
+            for family in [&metrics.received, &metrics.delivered, &metrics.late, &metrics.trimmed] {
+                drop(family.get_or_create(&of(stream)));
+            }
+            drop(metrics.gap.get_or_create(&of(stream)));
+            drop(metrics.latency.get_or_create(&of(stream)));
+        }
+        metrics
+    }
+
+    /// A record that was not delivered before came in.
+    pub fn received(&self, stream: Stream) {
+        self.received.get_or_create(&of(stream)).inc();
+    }
+
+    pub(super) fn delivered(&self, stream: Stream, n_records: u64) {
+        self.delivered.get_or_create(&of(stream)).inc_by(n_records);
+    }
+
+    pub(super) fn rejected(&self, stream: Stream, reason: &'static str) {
+        self.rejected.get_or_create(&OfReject { stream: stream.as_str(), reason }).inc();
+    }
+
+    pub(super) fn resent(&self, n_records: u64) {
+        self.resent.inc_by(n_records);
+    }
+
+    pub(super) fn disconnected(&self, reason: &'static str) {
+        self.disconnects.get_or_create(&OfReason { reason }).inc();
+    }
+
+    /// A record came behind the watermark.
+    pub fn late(&self, stream: Stream) {
+        self.late.get_or_create(&of(stream)).inc();
+    }
+
+    /// A record was shortened.
+    pub fn trimmed(&self, stream: Stream) {
+        self.trimmed.get_or_create(&of(stream)).inc();
+    }
+
+    /// This much time lay beyond the API's retention.
+    pub fn gap(&self, stream: Stream, seconds: f64) {
+        self.gap.get_or_create(&of(stream)).inc_by(seconds);
+    }
+
+    /// From `created` to the confirmation.
+    pub fn latency(&self, stream: Stream, seconds: f64) {
+        self.latency.get_or_create(&of(stream)).observe(seconds);
+    }
+
+    /// A request was answered with this status, or with none (`error`).
+    pub fn requested(&self, stream: Stream, code: &str) {
+        self.requests
+            .get_or_create(&OfRequest { stream: stream.as_str(), code: code.to_owned() })
+            .inc();
+    }
+
+    /// A generation of the checkpoint was found damaged.
+    pub fn state_damaged(&self) {
+        self.damaged_states.inc();
+    }
+
+    /// The checkpoint could not be saved.
+    pub fn save_failed(&self) {
+        self.failed_saves.inc();
+    }
+
+    /// Our share of the tenant's requests.
+    pub fn budget(&self, per_minute: u32) {
+        self.budget.set(per_minute.into());
+    }
+
+    /// Writes everything in Prometheus' text form.
+    ///
+    /// # Errors
+    /// None in practice: writing to a `String` does not fail.
+    pub fn encode(&self, progress: &Arc<Progress>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        let forwarder = registry.sub_registry_with_prefix("siem_forwarder");
+        forwarder.register(
+            "records_received",
+            "Records read from the API and not delivered before",
+            self.received.clone(),
+        );
+        forwarder.register(
+            "records_delivered",
+            "Records delivered, each once",
+            self.delivered.clone(),
+        );
+        forwarder.register(
+            "records_rejected",
+            "Records that cannot be mapped",
+            self.rejected.clone(),
+        );
+        forwarder.register(
+            "records_resent",
+            "Records sent again because a connection broke before confirmation",
+            self.resent.clone(),
+        );
+        forwarder.register("records_late", "Records found behind the watermark", self.late.clone());
+        forwarder.register(
+            "records_trimmed",
+            "Records shortened to maxMessageBytes",
+            self.trimmed.clone(),
+        );
+        forwarder.register_with_unit(
+            "gap",
+            "Time that lay beyond the API's retention when it was asked for",
+            Unit::Seconds,
+            self.gap.clone(),
+        );
+        forwarder.register_with_unit(
+            "event_latency",
+            "From created (alerts: timestamp) to confirmation",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+        forwarder.register("source_requests", "API requests by HTTP status", self.requests.clone());
+        forwarder.register(
+            "target_disconnects",
+            "Connections to the target that ended or did not come about",
+            self.disconnects.clone(),
+        );
+        forwarder.register(
+            "checkpoint_save_failures",
+            "Saves of the checkpoint that failed",
+            self.failed_saves.clone(),
+        );
+        forwarder.register(
+            "checkpoint_damaged",
+            "Generations of the checkpoint found damaged and set aside",
+            self.damaged_states.clone(),
+        );
+        forwarder.register(
+            "source_budget_requests_per_minute",
+            "Our share of the tenant's requests",
+            self.budget.clone(),
+        );
+        let version = Family::<OfVersion, Gauge>::default();
+        version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
+        forwarder.register("build_info", "The program", version);
+        registry.register_collector(Box::new(Now(Arc::clone(progress))));
+        registry.register_collector(Box::new(Process));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// What is true at the moment of the scrape.
+#[derive(Debug)]
+struct Now(Arc<Progress>);
+
+impl Collector for Now {
+    #[expect(clippy::cast_precision_loss, reason = "times and sizes have fewer than 52 bits")]
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let now = clock::now();
+        let state = self.0.lock();
+        let mut gauge = |name: &str, help: &str, values: Vec<(Option<Stream>, f64)>| {
+            if values.is_empty() {
+                return Ok(());
+            }
+            let kind = prometheus_client::metrics::MetricType::Gauge;
+            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            for (stream, value) in values {
+                match stream {
+                    Some(stream) => {
+                        ConstGauge::new(value).encode(metric.encode_family(&of(stream))?)?
+                    }
+                    None => ConstGauge::new(value).encode(metric.encode_family(&NO_LABELS)?)?,
+                }
+            }
+            Ok(())
+        };
+        let through = state.streams.iter().filter_map(|(stream, known)| {
+            known.watermark.map(|watermark| (Some(*stream), watermark as f64 / 1_000.0))
+        });
+        gauge(
+            "siem_forwarder_delivered_through_timestamp_seconds",
+            "Unix time through which all that the API has shown is delivered",
+            through.collect(),
+        )?;
+        let lag = state.streams.iter().filter_map(|(stream, known)| {
+            state.lag_seconds(known, now).map(|lag| (Some(*stream), lag))
+        });
+        gauge("siem_forwarder_delivery_lag_seconds", "Now minus delivered through", lag.collect())?;
+        let token = match state.token.state {
+            TokenState::Valid => vec![(None, 1.0)],
+            TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => vec![(None, 0.0)],
+            TokenState::Unknown => Vec::new(),
+        };
+        gauge("siem_forwarder_token_valid", "Whether the API takes the token", token)?;
+        let target = match state.sink.as_ref().map(Sink::target) {
+            Some(Target::Up { .. }) => vec![(None, 1.0)],
+            Some(Target::Down { .. } | Target::Connecting { .. }) => vec![(None, 0.0)],
+            Some(Target::Datagram) | None => Vec::new(),
+        };
+        gauge("siem_forwarder_target_up", "Whether the connection to the SIEM stands", target)?;
+        let unconfirmed = state.sink.iter().map(|sink| (None, sink.unconfirmed_bytes() as f64));
+        gauge(
+            "siem_forwarder_unconfirmed_bytes",
+            "Bytes sent and not confirmed",
+            unconfirmed.collect(),
+        )?;
+        let skew = state.skew.iter().map(|skew| (None, *skew as f64 / 1_000.0));
+        gauge("siem_forwarder_clock_skew_seconds", "The API's clock minus ours", skew.collect())
+    }
+}
+
+/// `process_*`, as every Prometheus client has them.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    #[expect(clippy::cast_precision_loss, reason = "sizes and times have fewer than 52 bits")]
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+        let Ok(stat) = process.stat() else { return Ok(()) };
+        let ticks = procfs::ticks_per_second() as f64;
+        let cpu = (stat.utime + stat.stime) as f64 / ticks;
+        let kind = prometheus_client::metrics::MetricType::Counter;
+        let metric = encoder.encode_descriptor(
+            "process_cpu",
+            "CPU time used",
+            Some(&Unit::Seconds),
+            kind,
+        )?;
+        ConstCounter::new(cpu).encode(metric)?;
+        let mut gauge = |name: &str, help: &str, value: f64| {
+            let kind = prometheus_client::metrics::MetricType::Gauge;
+            ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, kind)?)
+        };
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory",
+            (stat.rss * procfs::page_size()) as f64,
+        )?;
+        gauge("process_virtual_memory_bytes", "Virtual memory", stat.vsize as f64)?;
+        if let Ok(n_open) = process.fd_count() {
+            gauge("process_open_fds", "Open file descriptors", n_open as f64)?;
+        }
+        if let Ok(limits) = process.limits()
+            && let procfs::process::LimitValue::Value(limit) = limits.max_open_files.soft_limit
+        {
+            gauge("process_max_fds", "Most file descriptors", limit as f64)?;
+        }
+        if let Ok(boot) = procfs::boot_time_secs() {
+            let start = boot as f64 + stat.starttime as f64 / ticks;
+            gauge("process_start_time_seconds", "When the process started, Unix time", start)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! When to try again: the backoff law, and what each kind of failure at the source means for the next request.
+//!
+//! Pure: time and jitter are arguments. The variants of [`Failure`] follow the decisions, not the errors' origins.
+
+use std::time::Duration;
+
+/// Waits that grow with decorrelated jitter: each lies between `min` and three times the one before, at most `max`.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    min: Duration,
+    max: Duration,
+    previous: Option<Duration>,
+}
+
+impl Backoff {
+    /// A law with its bounds; the first wait lies between `min` and three times `min`.
+    pub const fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max, previous: None }
+    }
+
+    /// The next wait; `jitter` lies in `0.0..=1.0`.
+    pub fn next(&mut self, jitter: f64) -> Duration {
+        let ceiling =
+            self.previous.unwrap_or(self.min).saturating_mul(3).min(self.max).max(self.min);
+        let wait = self.min + (ceiling - self.min).mul_f64(jitter.clamp(0.0, 1.0));
+        self.previous = Some(wait);
+        wait
+    }
+
+    /// Forgets what failed: the next wait is a first one.
+    pub fn reset(&mut self) {
+        self.previous = None;
+    }
+}
+
+/// What failed at the source, as far as the next step depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The token is refused: 401, or the identity provider's own refusal.
+    Unauthorized,
+    /// The token lacks the right for this stream: 403.
+    Forbidden,
+    /// The request itself is refused, 400: the same question will get the same answer.
+    Refused,
+    /// There is no token to send.
+    SecretMissing,
+    /// 429, or 503 with `Retry-After`.
+    Throttled {
+        /// What the server asked for.
+        retry_after: Option<Duration>,
+    },
+    /// Anything that may pass by itself: 5xx, time-outs, cut bodies, proxies.
+    Transient,
+}
+
+/// What to do about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// No request of any stream before this long has passed, or until the secret changes.
+    HaltAll(Duration),
+    /// No request of this stream before this long has passed, or until the secret changes.
+    HaltStream(Duration),
+    /// No request of any stream before this long has passed.
+    PauseAll(Duration),
+    /// This stream waits this long; the other goes on.
+    Retry(Duration),
+}
+
+/// A dead token is tried at most this often.
+const DEAD_TOKEN: Duration = Duration::from_secs(60);
+/// A dead token is tried at least this often, so that one revived at the portal is noticed without help.
+const DEAD_TOKEN_MAX: Duration = Duration::from_secs(300);
+/// How often the secret is looked for while it is absent; no request is involved.
+const SECRET_LOOK: Duration = Duration::from_secs(1);
+/// A throttled client of this API is let in again after a minute at the latest.
+const THROTTLE_MIN: Duration = Duration::from_secs(5);
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
+/// What a server may ask of us; longer is taken for a mistake of its clock.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+const TRANSIENT_MIN: Duration = Duration::from_secs(1);
+const TRANSIENT_MAX: Duration = Duration::from_secs(60);
+
+/// Decides; `attempt` counts from 0 the failures of this kind in a row, `jitter` lies in `0.0..=1.0`.
+pub fn decide(failure: Failure, attempt: u32, jitter: f64) -> Decision {
+    match failure {
+        Failure::Unauthorized => {
+            Decision::HaltAll(grow(DEAD_TOKEN, DEAD_TOKEN_MAX, attempt, jitter))
+        }
+        Failure::Forbidden | Failure::Refused => {
+            Decision::HaltStream(grow(DEAD_TOKEN, DEAD_TOKEN_MAX, attempt, jitter))
+        }
+        Failure::SecretMissing => Decision::HaltAll(SECRET_LOOK),
+        Failure::Throttled { retry_after: Some(wait) } => {
+            Decision::PauseAll(wait.min(RETRY_AFTER_MAX))
+        }
+        Failure::Throttled { retry_after: None } => {
+            Decision::PauseAll(grow(THROTTLE_MIN, THROTTLE_MAX, attempt, jitter))
+        }
+        Failure::Transient => Decision::Retry(grow(TRANSIENT_MIN, TRANSIENT_MAX, attempt, jitter)),
+    }
+}
+
+/// `min` doubled `attempt` times, at most `max`, with up to a quarter on top: never shorter than the bound.
+fn grow(min: Duration, max: Duration, attempt: u32, jitter: f64) -> Duration {
+    let base = min.saturating_mul(2_u32.saturating_pow(attempt.min(16))).min(max);
+    base + base.mul_f64(0.25 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_dead_token_is_tried_at_most_once_a_minute() {
+        for attempt in 0..20 {
+            for jitter in [0.0, 0.5, 1.0] {
+                let Decision::HaltAll(wait) = decide(Failure::Unauthorized, attempt, jitter) else {
+                    panic!("401 stops all")
+                };
+                assert!(wait >= Duration::from_secs(60) && wait <= Duration::from_secs(375));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_server_asks_for_is_what_it_gets() {
+        let failure = Failure::Throttled { retry_after: Some(Duration::from_secs(17)) };
+        assert_eq!(decide(failure, 3, 1.0), Decision::PauseAll(Duration::from_secs(17)));
+        let absurd = Failure::Throttled { retry_after: Some(Duration::from_secs(1_000_000)) };
+        assert_eq!(decide(absurd, 0, 0.0), Decision::PauseAll(Duration::from_secs(3600)));
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_stays_between_its_bounds(jitters in proptest::collection::vec(0.0..=1.0_f64, 1..50)) {
+            let (min, max) = (Duration::from_millis(250), Duration::from_secs(30));
+            let mut backoff = Backoff::new(min, max);
+            for jitter in jitters {
+                let wait = backoff.next(jitter);
+                prop_assert!(wait >= min && wait <= max);
+            }
+        }
+    }
+}

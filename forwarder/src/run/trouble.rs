@@ -1,0 +1,181 @@
+//! What the loop does when the source fails: tells it, logs it once as it changes, and waits as `retry` decides.
+
+use std::time::Duration;
+
+use siem_agent_crds::report::{SourceState, TokenState};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, warn};
+
+use super::{Forwarder, chain};
+use crate::checkpoint::Millis;
+use crate::clock;
+use crate::event::Stream;
+use crate::retry::{self, Decision, Failure};
+use crate::source::gate::Purpose;
+use crate::source::query::Query;
+use crate::{secret, source};
+
+/// The API keeps events this long (vendor: "data is retained for 180 days").
+const RETENTION: Duration = Duration::from_secs(180 * 24 * 3600);
+/// A watermark may lie this far ahead of the server's clock before it is mistrusted: clocks of one service differ.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// While nothing is fetched because the target is away, the token is still tried this often.
+const TOKEN_CHECK: Duration = Duration::from_secs(10 * 60);
+/// How often a halted stream looks whether the secret has changed.
+const SECRET_LOOK: Duration = Duration::from_secs(1);
+
+/// A watermark that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Correction {
+    /// It lies in the server's future.
+    Ahead {
+        /// Where to start instead.
+        start: Millis,
+    },
+    /// What lies just after it is no longer kept by the API.
+    BeyondRetention {
+        /// Where to start instead.
+        start: Millis,
+        /// What is lost for good.
+        gap: Duration,
+    },
+}
+
+/// Holds a watermark against the server's clock.
+pub(super) fn correct(
+    watermark: Millis,
+    server_now: Millis,
+    start_from: Duration,
+) -> Option<Correction> {
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    if watermark > server_now + millis(CLOCK_TOLERANCE) {
+        return Some(Correction::Ahead { start: server_now - millis(start_from) });
+    }
+    let kept_from = server_now - millis(RETENTION);
+    let gap = Duration::from_millis(u64::try_from(kept_from - watermark).unwrap_or(0));
+    (gap > CLOCK_TOLERANCE).then_some(Correction::BeyondRetention { start: kept_from, gap })
+}
+
+impl Forwarder {
+    /// Tells what failed and gives the wait before the next try.
+    pub(super) fn take_note(
+        &self,
+        stream: Stream,
+        error: &source::Error,
+        n_failures: u32,
+    ) -> impl Future<Output = ()> + '_ {
+        let now = clock::now();
+        let reason = chain(error);
+        if let Some(code) = error.code() {
+            self.progress.metrics.requested(stream, &code);
+        }
+        let failure = error.failure();
+        match failure {
+            Failure::Unauthorized => {
+                self.progress.token_refused(TokenState::Invalid, reason.clone(), now)
+            }
+            Failure::SecretMissing => {
+                let state = match error {
+                    source::Error::Secret(secret::Error::Missing { .. }) => TokenState::Missing,
+                    _ => TokenState::Invalid,
+                };
+                self.progress.token_refused(state, reason.clone(), now);
+            }
+            Failure::Forbidden => self.progress.stream_forbidden(stream, reason.clone(), now),
+            Failure::Throttled { .. } => {
+                self.progress.source_failed(stream, SourceState::Throttled, reason.clone(), now);
+            }
+            Failure::Refused | Failure::Transient => {
+                self.progress.source_failed(stream, SourceState::Unreachable, reason.clone(), now);
+            }
+        }
+        let fresh_token = failure == Failure::Unauthorized
+            && n_failures == 0
+            && self.source.discard_access_token();
+        let decision = if fresh_token {
+            Decision::Retry(Duration::ZERO)
+        } else if matches!(error, source::Error::Abandoned) {
+            Decision::Retry(Duration::ZERO)
+        } else {
+            retry::decide(failure, n_failures, fastrand::f64())
+        };
+        match decision {
+            Decision::HaltAll(_) | Decision::HaltStream(_) if n_failures == 0 => {
+                error!(%stream, reason, ?decision, "stop asking: somebody has to act");
+            }
+            _ => warn!(%stream, reason, ?decision, "the source failed"),
+        }
+        match decision {
+            Decision::HaltAll(wait) => {
+                for (stream, _) in &self.plan.streams {
+                    self.gate.halt(*stream, wait);
+                }
+            }
+            Decision::HaltStream(wait) => self.gate.halt(stream, wait),
+            Decision::PauseAll(wait) => self.gate.pause(wait),
+            Decision::Retry(_) => {}
+        }
+        async move {
+            match decision {
+                Decision::HaltAll(wait) | Decision::HaltStream(wait) => {
+                    self.wait_for_secret(wait).await
+                }
+                Decision::PauseAll(wait) | Decision::Retry(wait) => sleep(wait).await,
+            }
+        }
+    }
+
+    /// Waits, but no longer than until the secret is another one: that is tried at once.
+    async fn wait_for_secret(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if self.source.secret_changed() {
+                self.gate.resume();
+                return;
+            }
+            sleep_until(until.min(Instant::now() + SECRET_LOOK)).await;
+        }
+    }
+
+    /// For ever: tries the token where nothing else has for long, because the target takes no records.
+    pub(super) async fn watch_token(&self) {
+        let Some((stream, _)) = self.plan.streams.first() else {
+            return std::future::pending().await;
+        };
+        loop {
+            sleep(TOKEN_CHECK / 10).await;
+            let now = clock::now();
+            let age = self.progress.last_token_check().map(|last| now.duration_since(last));
+            if age.is_some_and(|age| Duration::try_from(age).unwrap_or_default() < TOKEN_CHECK) {
+                continue;
+            }
+            self.gate.enter(*stream, Purpose::Check).await;
+            match self.source.fetch(&Query::probe(*stream, clock::millis(now))).await {
+                Ok(page) => self.progress.answered(*stream, page.skew, clock::now()),
+                Err(error) => self.take_note(*stream, &error, 0).await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watermark_from_the_future_is_not_believed_and_one_beyond_retention_is_counted() {
+        let day = 24 * 3_600_000;
+        let now = 1_000 * day;
+        let two_days = Duration::from_secs(2 * 86_400);
+        assert_eq!(correct(now, now, two_days), None);
+        assert_eq!(correct(now + 60_000, now, two_days), None);
+        assert_eq!(
+            correct(now + day, now, two_days),
+            Some(Correction::Ahead { start: now - 2 * day })
+        );
+        assert_eq!(correct(now - 179 * day, now, two_days), None);
+        let gap = Duration::from_secs(20 * 86_400);
+        let expected = Correction::BeyondRetention { start: now - 180 * day, gap };
+        assert_eq!(correct(now - 200 * day, now, two_days), Some(expected));
+    }
+}

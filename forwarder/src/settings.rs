@@ -1,0 +1,178 @@
+//! The configuration, checked once: nothing looks at the raw one again. Pure.
+//!
+//! Secrets and certificates appear here as places of files only; they are read, and read again, where they are used.
+
+mod filters;
+
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::ServerName;
+use siem_agent_crds::config::{Config, Paths};
+use siem_agent_crds::manifest::{Problem, Problems};
+use siem_agent_crds::siem_agent as spec;
+
+use crate::event::Stream;
+use crate::frame::{Framing, Header, Layout, TimeFormat};
+use crate::map::Dialect;
+use crate::run::Plan;
+use crate::secret::SecretFile;
+use crate::sink::{self, Transport};
+use crate::source::{self, Auth, Credentials, Proxy};
+use crate::tls::{ClientMaterial, Material};
+
+/// Everything the forwarder needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What to follow, and how.
+    pub plan: Plan,
+    /// Where records come from.
+    pub source: source::Settings,
+    /// Where they go.
+    pub sink: sink::Settings,
+    /// Requests a minute until the live file says otherwise.
+    pub requests_per_minute: u32,
+}
+
+impl Settings {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// [`Problems`]: what the schema could not check.
+    pub fn of(config: &Config) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let streams = filters::streams(&config.event_types, &mut problems);
+        let sink = sink(config, &mut problems);
+        let settings = Self {
+            plan: Plan {
+                streams,
+                poll_interval: config.source.poll_interval.0,
+                overlap: config.source.overlap.0,
+                start_from: config.start_from.0,
+                layout: layout(config),
+            },
+            source: source(&config.source, &config.paths),
+            sink: sink.unwrap_or_else(|| sink::Settings {
+                host: String::new(),
+                port: 0,
+                transport: Transport::Tcp,
+                grace: config.syslog.confirm_grace.0,
+            }),
+            requests_per_minute: u32::try_from(config.source.requests_per_minute).unwrap_or(30),
+        };
+        if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
+    }
+
+    /// The enabled streams.
+    pub fn streams(&self) -> impl Iterator<Item = Stream> + '_ {
+        self.plan.streams.iter().map(|(stream, _)| *stream)
+    }
+}
+
+/// The form of the lines that this configuration asks for.
+pub fn layout(config: &Config) -> Layout {
+    let format = &config.format;
+    let arc_sight = format.kind == spec::FormatType::ArcSight;
+    let name = if format.system_name.is_empty() { &config.agent.name } else { &format.system_name };
+    let pri = u8::try_from(format.priority).ok().filter(|_| format.include_pri && !arc_sight);
+    Layout {
+        header: match config.syslog.header {
+            spec::Header::Agent => Header::Agent,
+            spec::Header::RFC5424 => Header::Rfc5424,
+            spec::Header::RFC3164 => Header::Rfc3164,
+        },
+        time_format: match format.time_format {
+            _ if arc_sight => TimeFormat::Rfc5424,
+            spec::TimeFormat::RFC5424 => TimeFormat::Rfc5424,
+            spec::TimeFormat::RFC3164 => TimeFormat::Rfc3164,
+            spec::TimeFormat::RFC3164WithYear => TimeFormat::Rfc3164WithYear,
+        },
+        pri,
+        host: format.include_system_name.then(|| name.clone()),
+        framing: match config.syslog.framing() {
+            None => Framing::Datagram,
+            Some(spec::Framing::Newline) => Framing::Newline,
+            Some(spec::Framing::OctetCounting) => Framing::OctetCounting,
+        },
+        max_message_bytes: config.syslog.max_message_bytes(),
+        dialect: match format.dialect {
+            spec::Dialect::Agent => Dialect::Agent,
+            spec::Dialect::Strict => Dialect::Strict,
+        },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn source(source: &spec::Source, paths: &Paths) -> source::Settings {
+    let secret = |name: &str, key: &str| SecretFile::new(paths.secrets.join(name).join(key));
+    let auth = match (&source.auth.token_secret_ref, &source.auth.client_credentials) {
+        (_, Some(application)) => Auth::ClientCredentials {
+            tenant_id: application.tenant_id.clone(),
+            client_id: application.client_id.clone(),
+            client_secret: secret(
+                &application.client_secret_ref.name,
+                &application.client_secret_ref.key,
+            ),
+            authority: application.authority_url.trim_end_matches('/').to_owned(),
+        },
+        (Some(token), None) => Auth::Token(secret(&token.name, &token.key)),
+        // The rules of the schema have refused this.
+        (None, None) => Auth::Token(SecretFile::new(PathBuf::new())),
+    };
+    let proxy = source.proxy.as_ref().map(|proxy| Proxy {
+        url: proxy.url.trim_end_matches('/').to_owned(),
+        no_proxy: proxy.no_proxy.clone(),
+        credentials: proxy.credentials_secret_ref.as_ref().map(|reference| Credentials {
+            username: secret(&reference.name, "username"),
+            password: secret(&reference.name, "password"),
+        }),
+    });
+    source::Settings {
+        url: source.url.trim_end_matches('/').to_owned(),
+        auth,
+        proxy,
+        ca_bundle: source.ca_bundle_ref.as_ref().map(|reference| bundle(reference, paths)),
+    }
+}
+
+fn sink(config: &Config, problems: &mut Vec<Problem>) -> Option<sink::Settings> {
+    let syslog = &config.syslog;
+    let transport = match syslog.protocol {
+        spec::Protocol::UDP => Transport::Udp,
+        spec::Protocol::TCP => Transport::Tcp,
+        spec::Protocol::TLS => {
+            let tls = syslog.tls.clone().unwrap_or_default();
+            let (path, name) = match &tls.server_name {
+                Some(name) => ("spec.syslog.tls.serverName", name.as_str()),
+                None => ("spec.syslog.host", syslog.bare_host()),
+            };
+            let Ok(server_name) = ServerName::try_from(name.to_owned()) else {
+                problems.push(Problem::new(
+                    path,
+                    format!("`{name}` is no name that a certificate can carry"),
+                ));
+                return None;
+            };
+            let client = tls.client_certificate_secret_ref.map(|reference| {
+                let folder = config.paths.secrets.join(reference.name);
+                ClientMaterial { certificates: folder.join("tls.crt"), key: folder.join("tls.key") }
+            });
+            let ca_bundle =
+                tls.ca_bundle_ref.as_ref().map(|reference| bundle(reference, &config.paths));
+            Transport::Tls { server_name, material: Material { ca_bundle, client } }
+        }
+    };
+    Some(sink::Settings {
+        host: syslog.bare_host().to_owned(),
+        port: syslog.port(),
+        transport,
+        grace: syslog.confirm_grace.0,
+    })
+}
+
+fn bundle(reference: &spec::BundleRef, paths: &Paths) -> PathBuf {
+    let folder: &Path = match reference.kind {
+        spec::BundleKind::Secret => &paths.secrets,
+        spec::BundleKind::ConfigMap => &paths.config_maps,
+    };
+    folder.join(&reference.name).join(&reference.key)
+}

@@ -1,0 +1,117 @@
+//! The user's filters in the API's own form. Typed ones and raw ones are ANDed; none is ever dropped.
+
+use serde_json::{Map, Value, json};
+use siem_agent_crds::manifest::Problem;
+use siem_agent_crds::siem_agent::{ActivityFilter, AlertFilter, EventTypes, IpCategory, Severity};
+
+use crate::event::Stream;
+
+type Filters = Map<String, Value>;
+
+/// The enabled streams, each with its filters.
+pub(super) fn streams(types: &EventTypes, problems: &mut Vec<Problem>) -> Vec<(Stream, Filters)> {
+    let mut streams = Vec::new();
+    if types.alerts.enabled {
+        streams.push((Stream::Alerts, alerts(&types.alerts.filter, problems)));
+    }
+    if types.activities.enabled {
+        streams.push((Stream::Activities, activities(&types.activities.filter, problems)));
+    }
+    streams
+}
+
+fn alerts(filter: &AlertFilter, problems: &mut Vec<Problem>) -> Filters {
+    let severities = filter.severities.iter().map(|severity| match severity {
+        Severity::Low => 0,
+        Severity::Medium => 1,
+        Severity::High => 2,
+        Severity::Informational => 3,
+    });
+    let mut filters = Filters::new();
+    any_of(&mut filters, "severity", severities.map(Value::from).collect());
+    any_of(
+        &mut filters,
+        "entity.service",
+        filter.services.iter().copied().map(Value::from).collect(),
+    );
+    any_of(&mut filters, "entity.policy", texts(&filter.policies));
+    add_raw(&mut filters, &filter.raw, "alerts", problems);
+    filters
+}
+
+fn activities(filter: &ActivityFilter, problems: &mut Vec<Problem>) -> Filters {
+    let categories = filter.ip_categories.iter().map(|category| match category {
+        IpCategory::Corporate => 1,
+        IpCategory::Administrative => 2,
+        IpCategory::Risky => 3,
+        IpCategory::VPN => 4,
+        IpCategory::CloudProvider => 5,
+        IpCategory::Other => 6,
+    });
+    let mut filters = Filters::new();
+    any_of(&mut filters, "service", filter.services.iter().copied().map(Value::from).collect());
+    any_of(&mut filters, "user.username", texts(&filter.users));
+    any_of(&mut filters, "activity.eventType", texts(&filter.event_types));
+    any_of(&mut filters, "ip.category", categories.map(Value::from).collect());
+    any_of(&mut filters, "location.country", texts(&filter.countries));
+    any_of(&mut filters, "policy", texts(&filter.policies));
+    add_raw(&mut filters, &filter.raw, "activities", problems);
+    filters
+}
+
+fn texts(texts: &[String]) -> Vec<Value> {
+    texts.iter().cloned().map(Value::from).collect()
+}
+
+fn any_of(filters: &mut Filters, field: &str, values: Vec<Value>) {
+    if !values.is_empty() {
+        filters.insert(field.to_owned(), json!({"eq": values}));
+    }
+}
+
+fn add_raw(filters: &mut Filters, raw: &Filters, stream: &str, problems: &mut Vec<Problem>) {
+    for (field, conditions) in raw {
+        let path = format!("spec.eventTypes.{stream}.filter.raw.{field}");
+        let Value::Object(conditions) = conditions else {
+            problems
+                .push(Problem::new(path, "must be an object of operators, such as {\"eq\": […]}"));
+            continue;
+        };
+        let there = filters.entry(field.clone()).or_insert_with(|| json!({}));
+        let Value::Object(there) = there else { continue };
+        for (operator, operand) in conditions {
+            if there.contains_key(operator) {
+                problems.push(Problem::new(
+                    format!("{path}.{operator}"),
+                    "is set by a typed filter as well; the API takes one operand an operator: keep one of them",
+                ));
+            } else {
+                there.insert(operator.clone(), operand.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_and_raw_filters_are_anded_and_a_clash_is_named() {
+        let mut types = EventTypes::default();
+        types.activities.filter.services = vec![11161];
+        types.activities.filter.ip_categories = vec![IpCategory::Risky, IpCategory::VPN];
+        let raw = json!({"service": {"neq": [20893]}, "ip.tags": {"eq": ["x"]}});
+        types.activities.filter.raw = raw.as_object().unwrap().clone();
+        let mut problems = Vec::new();
+        let streams = streams(&types, &mut problems);
+        assert!(problems.is_empty());
+        let expected = json!({
+            "service": {"eq": [11161], "neq": [20893]}, "ip.category": {"eq": [3, 4]}, "ip.tags": {"eq": ["x"]},
+        });
+        assert_eq!(Value::Object(streams[1].1.clone()), expected);
+        types.activities.filter.raw = json!({"service": {"eq": [1]}}).as_object().unwrap().clone();
+        super::streams(&types, &mut problems);
+        assert_eq!(problems[0].path, "spec.eventTypes.activities.filter.raw.service.eq");
+    }
+}

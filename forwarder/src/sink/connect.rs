@@ -1,0 +1,159 @@
+//! Opens one connection: all addresses of the name, with time-outs, keepalive and TLS.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::confirm::{Counting, Kernel};
+use super::{Settings, Transport};
+use crate::tls;
+
+/// A dead address costs at most this long; the others are tried meanwhile.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The next address is tried after this long (RFC 8305, section 5, recommends 250 ms).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent peer is noticed after 30 s + 3 probes of 10 s.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+/// Bytes that stay unacknowledged this long end the connection, instead of the kernel's quarter of an hour.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name has no address.
+    #[error("resolve {host}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        #[source]
+        source: io::Error,
+    },
+    /// No address answered.
+    #[error("connect to {host} port {port}")]
+    Connect {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+        /// What the last address answered.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificates or keys of ours cannot be used, and no earlier ones are there to go on with.
+    #[error("read certificates for the syslog connection")]
+    Material(#[source] tls::Error),
+    /// The TLS handshake failed.
+    #[error("shake hands with {host} over TLS")]
+    Handshake {
+        /// The name.
+        host: String,
+        /// What TLS says: an untrusted or expired certificate, another name, a refused protocol.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Anything that reads and writes.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// An open connection with what is needed to confirm what it carries.
+pub(super) struct Connection {
+    pub(super) stream: Box<dyn Duplex>,
+    pub(super) written: Arc<AtomicU64>,
+    pub(super) kernel: Kernel,
+    /// Whether we showed a certificate, which a peer may refuse late.
+    pub(super) with_client_certificate: bool,
+}
+
+/// Opens a connection; `material` keeps the last TLS configuration that could be read.
+pub(super) async fn connect(
+    settings: &Settings,
+    keeper: &mut tls::Keeper,
+) -> Result<Connection, Error> {
+    let stream = dial(&settings.host, settings.port).await?;
+    let failed =
+        |source| Error::Connect { host: settings.host.clone(), port: settings.port, source };
+    prepare(&stream).map_err(failed)?;
+    let kernel = Kernel::watch(&stream).map_err(failed)?;
+    let (counting, written) = Counting::new(stream);
+    match &settings.transport {
+        Transport::Udp | Transport::Tcp => Ok(Connection {
+            stream: Box::new(counting),
+            written,
+            kernel,
+            with_client_certificate: false,
+        }),
+        Transport::Tls { server_name, .. } => {
+            let current = keeper.current().map_err(Error::Material)?;
+            let failed = |source| Error::Handshake { host: settings.host.clone(), source };
+            let handshake =
+                TlsConnector::from(current.config).connect(server_name.clone(), counting);
+            let stream = timeout(HANDSHAKE_TIMEOUT, handshake)
+                .await
+                .map_err(|_elapsed| failed(io::ErrorKind::TimedOut.into()))?
+                .map_err(failed)?;
+            Ok(Connection {
+                stream: Box::new(stream),
+                written,
+                kernel,
+                with_client_certificate: current.with_client_certificate,
+            })
+        }
+    }
+}
+
+/// Connects to whichever address of the name answers first, the next being tried a little after the one before.
+///
+/// # Errors
+/// [`Error::Resolve`] and [`Error::Connect`].
+pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, Error> {
+    let resolve = |source| Error::Resolve { host: host.to_owned(), source };
+    let addresses: Vec<SocketAddr> = timeout(CONNECT_TIMEOUT, lookup_host((host, port)))
+        .await
+        .map_err(|_elapsed| resolve(io::ErrorKind::TimedOut.into()))?
+        .map_err(resolve)?
+        .collect();
+    let mut attempts = FuturesUnordered::new();
+    for (delay, address) in (0..).zip(addresses) {
+        attempts.push(async move {
+            sleep(NEXT_ADDRESS * delay).await;
+            timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+                .await
+                .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+        });
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    while let Some(attempt) = attempts.next().await {
+        match attempt {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(Error::Connect { host: host.to_owned(), port, source: last })
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}

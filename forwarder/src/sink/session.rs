@@ -1,0 +1,270 @@
+//! The task that owns the connection: connects, writes in order, confirms, and begins anew when a connection breaks.
+//!
+//! One connection at a time. The read half is read from the first moment to the last, because that is where a refusal,
+//! a FIN or an alert shows; what a syslog receiver says there otherwise has no meaning and is dropped.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::{info, warn};
+
+use super::connect::{Connection, Duplex, connect};
+use super::outbox::Outbox;
+use super::{Job, Observer, Settings, Target, Transport};
+use crate::clock;
+use crate::error_chain::chain;
+use crate::retry::Backoff;
+use crate::tls::Keeper;
+
+/// How often the kernel is asked for acknowledgements while some are awaited.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// A TLS 1.3 server may refuse a client certificate after the handshake looks complete (RFC 8446, section 4.4.2.4).
+const LATE_REFUSAL: Duration = Duration::from_secs(2);
+const RECONNECT_MIN: Duration = Duration::from_millis(250);
+const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// A connection that lived this long ends a row of failures.
+const HEALTHY: Duration = Duration::from_secs(10);
+/// How often certificates and keys are looked at for a change.
+const MATERIAL_INTERVAL: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a session ended.
+enum End {
+    /// The peer closed or the connection broke.
+    Broken { kind: &'static str, reason: String },
+    /// Our certificates changed; everything was confirmed.
+    Rotated,
+    /// The program stops, or nobody needs the sink any more.
+    Finished,
+}
+
+/// Runs until `stop` and everything written is confirmed, or every handle is gone.
+pub(super) async fn run(
+    settings: Settings,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    target: watch::Sender<Target>,
+    observer: Arc<dyn Observer>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut keeper = Keeper::new(match &settings.transport {
+        Transport::Tls { material, .. } => Some(material.clone()),
+        Transport::Udp | Transport::Tcp => None,
+    });
+    let mut outbox = Outbox::default();
+    let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
+    loop {
+        let attempt = tokio::select! {
+            attempt = connect(&settings, &mut keeper) => attempt,
+            () = stopped(&mut stop) => return,
+        };
+        let began = Instant::now();
+        let reason = match attempt {
+            Ok(connection) => {
+                let mut session = Session {
+                    settings: &settings,
+                    outbox: &mut outbox,
+                    jobs: &mut jobs,
+                    target: &target,
+                    observer: observer.as_ref(),
+                    keeper: &mut keeper,
+                };
+                match session.run(connection, &mut stop).await {
+                    End::Finished => return,
+                    End::Rotated => {
+                        info!("certificates changed, connect anew");
+                        continue;
+                    }
+                    End::Broken { kind, reason } => {
+                        observer.disconnected(kind);
+                        reason
+                    }
+                }
+            }
+            Err(error) => {
+                observer.disconnected("connect");
+                chain(&error)
+            }
+        };
+        outbox.rewind();
+        if began.elapsed() >= HEALTHY {
+            backoff.reset();
+        }
+        let wait = backoff.next(fastrand::f64());
+        warn!(
+            reason,
+            retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            "no connection to the target"
+        );
+        target.send_modify(|state| *state = state.failed(clock::now(), reason));
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = stopped(&mut stop) => return,
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A dropped sender means that the program ends as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+struct Session<'a> {
+    settings: &'a Settings,
+    outbox: &'a mut Outbox,
+    jobs: &'a mut mpsc::UnboundedReceiver<Job>,
+    target: &'a watch::Sender<Target>,
+    observer: &'a dyn Observer,
+    keeper: &'a mut Keeper,
+}
+
+type Writer = WriteHalf<Box<dyn Duplex>>;
+
+impl Session<'_> {
+    async fn run(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
+        let Connection { stream, written, kernel, with_client_certificate } = connection;
+        let (mut reader, writer) = tokio::io::split(stream);
+        let mut idle_writer = Some(writer);
+        let mut write = Box::pin(write_whole(None));
+        let mut writing = false;
+
+        let opened = Instant::now();
+        let settle = if with_client_certificate {
+            self.settings.grace.max(LATE_REFUSAL)
+        } else {
+            self.settings.grace
+        };
+        let mut first_grace = with_client_certificate.then_some(LATE_REFUSAL);
+        let mut announced = false;
+        let announce = sleep(settle);
+        tokio::pin!(announce);
+
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut material = interval(MATERIAL_INTERVAL);
+        material.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rotate = false;
+        let mut stopping = *stop.borrow();
+        let mut handles_gone = false;
+        let mut scratch = [0_u8; 512];
+
+        loop {
+            if stopping {
+                self.outbox.drop_unwritten();
+            }
+            if (stopping || handles_gone || rotate) && !writing && self.outbox.is_empty() {
+                if let Some(writer) = idle_writer {
+                    close(writer, &mut reader).await;
+                }
+                return if stopping || handles_gone { End::Finished } else { End::Rotated };
+            }
+            if !rotate && let Some(writer) = idle_writer.take() {
+                match self.outbox.start_write() {
+                    Some((bytes, n_again)) => {
+                        self.observer.resent(n_again);
+                        write = Box::pin(write_whole(Some((writer, bytes))));
+                        writing = true;
+                    }
+                    None => idle_writer = Some(writer),
+                }
+            }
+            tokio::select! {
+                biased;
+                read = reader.read(&mut scratch) => match read {
+                    Ok(0) => return broken("closed", "the peer closed the connection".to_owned()),
+                    Ok(_) => {}
+                    Err(error) => return broken_by(&error),
+                },
+                (writer, result) = &mut write, if writing => {
+                    writing = false;
+                    idle_writer = writer;
+                    if let Err(error) = result {
+                        // The read half often knows more: an alert says why, a broken pipe does not.
+                        let told = timeout(LOOK_INTERVAL, reader.read(&mut scratch)).await;
+                        return match told {
+                            Ok(Err(read_error)) => broken_by(&read_error),
+                            Ok(Ok(_)) | Err(_) => broken_by(&error),
+                        };
+                    }
+                    self.outbox.finish_write(written.load(Ordering::Relaxed));
+                    fail::fail_point!("confirm_when_written", |_| {
+                        // A mutation for the tests: what every peer does, and what loses records.
+                        self.outbox.acknowledge(u64::MAX, Instant::now());
+                        self.outbox.confirm(Duration::ZERO, Instant::now());
+                        broken("mutation", "confirmed when written".to_owned())
+                    });
+                }
+                () = &mut announce, if !announced => {
+                    announced = true;
+                    info!(host = self.settings.host, port = self.settings.port, "connected to the target");
+                    self.target.send_replace(Target::Up { since: clock::now() });
+                }
+                _ = look.tick(), if self.outbox.awaits_confirmation() => {
+                    let seen = match kernel.look() {
+                        Ok(seen) => seen,
+                        Err(error) => return broken_by(&error),
+                    };
+                    let now = Instant::now();
+                    self.outbox.acknowledge(seen.bytes_acked, now);
+                    if seen.established {
+                        let grace = first_grace.map_or(self.settings.grace, |first| first.max(self.settings.grace));
+                        if self.outbox.confirm(grace, now) > 0 {
+                            first_grace = None;
+                        }
+                    }
+                }
+                job = self.jobs.recv(), if !handles_gone && !stopping => match job {
+                    Some(job) => self.outbox.push(job),
+                    None => handles_gone = true,
+                },
+                _ = material.tick(), if !rotate => {
+                    rotate = self.keeper.changed() && opened.elapsed() >= MATERIAL_INTERVAL;
+                }
+                () = stopped(stop), if !stopping => stopping = true,
+            }
+        }
+    }
+}
+
+fn broken(kind: &'static str, reason: String) -> End {
+    End::Broken { kind, reason }
+}
+
+fn broken_by(error: &io::Error) -> End {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
+        io::ErrorKind::TimedOut => "timeout",
+        io::ErrorKind::InvalidData => "tls",
+        io::ErrorKind::UnexpectedEof => "closed",
+        _ => "other",
+    };
+    broken(kind, error.to_string())
+}
+
+/// Writes a batch whole and gives the writer back; without a batch it never ends.
+async fn write_whole(work: Option<(Writer, Bytes)>) -> (Option<Writer>, io::Result<()>) {
+    let Some((mut writer, bytes)) = work else { return std::future::pending().await };
+    let result = async {
+        writer.write_all(&bytes).await?;
+        writer.flush().await
+    }
+    .await;
+    (Some(writer), result)
+}
+
+/// Says goodbye: `close_notify` on TLS, FIN on both; then reads what the peer still says, so that no reset overtakes.
+async fn close(mut writer: Writer, reader: &mut ReadHalf<Box<dyn Duplex>>) {
+    let mut scratch = [0_u8; 512];
+    let goodbye = async {
+        if writer.shutdown().await.is_ok() {
+            while matches!(reader.read(&mut scratch).await, Ok(n_bytes) if n_bytes > 0) {}
+        }
+    };
+    // The peer may be gone; everything is confirmed, so nothing depends on its answer.
+    let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+}

@@ -1,0 +1,44 @@
+//! What is known of the target: a small state that changes only when its meaning does. Pure.
+
+use jiff::Timestamp;
+
+/// The target as the sink sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Not connected yet, and nothing has failed.
+    Connecting {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Connected, and healthy for at least the grace.
+    Up {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Unreachable, refusing, or closing every connection.
+    Down {
+        /// Since the first failure after it was last up.
+        since: Timestamp,
+        /// What the last attempt ran into.
+        reason: String,
+    },
+    /// Datagrams: nothing can be known.
+    Datagram,
+}
+
+impl Target {
+    /// Whether records should be fetched for it.
+    pub fn takes_records(&self) -> bool {
+        matches!(self, Self::Up { .. } | Self::Datagram)
+    }
+
+    /// The state after a failure; the time of the first one stays.
+    pub(super) fn failed(&self, now: Timestamp, reason: String) -> Self {
+        match self {
+            Self::Down { since, .. } | Self::Connecting { since } => {
+                Self::Down { since: *since, reason }
+            }
+            Self::Up { .. } | Self::Datagram => Self::Down { since: now, reason },
+        }
+    }
+}

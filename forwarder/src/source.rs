@@ -1,0 +1,218 @@
+//! The source: asks the Defender for Cloud Apps API one page at a time and hands its records on as they arrive.
+//!
+//! Only this folder knows the HTTP client and the names on the wire. It decides nothing: what a failure means for the
+//! next request is `retry`'s, when a request may go out is the [`gate`]'s, and which question is asked comes in as a
+//! [`query::Query`]. A body is split into records while it streams in, so a page of 5,000 is never held whole.
+
+pub mod gate;
+pub mod query;
+pub mod wire;
+mod auth;
+mod client;
+mod error;
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+
+use crate::checkpoint::Millis;
+use crate::clock;
+use crate::parse::split::{Envelope, Piece, Splitter};
+use query::Query;
+use wire::answer::Refusal;
+
+pub use auth::Settings as Auth;
+pub use client::{Credentials, Proxy};
+pub use error::Error;
+
+/// A refusal is a short text; more of it is not read.
+const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+/// A wrong data centre answers this to a good token: not a token problem.
+const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
+
+/// Where the source is and who we are to it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The tenant's API URL without a slash at the end.
+    pub url: String,
+    /// Who we are.
+    pub auth: Auth,
+    /// The proxy on the way, if any.
+    pub proxy: Option<Proxy>,
+    /// The authorities to trust instead of the public roots.
+    pub ca_bundle: Option<std::path::PathBuf>,
+}
+
+/// The API of one tenant.
+#[derive(Debug)]
+pub struct Source {
+    url: String,
+    auth: auth::Auth,
+    client: client::Keeper,
+}
+
+/// A page whose body is still coming in.
+#[derive(Debug)]
+pub struct Page {
+    response: Option<Response>,
+    splitter: Splitter,
+    /// The server's clock when it answered; ours where it does not say.
+    pub server_now: Millis,
+    /// Server's clock minus ours, milliseconds; `None` where the server does not say.
+    pub skew: Option<Millis>,
+}
+
+/// What came in.
+#[derive(Debug)]
+pub enum Arrived {
+    /// Some records, possibly none yet.
+    Pieces(Vec<Piece>),
+    /// The body is whole.
+    End(Envelope),
+}
+
+impl Source {
+    /// A source that has asked nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let Settings { url, auth, proxy, ca_bundle } = settings;
+        Self { url, auth: auth::Auth::new(auth), client: client::Keeper::new(proxy, ca_bundle) }
+    }
+
+    /// Whether the secret has changed since it was last used.
+    pub fn secret_changed(&self) -> bool {
+        self.auth.secret_changed()
+    }
+
+    /// Whether a refused token can be replaced by a fresh one right away; it is thrown away then.
+    pub fn discard_access_token(&self) -> bool {
+        self.auth.discard()
+    }
+
+    /// Asks one question. The records are read from the [`Page`].
+    ///
+    /// # Errors
+    /// [`Error`]: its [`failure`](Error::failure) says what to do.
+    pub async fn fetch(&self, query: &Query) -> Result<Page, Error> {
+        let client = self.client.current()?;
+        let authorization = self.auth.header(&client).await?;
+        let asked = clock::now();
+        let response = client
+            .post(format!("{}/{}", self.url, query.path()))
+            .header(reqwest::header::AUTHORIZATION, authorization)
+            .json(&query.body())
+            .send()
+            .await
+            .map_err(Error::request)?;
+        let date = response
+            .headers()
+            .get(DATE)
+            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
+            .and_then(|time| jiff::Timestamp::try_from(time).ok());
+        if !response.status().is_success() {
+            return Err(self.refused(response, date).await);
+        }
+        let kind = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if kind.starts_with("text/html") {
+            return Err(Error::NotJson { kind: self.auth.scrub(kind) });
+        }
+        // The question was put together before the answer's date was; nothing saved since then is certain to be in it.
+        let server_now = date.unwrap_or(asked);
+        let took = clock::now().duration_since(asked).as_millis();
+        let server_now = clock::millis(server_now).saturating_sub(i64::try_from(took).unwrap_or(0));
+        let skew = date.map(|date| clock::millis(date) - clock::millis(clock::now()));
+        Ok(Page { response: Some(response), splitter: Splitter::new(), server_now, skew })
+    }
+
+    async fn refused(&self, mut response: Response, date: Option<jiff::Timestamp>) -> Error {
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after =
+            retry_after.and_then(|text| wait_asked_for(text, date.unwrap_or_else(clock::now)));
+        let mut body = Vec::new();
+        while body.len() < MAX_REFUSAL_BYTES
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+        let words = serde_json::from_slice::<Refusal>(&body)
+            .ok()
+            .map(|refusal| self.auth.scrub(&refusal.detail));
+        let from_the_api = words.is_some() || !body.trim_ascii_start().starts_with(b"<");
+        let detail = words.unwrap_or_else(|| match status {
+            StatusCode::BAD_REQUEST => self.auth.scrub(&String::from_utf8_lossy(&body)),
+            _ => status.canonical_reason().unwrap_or_default().to_owned(),
+        });
+        match status {
+            StatusCode::UNAUTHORIZED if detail.contains(WRONG_DATA_CENTRE) => {
+                Error::WrongDataCentre { detail }
+            }
+            StatusCode::UNAUTHORIZED => Error::Unauthorized { detail },
+            StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
+            StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Error::ProxyAuthentication,
+            StatusCode::BAD_REQUEST => Error::Refused { detail },
+            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { retry_after },
+            StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => {
+                Error::Throttled { retry_after }
+            }
+            _ if detail.contains("throttled") => Error::Throttled { retry_after },
+            _ => Error::Status { code: status.as_u16(), detail },
+        }
+    }
+}
+
+impl Page {
+    /// The next records, as many as the next piece of the body completes.
+    ///
+    /// # Errors
+    /// The connection broke, the body is cut, or it is no page. Records handed out before are whole all the same.
+    pub async fn next(&mut self) -> Result<Arrived, Error> {
+        let Some(response) = &mut self.response else { return Err(Error::Abandoned) };
+        match response.chunk().await.map_err(Error::request)? {
+            Some(chunk) => {
+                self.splitter.feed(&chunk).map_err(Error::Body)?;
+                Ok(Arrived::Pieces(std::iter::from_fn(|| self.splitter.next()).collect()))
+            }
+            None => {
+                let splitter = std::mem::take(&mut self.splitter);
+                splitter.finish().map(Arrived::End).map_err(Error::Body)
+            }
+        }
+    }
+
+    /// Closes the connection; the rest is asked for again later.
+    pub fn abandon(&mut self) {
+        self.response = None;
+    }
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+fn wait_asked_for(text: &str, now: jiff::Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::Timestamp::try_from(httpdate::parse_http_date(text.trim()).ok()?).ok()?;
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = "2026-11-24T10:00:00Z".parse().unwrap();
+        assert_eq!(wait_asked_for("17", now), Some(Duration::from_secs(17)));
+        assert_eq!(
+            wait_asked_for("Tue, 24 Nov 2026 10:00:30 GMT", now),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(wait_asked_for("Tue, 24 Nov 2026 09:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(wait_asked_for("soon", now), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! Who we are to the API: a legacy token as it stands in its file, or an access token from Entra ID.
+//!
+//! Legacy: `Authorization: Token <value>`. Entra: the client credentials grant (RFC 6749, section 4.4) at
+//! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of Microsoft Cloud App Security; the access token is kept
+//! until a little before it expires, and thrown away when the API refuses it. The secret's file is read at each use.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::header::HeaderValue;
+use tokio::time::Instant;
+
+use super::Error;
+use super::wire::answer::{TokenAnswer, TokenRefusal};
+use crate::secret::{Secret, SecretFile};
+
+/// The application id of Microsoft Cloud App Security, with the permissions that an administrator consented to.
+const SCOPE: &str = "05a65629-4c1b-48c1-a78b-804c4abdd4af/.default";
+/// An access token is renewed when this share of its life is over…
+const RENEW_AFTER: f64 = 0.8;
+/// …and never lives less than this, whatever the server says.
+const LEAST_LIFE: Duration = Duration::from_secs(30);
+/// The longest text of a server that is passed on.
+const MAX_DETAIL_CHARS: usize = 300;
+
+/// How to authenticate.
+#[derive(Debug, Clone)]
+pub enum Settings {
+    /// An API token of the portal.
+    Token(SecretFile),
+    /// An application of Entra ID.
+    ClientCredentials {
+        /// Directory (tenant) id.
+        tenant_id: String,
+        /// Application (client) id.
+        client_id: String,
+        /// Holds the client secret.
+        client_secret: SecretFile,
+        /// Such as `https://login.microsoftonline.com`, without a slash at the end.
+        authority: String,
+    },
+}
+
+/// Makes the `Authorization` header.
+#[derive(Debug)]
+pub(super) struct Auth {
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: Option<Secret>,
+    access: Option<Access>,
+}
+
+#[derive(Debug)]
+struct Access {
+    token: Secret,
+    renew_at: Instant,
+}
+
+impl Auth {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, state: Mutex::default() }
+    }
+
+    fn file(&self) -> &SecretFile {
+        match &self.settings {
+            Settings::Token(file) | Settings::ClientCredentials { client_secret: file, .. } => file,
+        }
+    }
+
+    /// Whether the secret differs from the one last used: worth a try at once.
+    pub(super) fn secret_changed(&self) -> bool {
+        let now = self.file().read().ok();
+        let state = self.lock();
+        now.is_some() && now != state.used
+    }
+
+    /// Whether a fresh access token might help where this one was refused. It is thrown away.
+    pub(super) fn discard(&self) -> bool {
+        self.lock().access.take().is_some()
+    }
+
+    /// The value of the `Authorization` header.
+    pub(super) async fn header(&self, client: &Client) -> Result<HeaderValue, Error> {
+        let secret = self.file().read().map_err(Error::Secret)?;
+        let text = match &self.settings {
+            Settings::Token(_) => {
+                self.lock().used = Some(secret.clone());
+                format!("Token {}", secret.expose())
+            }
+            Settings::ClientCredentials { .. } => {
+                let access = match self.cached(&secret) {
+                    Some(access) => access,
+                    None => self.renew(client, secret).await?,
+                };
+                format!("Bearer {}", access.expose())
+            }
+        };
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_unprintable| Error::TokenUnsendable)?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    /// Takes every secret of ours out of a text that a server wrote, and makes it one short line.
+    pub(super) fn scrub(&self, text: &str) -> String {
+        let state = self.lock();
+        let mut text = text.to_owned();
+        let secrets = state.used.iter().chain(state.access.iter().map(|access| &access.token));
+        for secret in secrets {
+            text = text.replace(secret.expose(), "[secret]");
+        }
+        drop(state);
+        let one_line: String =
+            text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+        one_line
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .chars()
+            .take(MAX_DETAIL_CHARS)
+            .collect()
+    }
+
+    fn cached(&self, secret: &Secret) -> Option<Secret> {
+        let state = self.lock();
+        let access = state.access.as_ref()?;
+        (state.used.as_ref() == Some(secret) && Instant::now() < access.renew_at)
+            .then(|| access.token.clone())
+    }
+
+    async fn renew(&self, client: &Client, secret: Secret) -> Result<Secret, Error> {
+        let Settings::ClientCredentials { tenant_id, client_id, authority, .. } = &self.settings
+        else {
+            return Err(Error::TokenUnsendable);
+        };
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", client_id),
+            ("client_secret", secret.expose()),
+            ("scope", SCOPE),
+        ];
+        let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
+        let asked = Instant::now();
+        let answer = client.post(url).form(&form).send().await.map_err(Error::identity)?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(Error::identity)?;
+        self.lock().used = Some(secret);
+        if status.is_success() {
+            let answer: TokenAnswer =
+                serde_json::from_slice(&body).map_err(|_shape| Error::IdentityAnswer)?;
+            let life = Duration::from_secs(answer.expires_in).mul_f64(RENEW_AFTER).max(LEAST_LIFE);
+            let token = Secret::of(answer.access_token);
+            self.lock().access = Some(Access { token: token.clone(), renew_at: asked + life });
+            return Ok(token);
+        }
+        let refusal: Option<TokenRefusal> = serde_json::from_slice(&body).ok();
+        let detail = refusal.map_or_else(String::new, |refusal| self.scrub(&refusal.text()));
+        Err(match status.as_u16() {
+            400 | 401 | 403 => Error::Unauthorized { detail },
+            429 => Error::Throttled { retry_after: None },
+            code => Error::IdentityStatus { code, detail },
+        })
+    }
+
+    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while the lock is held")
+    }
+}

@@ -1,0 +1,180 @@
+//! What is asked of the API: the request bodies of both endpoints. Pure.
+//!
+//! Activities are listed by `created` ("timestamp when the activity was saved") in scan mode, with the server's own
+//! cursor from page to page; alerts know only `date` and are listed from the last date seen, with `skip` for records of
+//! one and the same millisecond (docs: api-activities-list, api-activities-investigate-script, api-alerts-list).
+
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::Millis;
+use crate::event::Stream;
+
+/// Records a page in scan mode: the most that the API gives.
+pub const SCAN_PAGE: usize = 5_000;
+/// Records a page without it.
+pub const ALERT_PAGE: usize = 100;
+/// The API refuses to look further than this by `skip` and `limit`.
+pub const SKIP_LIMIT: usize = 5_000;
+
+/// One question to the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Query {
+    /// Which endpoint.
+    pub stream: Stream,
+    filters: Map<String, Value>,
+    from: Millis,
+    until: Option<Millis>,
+    position: Position,
+    limit: usize,
+}
+
+/// Where in the list the page begins.
+#[derive(Debug, Clone, PartialEq)]
+enum Position {
+    /// At the first record of the window.
+    Start,
+    /// Where the server's own cursor points: it replaces the filters.
+    Cursor(Value),
+    /// After this many records.
+    Skip(usize),
+}
+
+impl Query {
+    /// Everything listed at or after `from` that the user's filters let through.
+    pub fn since(stream: Stream, filters: Map<String, Value>, from: Millis) -> Self {
+        let limit = match stream {
+            Stream::Alerts => ALERT_PAGE,
+            Stream::Activities => SCAN_PAGE,
+        };
+        Self { stream, filters, from, until: None, position: Position::Start, limit }
+    }
+
+    /// The same, up to and including a time.
+    #[must_use]
+    pub fn until(mut self, until: Millis) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// One record at most, to learn whether the token is good.
+    pub fn probe(stream: Stream, from: Millis) -> Self {
+        Self { stream, filters: Map::new(), from, until: None, position: Position::Start, limit: 1 }
+    }
+
+    /// The lower end of the window.
+    pub fn from(&self) -> Millis {
+        self.from
+    }
+
+    /// The page after one that was not the last. `None` when the API gives no way on: `skip` is used up.
+    ///
+    /// `cursor` is the server's `nextQueryFilters`, `highest` the time of the last record listed, and `n_listed` the
+    /// number of records on the page.
+    pub fn next(
+        &self,
+        cursor: Option<Value>,
+        highest: Option<Millis>,
+        n_listed: usize,
+    ) -> Option<Self> {
+        let mut next = self.clone();
+        match (cursor, highest) {
+            (Some(cursor), _) => next.position = Position::Cursor(cursor),
+            (None, Some(highest)) if highest > self.from => {
+                next.from = highest;
+                next.position = Position::Start;
+            }
+            (None, _) => {
+                let skipped = match self.position {
+                    Position::Skip(skip) => skip,
+                    Position::Start | Position::Cursor(_) => 0,
+                };
+                let skip = skipped + n_listed;
+                if n_listed == 0 || skip + self.limit > SKIP_LIMIT {
+                    return None;
+                }
+                next.position = Position::Skip(skip);
+            }
+        }
+        Some(next)
+    }
+
+    /// The path below the tenant's URL.
+    pub fn path(&self) -> &'static str {
+        match self.stream {
+            Stream::Alerts => "api/v1/alerts/",
+            Stream::Activities => "api/v1/activities/",
+        }
+    }
+
+    /// The request's JSON body.
+    pub fn body(&self) -> Value {
+        let (time, sort, scan) = match self.stream {
+            Stream::Alerts => ("date", "date", false),
+            Stream::Activities => ("created", "created", self.limit == SCAN_PAGE),
+        };
+        let filters = match &self.position {
+            Position::Cursor(cursor) => cursor.clone(),
+            Position::Start | Position::Skip(_) => {
+                let mut filters = self.filters.clone();
+                let mut window = Map::new();
+                window.insert("gte".to_owned(), self.from.into());
+                if let Some(until) = self.until {
+                    window.insert("lte".to_owned(), until.into());
+                }
+                filters.insert(time.to_owned(), window.into());
+                filters.into()
+            }
+        };
+        let mut body = json!({
+            "filters": filters,
+            "limit": self.limit,
+            "sortField": sort,
+            "sortDirection": "asc",
+        });
+        if let Value::Object(body) = &mut body {
+            if scan {
+                body.insert("isScan".to_owned(), true.into());
+            } else if let Position::Skip(skip) = self.position {
+                body.insert("skip".to_owned(), skip.into());
+            }
+        }
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activities_are_scanned_by_the_time_of_saving() {
+        let mut filters = Map::new();
+        filters.insert("service".to_owned(), json!({"eq": [11161]}));
+        let query = Query::since(Stream::Activities, filters, 1_000);
+        let expected = json!({
+            "filters": {"service": {"eq": [11161]}, "created": {"gte": 1_000}},
+            "limit": 5_000, "sortField": "created", "sortDirection": "asc", "isScan": true,
+        });
+        assert_eq!(query.body(), expected);
+        let next = query.next(Some(json!({"opaque": 1})), Some(2_000), 4_990).unwrap();
+        assert_eq!(next.body()["filters"], json!({"opaque": 1}));
+    }
+
+    #[test]
+    fn alerts_go_on_from_the_last_date_and_skip_only_within_one() {
+        let query = Query::since(Stream::Alerts, Map::new(), 1_000);
+        let next = query.next(None, Some(5_000), 100).unwrap();
+        assert_eq!(next.body()["filters"], json!({"date": {"gte": 5_000}}));
+        assert!(next.body().get("skip").is_none());
+        let mut same = next.next(None, Some(5_000), 100).unwrap();
+        assert_eq!(same.body()["skip"], 100);
+        for _ in 0..48 {
+            same = same.next(None, Some(5_000), 100).unwrap();
+        }
+        assert_eq!(same.body()["skip"], 4_900);
+        assert!(
+            same.next(None, Some(5_000), 100).is_none(),
+            "the API refuses skip + limit above 5,000"
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! The checkpoint's file: saved atomically, in two generations, each with a checksum.
+//!
+//! Owns the stored form, and nothing else does. A save writes a temporary file, makes it durable, and renames it over
+//! the *older* generation, so that at every moment at least one whole generation is on disk. A generation that does not
+//! match its checksum is set aside under another name, reported, and the other one is used. Holds ids only as digests.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint::{Checkpoint, Cursor, Millis, RecordKey};
+use crate::event::Stream;
+
+const VERSION: u32 = 1;
+const GENERATIONS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
+const TEMPORARY: &str = "checkpoint.tmp";
+/// A line of 64 hexadecimal digits and a line feed closes the file.
+const CHECKSUM_BYTES: usize = 65;
+
+/// Why the checkpoint could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or the folder refuses.
+    #[error("{verb} {path}")]
+    File {
+        /// What was being done.
+        verb: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The stored form could not be written out.
+    #[error("encode the checkpoint")]
+    Encode(#[source] serde_json::Error),
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The newest whole generation.
+    pub checkpoint: Option<Checkpoint>,
+    /// Generations that were damaged, under the names that they have now.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// The folder with the two generations.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    sequence: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    sequence: u64,
+    source: String,
+    alerts: Option<StoredCursor>,
+    activities: Option<StoredCursor>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredCursor {
+    floor: Millis,
+    watermark: Millis,
+    last_event: Option<Millis>,
+    seen: Vec<(u64, Millis)>,
+}
+
+impl Store {
+    /// Opens the folder, making it where it is absent, and reads what is there.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the folder cannot be made, read or written: the forwarder must not run without state.
+    pub fn open(folder: &Path) -> Result<(Self, Loaded), Error> {
+        fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
+        let probe = folder.join(TEMPORARY);
+        File::create(&probe).map_err(file("write", &probe))?;
+        let mut newest: Option<Stored> = None;
+        let mut set_aside = Vec::new();
+        for name in GENERATIONS {
+            let path = folder.join(name);
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(file("read", &path)(error)),
+            };
+            match decode(&bytes) {
+                Some(stored)
+                    if newest.as_ref().is_none_or(|newest| newest.sequence < stored.sequence) =>
+                {
+                    newest = Some(stored);
+                }
+                Some(_) => {}
+                None => {
+                    let aside = free_name(&path);
+                    fs::rename(&path, &aside).map_err(file("set aside", &path))?;
+                    set_aside.push(aside);
+                }
+            }
+        }
+        let sequence = newest.as_ref().map_or(0, |stored| stored.sequence);
+        let store = Self { folder: folder.to_owned(), sequence };
+        Ok((store, Loaded { checkpoint: newest.map(Stored::into_checkpoint), set_aside }))
+    }
+
+    /// Makes this checkpoint durable.
+    ///
+    /// # Errors
+    /// [`Error`]; what was saved before is still whole then.
+    pub fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        let sequence = self.sequence + 1;
+        let temporary = self.folder.join(TEMPORARY);
+        let failed = |source| Error::File { verb: "write", path: temporary.clone(), source };
+        let out = File::create(&temporary).map_err(failed)?;
+        let mut out = Digesting { out: BufWriter::new(out), digest: Sha256::new() };
+        serde_json::to_writer(&mut out, &Stored::of(checkpoint, sequence))
+            .map_err(Error::Encode)?;
+        let Digesting { mut out, digest } = out;
+        writeln!(out, "{}", hex(&digest.finalize())).map_err(failed)?;
+        let out = out.into_inner().map_err(|error| failed(error.into_error()))?;
+        out.sync_all().map_err(failed)?;
+        fail::fail_point!("before_rename", |_| std::process::abort());
+        let [even, odd] = GENERATIONS;
+        let generation = self.folder.join(if sequence.is_multiple_of(2) { even } else { odd });
+        fs::rename(&temporary, &generation).map_err(file("rename to", &generation))?;
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(file("sync", &self.folder))?;
+        self.sequence = sequence;
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn of(checkpoint: &Checkpoint, sequence: u64) -> Self {
+        let cursor = |stream| checkpoint.cursor(stream).map(StoredCursor::of);
+        Self {
+            version: VERSION,
+            sequence,
+            source: checkpoint.source().to_owned(),
+            alerts: cursor(Stream::Alerts),
+            activities: cursor(Stream::Activities),
+        }
+    }
+
+    fn into_checkpoint(self) -> Checkpoint {
+        let mut checkpoint = Checkpoint::new(self.source);
+        for (stream, stored) in
+            [(Stream::Alerts, self.alerts), (Stream::Activities, self.activities)]
+        {
+            if let Some(stored) = stored {
+                let seen =
+                    stored.seen.into_iter().map(|(key, time)| (RecordKey::from_bits(key), time));
+                checkpoint.place(
+                    stream,
+                    Cursor::restore(stored.floor, stored.watermark, stored.last_event, seen),
+                );
+            }
+        }
+        checkpoint
+    }
+}
+
+impl StoredCursor {
+    fn of(cursor: &Cursor) -> Self {
+        Self {
+            floor: cursor.floor(),
+            watermark: cursor.watermark(),
+            last_event: cursor.last_event(),
+            seen: cursor.seen().map(|(key, time)| (key.bits(), time)).collect(),
+        }
+    }
+}
+
+/// Passes bytes on and digests them.
+struct Digesting {
+    out: BufWriter<File>,
+    digest: Sha256,
+}
+
+impl Write for Digesting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n_bytes = self.out.write(bytes)?;
+        self.digest.update(bytes.get(..n_bytes).unwrap_or(bytes));
+        fail::fail_point!("between_bytes", |_| {
+            let _ = self.out.flush();
+            std::process::abort()
+        });
+        Ok(n_bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// `None` for anything but a whole generation of a version that this program knows.
+fn decode(bytes: &[u8]) -> Option<Stored> {
+    let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
+    if checksum.trim_ascii_end() != hex(&Sha256::digest(body)).as_bytes() {
+        return None;
+    }
+    serde_json::from_slice(body).ok().filter(|stored: &Stored| stored.version == VERSION)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = |n: u32| path.with_added_extension(format!("damaged-{n}"));
+    (1..).map(numbered).find(|candidate| !candidate.exists()).unwrap_or_else(|| numbered(0))
+}
+
+fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { verb, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(watermark: Millis) -> Checkpoint {
+        let mut checkpoint = Checkpoint::new("https://contoso");
+        let seen = [(RecordKey::of(b"one"), watermark - 1), (RecordKey::of(b"two"), watermark)];
+        checkpoint.place(Stream::Activities, Cursor::restore(0, watermark, Some(watermark), seen));
+        checkpoint
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_the_newest_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, loaded) = Store::open(folder.path()).unwrap();
+        assert!(loaded.checkpoint.is_none());
+        for watermark in [1_000, 2_000, 3_000] {
+            store.save(&checkpoint(watermark)).unwrap();
+            let (_, loaded) = Store::open(folder.path()).unwrap();
+            assert_eq!(loaded.checkpoint, Some(checkpoint(watermark)));
+        }
+    }
+
+    #[test]
+    fn any_damage_falls_back_to_the_other_generation() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        store.save(&checkpoint(1_000)).unwrap();
+        store.save(&checkpoint(2_000)).unwrap();
+        let newest = folder.path().join("checkpoint.a");
+        let whole = fs::read(&newest).unwrap();
+        for n_bytes in [0, 1, CHECKSUM_BYTES, whole.len() / 2, whole.len() - 1] {
+            fs::write(&newest, &whole[..n_bytes]).unwrap();
+            let (_, loaded) = Store::open(folder.path()).unwrap();
+            assert_eq!(loaded.checkpoint, Some(checkpoint(1_000)), "cut to {n_bytes} bytes");
+            assert_eq!(loaded.set_aside.len(), 1);
+        }
+        let mut flipped = whole.clone();
+        flipped[10] ^= 1;
+        fs::write(&newest, flipped).unwrap();
+        assert_eq!(Store::open(folder.path()).unwrap().1.checkpoint, Some(checkpoint(1_000)));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        assert!(matches!(Store::open(&path), Err(Error::File { .. })));
+    }
+}

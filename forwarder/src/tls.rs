@@ -1,0 +1,241 @@
+//! TLS configurations from folders of PEM files that may change under us.
+//!
+//! Kubernetes swaps the files of a mounted Secret all at once behind a symbolic link; a certificate and its key are
+//! read together here, and what does not parse leaves the configuration that worked in place. TLS 1.2 is the floor:
+//! rustls speaks nothing older. Used by the syslog connection and by the source alike.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
+use tracing::{error, warn};
+
+use crate::error_chain::chain;
+
+/// Where the certificates and the key lie.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Material {
+    /// The authorities to trust; the public roots when absent.
+    pub ca_bundle: Option<PathBuf>,
+    /// Our own certificate chain and its key.
+    pub client: Option<ClientMaterial>,
+}
+
+/// A certificate chain and the key of its first certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientMaterial {
+    /// PEM, leaf first.
+    pub certificates: PathBuf,
+    /// PEM: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// Why there is no TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file holds no PEM of the wanted kind.
+    #[error("find a {what} in {path}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A certificate of the bundle cannot be used.
+    #[error("use a certificate of {path}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Certificate and key do not make a client identity.
+    #[error("use the client certificate {path} with its key")]
+    Identity {
+        /// The certificate's file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The crypto provider refuses the protocol versions; a defect of the build.
+    #[error("set up TLS")]
+    Provider(#[source] rustls::Error),
+}
+
+/// A configuration that could be built.
+#[derive(Clone)]
+pub struct Current {
+    /// For a handshake.
+    pub config: Arc<ClientConfig>,
+    /// Whether it carries a certificate of ours.
+    pub with_client_certificate: bool,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Current")
+            .field("with_client_certificate", &self.with_client_certificate)
+            .finish()
+    }
+}
+
+/// Keeps the last configuration that parsed, and knows when the files behind it have changed.
+#[derive(Debug)]
+pub struct Keeper {
+    material: Material,
+    fingerprint: Option<[u8; 32]>,
+    current: Option<Current>,
+}
+
+impl Keeper {
+    /// Nothing is read yet. Without material the public roots are trusted and no certificate is shown.
+    pub fn new(material: Option<Material>) -> Self {
+        Self { material: material.unwrap_or_default(), fingerprint: None, current: None }
+    }
+
+    /// The configuration for the next handshake, read anew when a file has changed.
+    ///
+    /// # Errors
+    /// Only when nothing that parses was ever read; later trouble is logged, and what worked before is returned.
+    pub fn current(&mut self) -> Result<Current, Error> {
+        let fingerprint = self.material.fingerprint();
+        if let Some(current) = &self.current
+            && self.fingerprint == fingerprint
+        {
+            return Ok(current.clone());
+        }
+        match self.material.build() {
+            Ok(current) => {
+                self.fingerprint = fingerprint;
+                Ok(self.current.insert(current).clone())
+            }
+            Err(error) => match &self.current {
+                Some(current) => {
+                    error!(
+                        reason = chain(&error),
+                        "the changed certificates cannot be used, go on with the old ones"
+                    );
+                    Ok(current.clone())
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Whether the files differ from those in use, and can be used.
+    pub fn changed(&self) -> bool {
+        let fingerprint = self.material.fingerprint();
+        if fingerprint == self.fingerprint {
+            return false;
+        }
+        match self.material.build() {
+            Ok(_) => true,
+            Err(error) => {
+                warn!(
+                    reason = chain(&error),
+                    "the changed certificates cannot be used, go on with the old ones"
+                );
+                false
+            }
+        }
+    }
+}
+
+impl Material {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let client = self
+            .client
+            .iter()
+            .flat_map(|client| [client.certificates.as_path(), client.key.as_path()]);
+        self.ca_bundle.iter().map(PathBuf::as_path).chain(client)
+    }
+
+    /// `None` while a file cannot be read.
+    fn fingerprint(&self) -> Option<[u8; 32]> {
+        let mut digest = Sha256::new();
+        for path in self.paths() {
+            let bytes = std::fs::read(path).ok()?;
+            digest.update(bytes.len().to_be_bytes());
+            digest.update(&bytes);
+        }
+        Some(digest.finalize().into())
+    }
+
+    /// Reads all files and builds a configuration.
+    ///
+    /// # Errors
+    /// The first file that cannot be used, and why.
+    pub fn build(&self) -> Result<Current, Error> {
+        let builder =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(Error::Provider)?
+                .with_root_certificates(self.roots()?);
+        let config = match &self.client {
+            None => builder.with_no_client_auth(),
+            Some(client) => {
+                let certificates = certificates(&client.certificates)?;
+                let key = PrivateKeyDer::from_pem_slice(&read(&client.key)?).map_err(|source| {
+                    Error::Pem { path: client.key.clone(), what: "private key", source }
+                })?;
+                builder.with_client_auth_cert(certificates, key).map_err(|source| {
+                    Error::Identity { path: client.certificates.clone(), source }
+                })?
+            }
+        };
+        Ok(Current { config: Arc::new(config), with_client_certificate: self.client.is_some() })
+    }
+
+    fn roots(&self) -> Result<RootCertStore, Error> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca_bundle {
+            None => {
+                roots.add_parsable_certificates(
+                    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned(),
+                );
+            }
+            Some(path) => {
+                for certificate in certificates(path)? {
+                    roots
+                        .add(certificate)
+                        .map_err(|source| Error::Certificate { path: path.clone(), source })?;
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let pem = |source| Error::Pem { path: path.to_owned(), what: "certificate", source };
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(pem)?;
+    if found.is_empty() {
+        return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
+    }
+    Ok(found)
+}
