@@ -1,1 +1,7 @@
-//! Helpers of the tests.
+//! What the tests stand on: the simulated portal, real receivers, and the forwarder as a program.
+
+pub mod clock;
+pub mod pki;
+pub mod defender;
+pub mod forwarder;
+pub mod rsyslog;

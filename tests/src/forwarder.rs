@@ -1,0 +1,241 @@
+//! The forwarder as users run it: the built program, a manifest, a folder of secrets and a folder of state.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// Long enough for anything that is going to happen on this machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+pub const LOOK: Duration = Duration::from_millis(50);
+
+/// The built program, beside the running test.
+///
+/// # Errors
+/// When it is not built; says how to build it.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe().context("find the running test")?;
+    let found = test
+        .ancestors()
+        .skip(1)
+        .take(3)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    found.with_context(|| {
+        format!("{name} is not built: run `cargo build --workspace`, or tests/run")
+    })
+}
+
+/// A port that was free a moment ago.
+///
+/// # Errors
+/// When loopback gives none.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A forwarder with its folders; the process ends with it.
+#[derive(Debug)]
+pub struct Forwarder {
+    folder: TempDir,
+    port: u16,
+    child: Option<Child>,
+    environment: Vec<(String, String)>,
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        // What has ended already cannot be ended again.
+        let _ = self.kill();
+    }
+}
+
+impl Forwarder {
+    /// Writes a minimal manifest for this source and port, with more `spec` lines below (indented by two), and the token.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn new(url: &str, token: &str, syslog: &str, more: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let manifest = format!(
+            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: security}}\nspec:\n  \
+             source:\n    url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    \
+             pollInterval: 1s\n    overlap: 30s\n  syslog: {syslog}\n{more}"
+        );
+        fs::write(folder.path().join("siemagent.yaml"), manifest)?;
+        fs::create_dir_all(folder.path().join("secrets/defender"))?;
+        let forwarder = Self { folder, port: free_port()?, child: None, environment: Vec::new() };
+        forwarder.set_token(token)?;
+        Ok(forwarder)
+    }
+
+    /// The manifest's path.
+    pub fn manifest(&self) -> PathBuf {
+        self.folder.path().join("siemagent.yaml")
+    }
+
+    /// The folder of secrets.
+    pub fn secrets(&self) -> PathBuf {
+        self.folder.path().join("secrets")
+    }
+
+    /// Writes the token's file anew, as one step.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        let path = self.secrets().join("defender/token");
+        let next = path.with_extension("next");
+        fs::write(&next, token)?;
+        Ok(fs::rename(next, path)?)
+    }
+
+    /// Sets an environment variable for every start from here on.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts the program and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; with what it said.
+    pub async fn start(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log"))?;
+        let child = Command::new(program("siem-forwarder")?)
+            .arg("run")
+            .arg("--manifest")
+            .arg(self.manifest())
+            .arg("--secrets")
+            .arg(self.secrets())
+            .arg("--state-dir")
+            .arg(self.folder.path().join("state"))
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start siem-forwarder")?;
+        self.child = Some(child);
+        let until = Instant::now() + PATIENCE;
+        while self.get("readyz").await.is_err() {
+            if Instant::now() > until || self.ended()?.is_some() {
+                bail!("siem-forwarder is not ready: {}", self.log()?);
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Everything that it has printed.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.path().join("log")).unwrap_or_default())
+    }
+
+    /// The folder of everything that it writes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut child = self.child.take().context("siem-forwarder does not run")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and its exit status.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        let pid = i32::try_from(self.pid().context("siem-forwarder does not run")?)?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.ended()? {
+                self.child = None;
+                return Ok(status);
+            }
+            sleep(LOOK).await;
+        }
+        bail!("siem-forwarder does not end: {}", self.log()?)
+    }
+
+    /// Its exit status, once it has ended.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten())
+    }
+
+    /// What the admin port answers.
+    ///
+    /// # Errors
+    /// When it does not answer 200.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.port)).await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// The report.
+    ///
+    /// # Errors
+    /// When the admin port does not answer.
+    pub async fn status(&self) -> Result<serde_json::Value> {
+        Ok(serde_json::from_str(&self.get("status").await?)?)
+    }
+
+    /// A metric's value: the sum over the series whose line begins so. 0 when there is none.
+    ///
+    /// # Errors
+    /// When the admin port does not answer.
+    pub async fn metric(&self, begins: &str) -> Result<f64> {
+        let text = self.get("metrics").await?;
+        let lines = text.lines().filter(|line| line.starts_with(begins));
+        Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    /// Lines on the standard output of `render`, for records in this JSON.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn render(&self, stream: &str, json: &str) -> Result<String> {
+        let mut child = Command::new(program("siem-forwarder")?)
+            .args(["render", "--stream", stream, "--manifest"])
+            .arg(self.manifest())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().context("write to render")?;
+        let json = json.to_owned();
+        let writer = std::thread::spawn(move || stdin.write_all(json.as_bytes()));
+        let out = child.wait_with_output()?;
+        if writer.join().is_err() || !out.status.success() {
+            bail!("render ended with {}", out.status);
+        }
+        Ok(String::from_utf8(out.stdout)?)
+    }
+}

@@ -1,0 +1,155 @@
+//! A real rsyslogd as the receiver: writes each message, byte for byte, as one line of a file.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::forwarder::{LOOK, PATIENCE, free_port};
+use crate::pki::Files;
+
+/// Which inputs it opens.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// imudp.
+    Udp,
+    /// imtcp; both framings are understood.
+    Tcp,
+    /// imtcp over TLS, by the driver `gtls` or `ossl`; with `mutual` only for clients with a certificate of the CA.
+    Tls {
+        /// `gtls` or `ossl`.
+        driver: &'static str,
+        /// The server's files.
+        files: Files,
+        /// Whether clients must show a certificate.
+        mutual: bool,
+    },
+}
+
+/// A running rsyslogd; it ends with this value.
+#[derive(Debug)]
+pub struct Rsyslog {
+    folder: TempDir,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    input: Input,
+    child: Option<Child>,
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        // What has ended already cannot be ended again.
+        let _ = self.end(Signal::SIGKILL);
+    }
+}
+
+impl Rsyslog {
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// When it is not installed or does not come up.
+    pub async fn start(input: Input) -> Result<Self> {
+        let mut rsyslog =
+            Self { folder: tempfile::tempdir()?, port: free_port()?, input, child: None };
+        rsyslog.again().await?;
+        Ok(rsyslog)
+    }
+
+    /// Starts it again on the same port.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn again(&mut self) -> Result<()> {
+        let configuration = self.folder.path().join("rsyslog.conf");
+        fs::write(&configuration, self.configuration())?;
+        let child = Command::new("/usr/sbin/rsyslogd")
+            .arg("-n")
+            .arg("-f")
+            .arg(&configuration)
+            .arg("-i")
+            .arg(self.folder.path().join("pid"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.folder.path().join("errors"))?)
+            .spawn()
+            .context("start rsyslogd: run tests/run, or apt-get install rsyslog rsyslog-gnutls rsyslog-openssl")?;
+        self.child = Some(child);
+        let until = Instant::now() + PATIENCE;
+        while !self.listens()? {
+            if Instant::now() > until {
+                bail!(
+                    "rsyslogd does not listen: {}",
+                    fs::read_to_string(self.folder.path().join("errors"))?
+                );
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn listens(&self) -> Result<bool> {
+        Ok(match self.input {
+            Input::Udp => {
+                fs::read_to_string("/proc/net/udp")?.contains(&format!(":{:04X} ", self.port))
+            }
+            Input::Tcp | Input::Tls { .. } => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+        })
+    }
+
+    fn configuration(&self) -> String {
+        let folder = self.folder.path().display();
+        let port = self.port;
+        let input = match &self.input {
+            Input::Udp => format!(
+                "module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+            ),
+            Input::Tcp => format!(
+                "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+            ),
+            Input::Tls { driver, files, mutual } => {
+                let mode = if *mutual { "x509/certvalid" } else { "anon" };
+                let (ca, certificate, key) =
+                    (files.ca.display(), files.certificate.display(), files.key.display());
+                format!(
+                    "global(defaultNetstreamDriver=\"{driver}\" defaultNetstreamDriverCAFile=\"{ca}\" \
+                     defaultNetstreamDriverCertFile=\"{certificate}\" defaultNetstreamDriverKeyFile=\"{key}\")\n\
+                     module(load=\"imtcp\" streamDriver.name=\"{driver}\" streamDriver.mode=\"1\" streamDriver.authMode=\"{mode}\")\n\
+                     input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+                )
+            }
+        };
+        format!(
+            "global(workDirectory=\"{folder}\" parser.escapeControlCharactersOnReceive=\"off\" maxMessageSize=\"128k\")\n\
+             template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n\
+             ruleset(name=\"all\") {{ action(type=\"omfile\" file=\"{folder}/out\" template=\"raw\" \
+             asyncWriting=\"off\" flushOnTXEnd=\"on\") }}\n{input}\n"
+        )
+    }
+
+    /// Ends it by a signal: SIGTERM as `systemctl stop`, or SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn end(&mut self, signal: Signal) -> Result<()> {
+        let mut child = self.child.take().context("rsyslogd does not run")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// The messages that it has written whole.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn lines(&self) -> Result<Vec<String>> {
+        let path: PathBuf = self.folder.path().join("out");
+        let bytes = fs::read(path).unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
+    }
+}

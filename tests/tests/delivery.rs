@@ -1,0 +1,318 @@
+//! From the simulated portal through the forwarder to a real rsyslogd: everything arrives, byte for byte, whatever dies.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use siem_agent_crds::report::Stream;
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
+use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_tests::pki::Authority;
+use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use tokio::time::{Instant, sleep};
+
+fn quick(rate: f64, n_history: usize) -> Options {
+    Options {
+        rate,
+        budget: 0,
+        history: (n_history, Duration::from_secs(3600)),
+        ..Options::default()
+    }
+}
+
+fn id(line: &str) -> Option<&str> {
+    line.split("externalId=").nth(1)?.split(' ').next()
+}
+
+/// How often each id stands in the receiver's file.
+fn counts(lines: &[String]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for id in lines.iter().filter_map(|line| id(line)) {
+        *counts.entry(id.to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// Waits until every produced id has arrived; gives how often each did.
+async fn all_arrived(
+    defender: &Defender,
+    rsyslog: &Rsyslog,
+    forwarder: &Forwarder,
+) -> Result<BTreeMap<String, usize>> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let counts = counts(&rsyslog.lines()?);
+        let missing: Vec<_> =
+            defender.produced().into_iter().filter(|(_, id)| !counts.contains_key(id)).collect();
+        if missing.is_empty() {
+            return Ok(counts);
+        }
+        let first = missing.first();
+        ensure!(
+            Instant::now() < until,
+            "{} lost, such as {first:?}\n{}",
+            missing.len(),
+            forwarder.log()?
+        );
+        sleep(LOOK).await;
+    }
+}
+
+/// One receiver configuration: every id arrives once, each line is what `render` prints.
+async fn arrives_as_rendered(
+    input: Input,
+    syslog: &str,
+    prepare: impl FnOnce(&Forwarder) -> Result<()>,
+) -> Result<()> {
+    let defender = Defender::start(quick(0.0, 300)).await?;
+    let rsyslog = Rsyslog::start(input).await?;
+    let syslog = syslog.replace("PORT", &rsyslog.port.to_string());
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    prepare(&forwarder)?;
+    forwarder.start().await?;
+    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
+    ensure!(counts.values().all(|count| *count == 1), "an undisturbed run repeats nothing");
+    for stream in [Stream::Alerts, Stream::Activities] {
+        let ndjson = defender.records(stream).join("\n");
+        let mut rendered: Vec<String> =
+            forwarder.render(stream.as_str(), &ndjson)?.lines().map(str::to_owned).collect();
+        let wanted = if stream == Stream::Alerts { "|ALERT_" } else { "|EVENT_" };
+        let mut received: Vec<String> =
+            rsyslog.lines()?.into_iter().filter(|line| line.contains(wanted)).collect();
+        rendered.sort();
+        received.sort();
+        ensure!(received == rendered, "what {stream} arrive is what render prints");
+    }
+    ensure!(forwarder.terminate().await?.success(), "SIGTERM ends it in order");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rsyslog_receives_every_line_over_udp() -> Result<()> {
+    arrives_as_rendered(
+        Input::Udp,
+        "{host: 127.0.0.1, port: PORT, protocol: UDP, maxMessageBytes: 8192}",
+        |_| Ok(()),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn rsyslog_receives_every_line_over_tcp_with_newlines() -> Result<()> {
+    arrives_as_rendered(Input::Tcp, "{host: localhost, port: PORT}", |_| Ok(())).await
+}
+
+#[tokio::test]
+async fn rsyslog_receives_every_line_over_tcp_with_octet_counts() -> Result<()> {
+    arrives_as_rendered(Input::Tcp, "{host: 127.0.0.1, port: PORT, framing: OctetCounting}", |_| {
+        Ok(())
+    })
+    .await
+}
+
+async fn over_tls(driver: &'static str, mutual: bool) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("test authority")?;
+    let server = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
+    let client = authority.write(&authority.client("forwarder")?, &folder.path().join("client"))?;
+    let certificate = if mutual { ", clientCertificateSecretRef: {name: client}" } else { "" };
+    let syslog = format!(
+        "{{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {{caBundleRef: {{name: ca}}{certificate}}}}}"
+    );
+    arrives_as_rendered(Input::Tls { driver, files: server, mutual }, &syslog, |forwarder| {
+        for (name, files) in [
+            ("ca", vec![("ca.crt", &client.ca)]),
+            ("client", vec![("tls.crt", &client.certificate), ("tls.key", &client.key)]),
+        ] {
+            let mounted = forwarder.secrets().join(name);
+            fs::create_dir_all(&mounted)?;
+            for (key, path) in files {
+                fs::copy(path, mounted.join(key))?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn rsyslog_receives_every_line_over_tls_by_gtls() -> Result<()> {
+    over_tls("gtls", false).await
+}
+
+#[tokio::test]
+async fn rsyslog_receives_every_line_over_tls_by_openssl() -> Result<()> {
+    over_tls("ossl", false).await
+}
+
+#[tokio::test]
+async fn rsyslog_receives_every_line_over_mutual_tls() -> Result<()> {
+    over_tls("gtls", true).await
+}
+
+#[tokio::test]
+async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing() -> Result<()> {
+    let mut defender = Defender::start(quick(500.0, 0)).await?;
+    let mut rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    for round in 0..20 {
+        let before = rsyslog.lines()?.len();
+        let until = Instant::now() + PATIENCE;
+        while rsyslog.lines()?.len() == before {
+            ensure!(
+                Instant::now() < until,
+                "nothing arrives in round {round}: {}",
+                forwarder.log()?
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+        rsyslog.end(if round % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM })?;
+        rsyslog.again().await?;
+    }
+    defender.quiet();
+    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
+    let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
+    ensure!(resent > 0.0, "breaks under load make it send some again");
+    let repeats: usize = counts.values().map(|count| count - 1).sum();
+    ensure!(repeats as f64 <= resent, "{repeats} repeats, though only {resent} were sent again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forwarder_killed_every_second_loses_nothing() -> Result<()> {
+    let mut defender = Defender::start(quick(200.0, 2_000)).await?;
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    for _ in 0..10 {
+        forwarder.start().await?;
+        // The length of each life is what the test is about.
+        sleep(Duration::from_secs(1)).await;
+        forwarder.kill()?;
+    }
+    forwarder.start().await?;
+    defender.quiet();
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn faults_of_the_api_lose_nothing_and_are_not_a_bad_token() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 200)).await?;
+    for fault in
+        ["429:1", "500", "502", "cut:3000", "broken", "html", "401:Invalid JSON Web Key Set"]
+    {
+        defender.fault(fault.parse::<Fault>().map_err(anyhow::Error::msg)?);
+    }
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    ensure!(
+        forwarder.status().await?["token"]["state"] == "Valid",
+        "no fault of the API is a bad token"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_dead_token_is_told_and_a_changed_one_tried_at_once() -> Result<()> {
+    let planted = "UExBTlRFRC1TRUNSRVQtdGhhdC1tdXN0LW5ldmVyLWJlLXNlZW4tYW55d2hlcmUtYXQtYWxs";
+    let defender = Defender::start(quick(0.0, 50)).await?;
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), planted, &syslog, "")?;
+    forwarder.start().await?;
+    let until = Instant::now() + PATIENCE;
+    while forwarder.status().await?["token"]["state"] != "Invalid" {
+        ensure!(Instant::now() < until, "a refused token is told");
+        sleep(LOOK).await;
+    }
+    ensure!(
+        forwarder.status().await?["token"]["reason"] == "Invalid token",
+        "in the API's own words"
+    );
+    ensure!(
+        forwarder.get("metrics").await?.contains("siem_forwarder_token_valid 0"),
+        "and in the metric"
+    );
+    let n_asked = defender.requests().len();
+    ensure!(n_asked <= 2, "{n_asked} requests with a dead token");
+    let pid = forwarder.pid().context("it runs")?;
+    for shown in [
+        forwarder.log()?,
+        forwarder.get("status").await?,
+        forwarder.get("metrics").await?,
+        fs::read_to_string(format!("/proc/{pid}/cmdline"))?,
+        fs::read_to_string(format!("/proc/{pid}/environ"))?,
+    ] {
+        ensure!(!shown.contains(planted), "the token is seen nowhere");
+    }
+    forwarder.set_token(DEMO_TOKEN)?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    ensure!(forwarder.status().await?["token"]["state"] == "Valid", "the new token is valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forbidden_stream_leaves_the_other_running() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 100)).await?;
+    defender.forbid(Stream::Activities, true);
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    let until = Instant::now() + PATIENCE;
+    let n_alerts =
+        defender.produced().iter().filter(|(stream, _)| *stream == Stream::Alerts).count();
+    while rsyslog.lines()?.len() < n_alerts {
+        ensure!(Instant::now() < until, "alerts go on: {}", forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    let status = forwarder.status().await?;
+    ensure!(status["token"]["state"] == "Valid", "the token is good for alerts");
+    ensure!(
+        status["streams"]["activities"]["forbidden"].is_string(),
+        "the stream says why it stands: {status}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 10)).await?;
+    defender.inject(Stream::Activities, r#"{"timestamp": 1793000113000, "description": "no id"}"#);
+    let forged = r#"{"_id": "forger", "timestamp": 1793000113000, "device": 5, "description": "x\nCEF:0|MCAS|SIEM_Agent|0|FORGED|f|9|externalId=forged"}"#;
+    defender.inject(Stream::Activities, forged);
+    let long = format!(
+        r#"{{"_id": "long", "timestamp": 1793000113000, "description": "{}"}}"#,
+        "y".repeat(1 << 20)
+    );
+    defender.inject(Stream::Activities, &long);
+    defender.produce(10);
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    // Two more polls look at the same records again.
+    let n_asked = defender.requests().len();
+    while defender.requests().len() < n_asked + 4 {
+        sleep(LOOK).await;
+    }
+    let lines = rsyslog.lines()?;
+    ensure!(lines.iter().all(|line| line.starts_with("<109>")), "no line is forged");
+    ensure!(lines.iter().all(|line| line.len() <= 8_192), "long lines are trimmed");
+    let rejected = forwarder.metric("siem_forwarder_records_rejected_total").await?;
+    ensure!((rejected - 1.0).abs() < f64::EPSILON, "{rejected} rejects");
+    ensure!(
+        forwarder.metric("siem_forwarder_records_trimmed_total").await? >= 1.0,
+        "the long one is counted"
+    );
+    Ok(())
+}
