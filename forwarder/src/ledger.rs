@@ -75,7 +75,7 @@ impl Ledger {
 
     /// Remembers what was confirmed.
     pub async fn advance(&self, delivered: Delivered) {
-        fail::fail_point!("after_confirmation", |()| std::process::abort());
+        fail::fail_point!("after_confirmation", |_| std::process::abort());
         let mut inner = self.inner.lock().await;
         inner.checkpoint.advance(delivered);
         inner.unsaved_records = true;

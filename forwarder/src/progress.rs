@@ -104,15 +104,18 @@ impl Progress {
         self.lock().sink = None;
     }
 
-    /// The source answered a request of this stream.
-    pub fn answered(&self, stream: Stream, skew: Option<Millis>, now: Timestamp) {
+    /// The source answered a request of this stream. Says whether the token was refused or absent before.
+    pub fn answered(&self, stream: Stream, skew: Option<Millis>, now: Timestamp) -> bool {
         let mut state = self.lock();
+        let was_refused =
+            matches!(state.token.state, report::TokenState::Invalid | report::TokenState::Missing);
         state.skew = skew.or(state.skew);
         if let Some(stream) = state.streams.get_mut(&stream) {
             stream.forbidden = None;
         }
         state.source(stream, report::SourceState::Reachable, None, now);
         state.token(report::TokenState::Valid, None, now);
+        was_refused
     }
 
     /// The token is refused or absent.

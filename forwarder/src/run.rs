@@ -291,8 +291,9 @@ impl Forwarder {
     async fn pass(&self, stream: Stream, passed: Option<Passed>) {
         if let Some(passed) = passed {
             let keep = schedule::memory(stream, self.plan.overlap);
-            let keep_from = self.ledger.with_cursor(stream, |cursor| cursor.watermark()).await
-                - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+            let keep_from =
+                self.ledger.with_cursor(stream, super::checkpoint::Cursor::watermark).await
+                    - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
             self.ledger.pass(passed, keep_from).await;
         }
         self.ledger.with_cursor(stream, |cursor| self.progress.moved(stream, cursor)).await;
@@ -315,8 +316,11 @@ impl Forwarder {
     /// A request was answered: tells so, and mistrusts a watermark that lies ahead of the server's clock.
     async fn answered(&self, stream: Stream, page: &source::Page) -> Result<(), source::Error> {
         self.progress.metrics.requested(stream, "200");
-        self.progress.answered(stream, page.skew, clock::now());
-        let watermark = self.ledger.with_cursor(stream, |cursor| cursor.watermark()).await;
+        if self.progress.answered(stream, page.skew, clock::now()) {
+            // The token lives again; the other stream need not wait for its own try.
+            self.gate.resume();
+        }
+        let watermark = self.ledger.with_cursor(stream, super::checkpoint::Cursor::watermark).await;
         let Some(correction) = trouble::correct(watermark, page.server_now, self.plan.start_from)
         else {
             return Ok(());

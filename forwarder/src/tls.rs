@@ -95,7 +95,7 @@ impl fmt::Debug for Current {
         formatter
             .debug_struct("Current")
             .field("with_client_certificate", &self.with_client_certificate)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,6 +144,10 @@ impl Keeper {
 
     /// Whether the files differ from those in use, and can be used.
     pub fn changed(&self) -> bool {
+        if self.current.is_none() {
+            // Nothing is in use, as on a connection without TLS.
+            return false;
+        }
         let fingerprint = self.material.fingerprint();
         if fingerprint == self.fingerprint {
             return false;

@@ -65,6 +65,8 @@ impl Forwarder {
     /// # Errors
     /// When the files cannot be written.
     pub fn new(url: &str, token: &str, syslog: &str, more: &str) -> Result<Self> {
+        // Another test of this process may have done so already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir()?;
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: security}}\nspec:\n  \
@@ -141,7 +143,10 @@ impl Forwarder {
     /// # Errors
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.folder.path().join("log")).unwrap_or_default())
+        match fs::read_to_string(self.folder.path().join("log")) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            read => Ok(read?),
+        }
     }
 
     /// The folder of everything that it writes.

@@ -149,7 +149,10 @@ impl Rsyslog {
     /// When the file cannot be read.
     pub fn lines(&self) -> Result<Vec<String>> {
         let path: PathBuf = self.folder.path().join("out");
-        let bytes = fs::read(path).unwrap_or_default();
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
         Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
     }
 }

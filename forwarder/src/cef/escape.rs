@@ -63,6 +63,11 @@ pub fn escaped_len(char: char) -> usize {
     if matches!(char, '\\' | '=' | '\n' | '\r') { 2 } else { char.len_utf8() }
 }
 
+/// How many bytes a character of a sanitized value of the header takes, escaped.
+pub fn header_escaped_len(char: char) -> usize {
+    if matches!(char, '\\' | '|') { 2 } else { char.len_utf8() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

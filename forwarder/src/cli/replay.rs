@@ -79,7 +79,7 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
                         Decision::Retry(wait) | Decision::PauseAll(wait)
                             if n_failures < MAX_FAILURES =>
                         {
-                            sleep(wait).await
+                            sleep(wait).await;
                         }
                         _ => return Err(Failure::World(format!("{stream}: {}", chain(&error)))),
                     }
@@ -132,7 +132,7 @@ async fn page(
                 *n_rejected += 1;
                 continue;
             };
-            highest = highest.max(Some(event.created().unwrap_or(event.timestamp())));
+            highest = highest.max(Some(event.created().unwrap_or_else(|| event.timestamp())));
             if sent.insert(event.id().to_owned()) {
                 let frame = frame::frame(&event, &settings.plan.layout);
                 batch.push(&frame.bytes, Mark::new(event.id(), event.timestamp()));

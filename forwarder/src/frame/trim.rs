@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::cef::Record;
-use crate::cef::escape::{escaped_len, sanitized};
+use crate::cef::escape::{escaped_len, header_escaped_len, sanitized};
 
 /// In the order in which they are shortened.
 const FREE_TEXT: [&str; 3] = ["msg", "cs3", "requestClientApplication"];
@@ -21,8 +21,14 @@ pub(super) fn shorten(record: &mut Record, excess: usize) {
         shorten_field(record, key, &mut excess);
     }
     if excess > 0 {
-        // In the header only `\` and `|` are escaped; counting the extension's escapes keeps on the safe side.
-        record.name = shortened(&record.name, &mut excess).into_owned();
+        record.name = shortened(
+            &record.name.replace(
+                "
+", " ",
+            ),
+            &mut excess,
+            header_escaped_len,
+        );
     }
     for key in LAST_RESORT {
         shorten_field(record, key, &mut excess);
@@ -33,28 +39,26 @@ fn shorten_field(record: &mut Record, key: &str, excess: &mut usize) {
     if *excess > 0
         && let Some(field) = record.extension.iter_mut().find(|field| field.key == key)
     {
-        field.value = Cow::Owned(shortened(&field.value, excess).into_owned());
+        field.value = Cow::Owned(shortened(&field.value, excess, escaped_len));
     }
 }
 
 /// The value, shorter by `excess` escaped bytes or down to the mark; `excess` is what is still to take elsewhere.
-fn shortened<'a>(value: &'a str, excess: &mut usize) -> Cow<'a, str> {
+fn shortened(value: &str, excess: &mut usize, length: fn(char) -> usize) -> String {
     let value = sanitized(value);
-    let whole: usize = value.chars().map(escaped_len).sum();
+    let whole: usize = value.chars().map(length).sum();
     if whole <= MARK.len() {
-        return Cow::Owned(value.into_owned());
+        return value.into_owned();
     }
     let room = whole.saturating_sub(*excess).saturating_sub(MARK.len());
     let mut used = 0;
-    let kept: String = value
-        .chars()
-        .take_while(|char| {
-            used += escaped_len(*char);
-            used <= room
-        })
-        .collect();
+    let fits = |char: &char| {
+        used += length(*char);
+        used <= room
+    };
+    let kept: String = value.chars().take_while(fits).collect();
     let kept = kept.trim_end();
-    let left: usize = kept.chars().map(escaped_len).sum::<usize>() + MARK.len();
-    *excess = excess.saturating_sub(whole - left);
-    Cow::Owned(format!("{kept}{MARK}"))
+    let left: usize = kept.chars().map(length).sum::<usize>() + MARK.len();
+    *excess = excess.saturating_sub(whole.saturating_sub(left));
+    format!("{kept}{MARK}")
 }

@@ -66,8 +66,6 @@ pub struct Metrics {
     budget: Gauge,
 }
 
-const NO_LABELS: [(&str, &str); 0] = [];
-
 fn of(stream: Stream) -> OfStream {
     OfStream { stream: stream.as_str() }
 }
@@ -255,13 +253,13 @@ impl Collector for Now {
             }
             let kind = prometheus_client::metrics::MetricType::Gauge;
             let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-            for (stream, value) in values {
-                match stream {
-                    Some(stream) => {
-                        ConstGauge::new(value).encode(metric.encode_family(&of(stream))?)?
-                    }
-                    None => ConstGauge::new(value).encode(metric.encode_family(&NO_LABELS)?)?,
-                }
+            if let [(None, value)] = values.as_slice() {
+                return ConstGauge::new(*value).encode(metric);
+            }
+            for (stream, value) in
+                values.into_iter().filter_map(|(stream, value)| Some((stream?, value)))
+            {
+                ConstGauge::new(value).encode(metric.encode_family(&of(stream))?)?;
             }
             Ok(())
         };
@@ -338,8 +336,8 @@ impl Collector for Process {
             gauge("process_max_fds", "Most file descriptors", limit as f64)?;
         }
         if let Ok(boot) = procfs::boot_time_secs() {
-            let start = boot as f64 + stat.starttime as f64 / ticks;
-            gauge("process_start_time_seconds", "When the process started, Unix time", start)?;
+            let began = boot as f64 + stat.starttime as f64 / ticks;
+            gauge("process_start_time_seconds", "When the process started, Unix time", began)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use siem_agent_crds::report::{SourceState, TokenState};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::{Forwarder, chain};
@@ -72,7 +72,7 @@ impl Forwarder {
         let failure = error.failure();
         match failure {
             Failure::Unauthorized => {
-                self.progress.token_refused(TokenState::Invalid, reason.clone(), now)
+                self.progress.token_refused(TokenState::Invalid, reason.clone(), now);
             }
             Failure::SecretMissing => {
                 let state = match error {
@@ -92,9 +92,7 @@ impl Forwarder {
         let fresh_token = failure == Failure::Unauthorized
             && n_failures == 0
             && self.source.discard_access_token();
-        let decision = if fresh_token {
-            Decision::Retry(Duration::ZERO)
-        } else if matches!(error, source::Error::Abandoned) {
+        let decision = if fresh_token || matches!(error, source::Error::Abandoned) {
             Decision::Retry(Duration::ZERO)
         } else {
             retry::decide(failure, n_failures, fastrand::f64())
@@ -117,23 +115,22 @@ impl Forwarder {
         }
         async move {
             match decision {
-                Decision::HaltAll(wait) | Decision::HaltStream(wait) => {
-                    self.wait_for_secret(wait).await
+                Decision::HaltAll(_) | Decision::HaltStream(_) => {
+                    self.wait_while_halted(stream).await;
                 }
                 Decision::PauseAll(wait) | Decision::Retry(wait) => sleep(wait).await,
             }
         }
     }
 
-    /// Waits, but no longer than until the secret is another one: that is tried at once.
-    async fn wait_for_secret(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        while Instant::now() < until {
+    /// Waits while the stream is halted: until its time is up, or the secret is another one, which is tried at once.
+    async fn wait_while_halted(&self, stream: Stream) {
+        while self.gate.is_halted(stream) {
             if self.source.secret_changed() {
                 self.gate.resume();
                 return;
             }
-            sleep_until(until.min(Instant::now() + SECRET_LOOK)).await;
+            sleep(SECRET_LOOK).await;
         }
     }
 
@@ -151,7 +148,9 @@ impl Forwarder {
             }
             self.gate.enter(*stream, Purpose::Check).await;
             match self.source.fetch(&Query::probe(*stream, clock::millis(now))).await {
-                Ok(page) => self.progress.answered(*stream, page.skew, clock::now()),
+                Ok(page) => {
+                    self.progress.answered(*stream, page.skew, clock::now());
+                }
                 Err(error) => self.take_note(*stream, &error, 0).await,
             }
         }

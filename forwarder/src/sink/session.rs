@@ -28,7 +28,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const LATE_REFUSAL: Duration = Duration::from_secs(2);
 const RECONNECT_MIN: Duration = Duration::from_millis(250);
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
-/// A connection that lived this long ends a row of failures.
+/// A connection that lived this long, or confirmed something, ends a row of failures.
 const HEALTHY: Duration = Duration::from_secs(10);
 /// How often certificates and keys are looked at for a change.
 const MATERIAL_INTERVAL: Duration = Duration::from_secs(10);
@@ -64,6 +64,7 @@ pub(super) async fn run(
             () = stopped(&mut stop) => return,
         };
         let began = Instant::now();
+        let mut confirmed = false;
         let reason = match attempt {
             Ok(connection) => {
                 let mut session = Session {
@@ -74,7 +75,7 @@ pub(super) async fn run(
                     observer: observer.as_ref(),
                     keeper: &mut keeper,
                 };
-                match session.run(connection, &mut stop).await {
+                match session.run(connection, &mut stop, &mut confirmed).await {
                     End::Finished => return,
                     End::Rotated => {
                         info!("certificates changed, connect anew");
@@ -92,7 +93,7 @@ pub(super) async fn run(
             }
         };
         outbox.rewind();
-        if began.elapsed() >= HEALTHY {
+        if confirmed || began.elapsed() >= HEALTHY {
             backoff.reset();
         }
         let wait = backoff.next(fastrand::f64());
@@ -126,7 +127,12 @@ struct Session<'a> {
 type Writer = WriteHalf<Box<dyn Duplex>>;
 
 impl Session<'_> {
-    async fn run(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
+    async fn run(
+        &mut self,
+        connection: Connection,
+        stop: &mut watch::Receiver<bool>,
+        confirmed: &mut bool,
+    ) -> End {
         let Connection { stream, written, kernel, with_client_certificate } = connection;
         let (mut reader, writer) = tokio::io::split(stream);
         let mut idle_writer = Some(writer);
@@ -215,6 +221,7 @@ impl Session<'_> {
                         let grace = first_grace.map_or(self.settings.grace, |first| first.max(self.settings.grace));
                         if self.outbox.confirm(grace, now) > 0 {
                             first_grace = None;
+                            *confirmed = true;
                         }
                     }
                 }

@@ -48,7 +48,7 @@ pub(super) async fn run(
                         let wait = backoff.next(fastrand::f64());
                         warn!(reason = %error, "cannot send a datagram to the target");
                         target.send_modify(|state| {
-                            *state = state.failed(clock::now(), error.to_string())
+                            *state = state.failed(clock::now(), error.to_string());
                         });
                         tokio::select! {
                             () = sleep(wait) => {}

@@ -98,6 +98,11 @@ impl Gate {
         self.changed.notify_waiters();
     }
 
+    /// Whether the stream has to wait for a time or for another secret.
+    pub fn is_halted(&self, stream: Stream) -> bool {
+        self.lock().halted.get(&stream).is_some_and(|until| *until > Instant::now())
+    }
+
     /// Waits until a request of this stream may go out, and counts it.
     pub async fn enter(&self, stream: Stream, purpose: Purpose) {
         let ticket = self.queue(stream, purpose);

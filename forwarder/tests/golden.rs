@@ -1,0 +1,109 @@
+//! Records beside the lines that they become: `fixtures/<stream>/*.json` and `*.cef`, and `*.strict.cef`.
+//!
+//! `UPDATE_EXPECT=1` rewrites the lines; read the difference before you commit it.
+
+use std::fs;
+use std::path::Path;
+
+use siem_agent_forwarder::event::Stream;
+use siem_agent_forwarder::frame::{Framing, Header, Layout, TimeFormat, frame, line};
+use siem_agent_forwarder::map::Dialect;
+use siem_agent_forwarder::parse;
+
+fn layout() -> Layout {
+    Layout {
+        header: Header::Agent,
+        time_format: TimeFormat::Rfc5424,
+        pri: Some(109),
+        host: Some("soc".to_owned()),
+        framing: Framing::Newline,
+        max_message_bytes: 65_536,
+        dialect: Dialect::Agent,
+        version: "0.1.0".to_owned(),
+    }
+}
+
+fn check(path: &Path, actual: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a test asks whether to rewrite what it expects")]
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, format!("{actual}\n")).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(expected.trim_end_matches('\n'), actual, "{}", path.display());
+}
+
+#[test]
+fn every_record_becomes_its_golden_line() {
+    for stream in [Stream::Activities, Stream::Alerts] {
+        let folder = if stream == Stream::Alerts { "fixtures/alert" } else { "fixtures/activity" };
+        let mut n_records = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
+                check(&path.with_extension("cef"), &line(&event, &layout()));
+                let strict = Layout { dialect: Dialect::Strict, ..layout() };
+                check(&path.with_extension("strict.cef"), &line(&event, &strict));
+                n_records += 1;
+            }
+        }
+        assert!(n_records > 0, "{folder} holds records");
+    }
+}
+
+#[test]
+fn headers_and_framings_are_those_of_their_standards() {
+    let json =
+        br#"{"_id": "a", "timestamp": 1677791402022, "eventTypeName": "EVENT_CATEGORY_LOGIN"}"#;
+    let event = parse::record(Stream::Activities, json).unwrap();
+    let begins = |layout: Layout, start: &str| {
+        let line = line(&event, &layout);
+        assert!(line.starts_with(start), "{line}");
+    };
+    begins(
+        layout(),
+        "<109>2023-03-02T21:10:02.022Z soc CEF:0|MCAS|SIEM_Agent|0.1.0|EVENT_CATEGORY_LOGIN|",
+    );
+    begins(Layout { pri: None, host: None, ..layout() }, "2023-03-02T21:10:02.022Z CEF:0|");
+    begins(
+        Layout { time_format: TimeFormat::Rfc3164, ..layout() },
+        "<109>Mar 02 21:10:02 soc CEF:0|",
+    );
+    begins(
+        Layout { time_format: TimeFormat::Rfc3164WithYear, ..layout() },
+        "<109>Mar 02 2023 21:10:02 soc CEF:0|",
+    );
+    begins(Layout { header: Header::Rfc3164, ..layout() }, "<109>Mar  2 21:10:02 soc CEF:0|");
+    let rfc5424 =
+        "<109>1 2023-03-02T21:10:02.022Z soc siem-forwarder - EVENT_CATEGORY_LOGIN - CEF:0|";
+    begins(Layout { header: Header::Rfc5424, ..layout() }, rfc5424);
+    let message = line(&event, &layout());
+    let framed = |framing| frame(&event, &Layout { framing, ..layout() }).bytes;
+    assert_eq!(framed(Framing::Newline), format!("{message}\n").into_bytes());
+    assert_eq!(framed(Framing::OctetCounting), format!("{} {message}", message.len()).into_bytes());
+    assert_eq!(framed(Framing::Datagram), message.into_bytes());
+}
+
+#[test]
+fn a_long_record_is_shortened_by_field_to_any_limit() {
+    let text = "é=\\x ".repeat(4_000);
+    let json = format!(
+        r#"{{"_id": "1793000113000_5f2c8a1e-7b60-4c1d-9e35-0a4d6be1f7c2", "timestamp": 1793000113000, "description": "{0}", "device": {{"userAgent": "{0}"}},
+        "mainInfo": {{"eventObjects": [{{"name": "{0}"}}]}}, "appName": "{0}", "user": {{"userName": "{0}"}}}}"#,
+        text.replace('\\', "\\\\")
+    );
+    let event = parse::record(Stream::Activities, json.as_bytes()).unwrap();
+    for max_message_bytes in (600..80_000).step_by(997) {
+        let layout = Layout { max_message_bytes, ..layout() };
+        let line = line(&event, &layout);
+        assert!(line.len() <= max_message_bytes, "{} for {max_message_bytes}", line.len());
+        assert!(line.contains(
+            "externalId=1793000113000_5f2c8a1e-7b60-4c1d-9e35-0a4d6be1f7c2 rt=1793000113000 "
+        ));
+        assert!(line.contains("... "), "what was shortened says so");
+        assert!(frame(&event, &layout).trimmed);
+        let whole_escapes =
+            line.split("CEF:0").nth(1).unwrap().replace("\\\\", "").replace("\\=", "");
+        assert!(!whole_escapes.contains('\\'), "no escape is cut");
+    }
+}

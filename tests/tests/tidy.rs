@@ -1,0 +1,124 @@
+//! The invariants of ARCHITECTURE.md that a machine can check, read off the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files that do no I/O and read no clock.
+const PURE: [&str; 10] = [
+    "forwarder/src/event",
+    "forwarder/src/parse",
+    "forwarder/src/map",
+    "forwarder/src/cef",
+    "forwarder/src/frame",
+    "forwarder/src/batch",
+    "forwarder/src/checkpoint",
+    "forwarder/src/retry",
+    "forwarder/src/settings",
+    "crds/src",
+];
+const MAX_LINES: usize = 500;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every source file: its path below the root, and its text without the unit tests at its end.
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in
+        ["crds/src", "crds/tests", "forwarder/src", "forwarder/tests", "tests/src", "tests/tests"]
+    {
+        walk(&root().join(folder), &mut found);
+    }
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\n#[cfg(test)]").next().unwrap_or_default().to_owned();
+        (path.strip_prefix(root()).unwrap().display().to_string(), code)
+    };
+    found.into_iter().map(read).collect()
+}
+
+fn offenders(of: impl Fn(&str, &str) -> bool) -> Vec<String> {
+    sources().into_iter().filter(|(path, text)| of(path, text)).map(|(path, _)| path).collect()
+}
+
+#[track_caller]
+fn none(rule: &str, offenders: Vec<String>) {
+    assert!(offenders.is_empty(), "{rule}: {offenders:?}");
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    none("begin with //!", offenders(|_, text| !text.starts_with("//!")));
+    none("no mod.rs", offenders(|path, _| path.ends_with("/mod.rs")));
+    none("at most 500 lines", offenders(|_, text| text.lines().count() > MAX_LINES));
+}
+
+#[test]
+fn pure_files_do_no_io_and_read_no_clock() {
+    let impure = ["async ", "tokio::", "reqwest::", "std::fs", "std::net::Tcp", "::now()"];
+    let is_pure = |path: &str| PURE.iter().any(|pure| path.starts_with(pure));
+    none(
+        "pure",
+        offenders(|path, text| is_pure(path) && impure.iter().any(|word| text.contains(word))),
+    );
+}
+
+#[test]
+fn only_the_sink_makes_a_proof_of_delivery() {
+    let makes = |text: &str| text.contains("Delivered {") || text.contains("Delivered::confirm(");
+    let allowed = ["forwarder/src/sink.rs", "forwarder/src/sink/outbox.rs", "tests/tests/tidy.rs"];
+    none("Delivered", offenders(|path, text| makes(text) && !allowed.contains(&path)));
+}
+
+#[test]
+fn clocks_and_the_environment_are_read_in_one_place() {
+    let clocks = ["Timestamp::now()", "SystemTime::now()"];
+    let of_clock = |path: &str| path.ends_with("/clock.rs") || path == "tests/tests/tidy.rs";
+    none(
+        "clock",
+        offenders(|path, text| !of_clock(path) && clocks.iter().any(|clock| text.contains(clock))),
+    );
+    let environment = |text: &str| text.contains("env::var(") || text.contains("env::args");
+    let allowed =
+        |path: &str| path.starts_with("forwarder/src/cli") || path == "tests/tests/tidy.rs";
+    none("environment", offenders(|path, text| !allowed(path) && environment(text)));
+}
+
+#[test]
+fn nothing_is_left_undone_or_switched_off() {
+    let words = ["#[ignore", "todo!(", "unimplemented!(", "dbg!(", "#[allow("];
+    none(
+        "left undone",
+        offenders(|path, text| {
+            path != "tests/tests/tidy.rs" && words.iter().any(|word| text.contains(word))
+        }),
+    );
+}
+
+#[test]
+fn the_map_of_the_code_names_every_module() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for folder in ["crds/src", "forwarder/src"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let listed = ["lib", "main"].contains(&name.as_str())
+                || architecture.contains(&format!("`{name}`"));
+            assert!(listed, "ARCHITECTURE.md does not name {folder}/{name}");
+        }
+    }
+    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"] {
+        assert!(root().join(document).is_file(), "{document} is missing");
+    }
+}
