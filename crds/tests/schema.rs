@@ -2,6 +2,8 @@
 //!
 //! An illegal manifest begins with `# expect: PATH | WORDS`: the problem must name that path and hold those words.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
+
 use std::fs;
 use std::path::Path;
 

@@ -2,6 +2,8 @@
 //!
 //! `UPDATE_EXPECT=1` rewrites the lines; read the difference before you commit it.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
+
 use std::fs;
 use std::path::Path;
 

@@ -10,7 +10,7 @@ use crate::duration::GoDuration;
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// The tenant's API URL, such as `https://contoso.us2.portal.cloudappsecurity.com`: https only, except to 127.x.y.z,
-    /// [::1] or localhost; no user info, path, query or fragment.
+    /// `[::1]` or localhost; no user info, path, query or fragment.
     #[schemars(
         length(max = 512),
         regex(

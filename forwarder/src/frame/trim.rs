@@ -21,14 +21,8 @@ pub(super) fn shorten(record: &mut Record, excess: usize) {
         shorten_field(record, key, &mut excess);
     }
     if excess > 0 {
-        record.name = shortened(
-            &record.name.replace(
-                "
-", " ",
-            ),
-            &mut excess,
-            header_escaped_len,
-        );
+        let name = record.name.replace("\r\n", " ");
+        record.name = shortened(&name, &mut excess, header_escaped_len);
     }
     for key in LAST_RESORT {
         shorten_field(record, key, &mut excess);

@@ -32,7 +32,7 @@ struct Cli {
     /// The accepted token.
     #[arg(long, default_value = DEMO_TOKEN)]
     token: String,
-    /// A fault for the next requests: 429[:SECONDS], 500, hang:SECONDS, cut:BYTES, broken, html, 401[:TEXT]; xN repeats.
+    /// A fault for the next requests: `429[:SECONDS]`, 500, hang:SECONDS, cut:BYTES, broken, html, `401[:TEXT]`; xN repeats.
     #[arg(long)]
     fault: Vec<Fault>,
 }
