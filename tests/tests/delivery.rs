@@ -152,12 +152,17 @@ async fn rsyslog_receives_every_line_over_mutual_tls() -> Result<()> {
     over_tls("gtls", true).await
 }
 
-#[tokio::test]
-async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing() -> Result<()> {
+/// Stops and kills the receiver twenty times under 500 activities a second.
+async fn survives_its_receiver(
+    input: Input,
+    syslog: &str,
+    prepare: impl FnOnce(&Forwarder) -> Result<()>,
+) -> Result<()> {
     let mut defender = Defender::start(quick(500.0, 0)).await?;
-    let mut rsyslog = Rsyslog::start(Input::Tcp).await?;
-    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut rsyslog = Rsyslog::start(input).await?;
+    let syslog = syslog.replace("PORT", &rsyslog.port.to_string());
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    prepare(&forwarder)?;
     forwarder.start().await?;
     for round in 0..20 {
         let before = rsyslog.lines()?.len();
@@ -181,6 +186,31 @@ async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing() -> Result
     let repeats: usize = counts.values().map(|count| count - 1).sum();
     ensure!(repeats as f64 <= resent, "{repeats} repeats, though only {resent} were sent again");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tcp() -> Result<()> {
+    survives_its_receiver(Input::Tcp, "{host: 127.0.0.1, port: PORT}", |_| Ok(())).await
+}
+
+#[tokio::test]
+async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tls() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("test authority")?;
+    let files = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
+    let ca = files.ca.clone();
+    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {caBundleRef: {name: ca}}}";
+    survives_its_receiver(
+        Input::Tls { driver: "gtls", files, mutual: false },
+        syslog,
+        |forwarder| {
+            let mounted = forwarder.secrets().join("ca");
+            fs::create_dir_all(&mounted)?;
+            fs::copy(ca, mounted.join("ca.crt"))?;
+            Ok(())
+        },
+    )
+    .await
 }
 
 #[tokio::test]
