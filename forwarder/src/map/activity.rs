@@ -8,7 +8,8 @@ use crate::event::Activity;
 pub(super) fn record(activity: &Activity, version: &str) -> Record {
     let signature =
         activity.event_type.clone().unwrap_or_else(|| "EVENT_CATEGORY_UNSPECIFIED".to_owned());
-    let message = activity.description.as_deref().map(plain).unwrap_or_default();
+    let message =
+        activity.description.as_deref().map(|text| plain(text).into_owned()).unwrap_or_default();
     let prefix = message.split(':').next().map(str::trim).filter(|prefix| !prefix.is_empty());
     let name = activity
         .category

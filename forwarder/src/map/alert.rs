@@ -28,7 +28,10 @@ pub(super) fn record(alert: &Alert, version: &str) -> Record {
         field("rt", time.clone()),
         field("start", time.clone()),
         field("end", time),
-        field("msg", alert.description.as_deref().map(plain).unwrap_or_default()),
+        field(
+            "msg",
+            alert.description.as_deref().map(|text| plain(text).into_owned()).unwrap_or_default(),
+        ),
         field("suser", user(alert).unwrap_or_default().to_owned()),
         field(
             "destinationServiceName",

@@ -2,22 +2,33 @@
 
 use std::borrow::Cow;
 
+/// With `&` and `;`; HTML's longest name has 31 characters.
+const LONGEST_ENTITY: usize = 40;
+/// From 0x80 on; where that set has no character, the code itself.
+const WINDOWS_1252: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8D}Ž\u{8F}\u{90}‘’“”•–—˜™š›œ\u{9D}žŸ";
+
 /// Turns a description into one line of plain text.
 ///
 /// In this order: `<br>`, `</p>` and `</li>` become a space, other tags vanish, entities with their semicolon are
 /// decoded, placeholders such as `__siteIcon__` vanish, white space is folded.
-pub(super) fn plain(description: &str) -> String {
-    let spaced: Cow<'_, str> = if description.contains('<') {
-        let broken = description.replace("<br>", " ").replace("</p>", " ").replace("</li>", " ");
-        Cow::Owned(without_tags(&broken))
-    } else {
-        Cow::Borrowed(description)
-    };
-    let decoded =
-        if spaced.contains('&') { html_escape::decode_html_entities(&spaced) } else { spaced };
-    let bare =
-        if decoded.contains("__") { Cow::Owned(without_placeholders(&decoded)) } else { decoded };
-    bare.split_whitespace().collect::<Vec<_>>().join(" ")
+pub(super) fn plain(description: &str) -> Cow<'_, str> {
+    if !description.bytes().any(|byte| matches!(byte, b'<' | b'&')) && !description.contains("__") {
+        return folded(Cow::Borrowed(description));
+    }
+    let broken = description.replace("<br>", " ").replace("</p>", " ").replace("</li>", " ");
+    let bare = without_tags(&broken);
+    let decoded = decoded(&bare);
+    folded(Cow::Owned(without_placeholders(&decoded)))
+}
+
+/// Runs of white space become one space, and none is left at the ends.
+fn folded(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_folded = text.is_ascii()
+        && !text.bytes().any(|byte| byte != b' ' && (byte.is_ascii_whitespace() || byte == 0x0B))
+        && !text.contains("  ")
+        && !text.starts_with(' ')
+        && !text.ends_with(' ');
+    if is_folded { text } else { Cow::Owned(text.split_whitespace().collect::<Vec<_>>().join(" ")) }
 }
 
 /// A tag is `<` or `</`, a letter, and everything up to the next `>` with no `<` between.
@@ -44,6 +55,48 @@ fn without_tags(text: &str) -> String {
     }
     kept.push_str(rest);
     kept
+}
+
+/// Decodes entities that end in a semicolon, once.
+fn decoded(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('&') {
+        let (before, entity) = rest.split_at(at);
+        kept.push_str(before);
+        let end = entity
+            .bytes()
+            .take(LONGEST_ENTITY)
+            .skip(1)
+            .position(|byte| matches!(byte, b';' | b'&'))
+            .map(|end| end + 1)
+            .filter(|end| entity.as_bytes().get(*end) == Some(&b';'));
+        let (entity, after) = entity.split_at(end.map_or(1, |end| end + 1));
+        match entity.strip_prefix("&#").and_then(|number| number.strip_suffix(';')) {
+            Some(number) => match numeric(number) {
+                Some(char) => kept.push(char),
+                None => kept.push_str(entity),
+            },
+            None => kept.push_str(&html_escape::decode_html_entities(entity)),
+        }
+        rest = after;
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// A character by its number, as HTML reads it: 0x80 to 0x9F are those of Windows-1252, what is no character is U+FFFD.
+fn numeric(number: &str) -> Option<char> {
+    let (digits, radix) = match number.strip_prefix(['x', 'X']) {
+        Some(digits) => (digits, 16),
+        None => (number, 10),
+    };
+    (!digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))).then_some(())?;
+    let code = u32::from_str_radix(digits, radix).unwrap_or(u32::MAX);
+    let windows = code.checked_sub(0x80).and_then(|index| WINDOWS_1252.chars().nth(index as usize));
+    Some(
+        windows.or_else(|| char::from_u32(code)).filter(|char| *char != '\0').unwrap_or('\u{FFFD}'),
+    )
 }
 
 /// A placeholder is two underscores, letters, two underscores.
@@ -85,6 +138,13 @@ mod tests {
             ),
             ("__siteIcon__ Box __ __a1__ ___x___", "Box __ __a1__ __"),
             ("  a \t\n b\u{a0}c  ", "a b c"),
+            ("a\u{b}b", "a b"),
+            ("&nbsp;a&#10;b&eacute;&#128;&#146;&#x9f;", "a bé€’Ÿ"),
+            (
+                "a & b &&amp; &#xD800;&#0;&#x110000; &#; &#x; &#+5; &#12",
+                "a & b && \u{FFFD}\u{FFFD}\u{FFFD} &#; &#x; &#+5; &#12",
+            ),
+            ("__a__b__c__ __é__", "b __é__"),
             ("", ""),
         ] {
             assert_eq!(plain(html), text, "{html}");
