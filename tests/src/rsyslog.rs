@@ -127,7 +127,7 @@ impl Rsyslog {
         format!(
             "global(workDirectory=\"{folder}\" parser.escapeControlCharactersOnReceive=\"off\" maxMessageSize=\"128k\")\n\
              template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n\
-             ruleset(name=\"all\") {{ action(type=\"omfile\" file=\"{folder}/out\" template=\"raw\" \
+             ruleset(name=\"all\" queue.type=\"Direct\") {{ action(type=\"omfile\" file=\"{folder}/out\" template=\"raw\" \
              asyncWriting=\"off\" flushOnTXEnd=\"on\") }}\n{input}\n"
         )
     }
