@@ -4,6 +4,7 @@
 //! - [`manifest`]: reads a manifest offline and refuses what the API server would refuse.
 //! - [`config`]: the forwarder's configuration file; the operator writes it, the forwarder reads it.
 //! - [`report`]: what a forwarder says about itself on `/status`; the operator reads it.
+//! - [`checkpoint`]: what the operator keeps of it, for a forwarder that has lost its state.
 //!
 //! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
 
@@ -13,5 +14,6 @@ pub mod schema;
 pub mod manifest;
 pub mod config;
 pub mod report;
+pub mod checkpoint;
 
 pub use siem_agent::{SiemAgent, SiemAgentSpec, SiemAgentStatus};

@@ -118,9 +118,16 @@ impl Cursor {
         self.seen.iter().map(|(key, time)| (*key, *time))
     }
 
-    /// How many of the remembered records lie at or after this time.
-    pub fn n_seen_since(&self, time: Millis) -> usize {
-        self.seen.values().filter(|seen| **seen >= time).count()
+    /// The time of the oldest remembered record.
+    pub fn oldest(&self) -> Option<Millis> {
+        self.seen.values().min().copied()
+    }
+
+    /// The time of the n-th newest remembered record; `None` when fewer are remembered.
+    pub fn newest(&self, n_records: usize) -> Option<Millis> {
+        let index = self.seen.len().checked_sub(n_records)?;
+        let mut times: Vec<Millis> = self.seen.values().copied().collect();
+        (index < times.len()).then(|| *times.select_nth_unstable(index).1)
     }
 
     fn raise(&mut self, watermark: Millis) {
@@ -133,12 +140,25 @@ impl Cursor {
 pub struct Checkpoint {
     source: String,
     cursors: BTreeMap<Stream, Cursor>,
+    exported: BTreeSet<Stream>,
 }
 
 impl Checkpoint {
     /// A checkpoint of a source that nothing was read from yet.
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into(), cursors: BTreeMap::new() }
+        Self { source: source.into(), cursors: BTreeMap::new(), exported: BTreeSet::new() }
+    }
+
+    /// The streams that are exported; the others' cursors stand still because nobody wants them.
+    pub fn exported(&self) -> &BTreeSet<Stream> {
+        &self.exported
+    }
+
+    /// Says which streams are exported.
+    #[must_use]
+    pub fn exporting(mut self, streams: impl IntoIterator<Item = Stream>) -> Self {
+        self.exported = streams.into_iter().collect();
+        self
     }
 
     /// The source (its URL) that the cursors belong to.
@@ -264,6 +284,11 @@ impl Scan {
         } else {
             Admission::New
         }
+    }
+
+    /// The stream that is walked through.
+    pub fn stream(&self) -> Stream {
+        self.stream
     }
 
     /// Accounts for records that were confirmed, or skipped for good.

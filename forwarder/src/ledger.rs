@@ -1,7 +1,8 @@
 //! The checkpoint of the running program and its file: what is confirmed goes in here, and soon after to disk.
 //!
-//! A save follows a confirmation within a second while records flow. A watermark that moves over an idle tenant is
-//! saved once a minute: losing it repeats a look, not a record.
+//! A save follows a confirmation within a second while records flow; where there is so much to save that it takes
+//! long, less often, so that saving never takes more than a twentieth of the time. A watermark that moves over an idle
+//! tenant is saved once a minute: losing it repeats a look, not a record.
 
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ use crate::store::Store;
 
 const SAVE_RECORDS: Duration = Duration::from_secs(1);
 const SAVE_WATERMARK: Duration = Duration::from_secs(60);
+/// What a crash may repeat besides the overlap, at most.
+const SAVE_RECORDS_MAX: Duration = Duration::from_secs(30);
+/// So many times as long as a save took, the next one waits.
+const SAVE_SHARE: u32 = 20;
 
 /// The checkpoint with its file.
 #[derive(Debug)]
@@ -31,6 +36,7 @@ struct Inner {
     unsaved_records: bool,
     unsaved_watermark: bool,
     saved_at: Instant,
+    save_took: Duration,
     n_failed_saves: u64,
 }
 
@@ -43,6 +49,7 @@ impl Ledger {
             unsaved_records: false,
             unsaved_watermark: true,
             saved_at: Instant::now(),
+            save_took: Duration::ZERO,
             n_failed_saves: 0,
         };
         Self { inner: Mutex::new(inner) }
@@ -122,7 +129,8 @@ impl Ledger {
 impl Inner {
     fn save_if_due(&mut self) {
         let age = self.saved_at.elapsed();
-        if (self.unsaved_records && age >= SAVE_RECORDS)
+        let pace = (self.save_took * SAVE_SHARE).clamp(SAVE_RECORDS, SAVE_RECORDS_MAX);
+        if (self.unsaved_records && age >= pace)
             || (self.unsaved_watermark && age >= SAVE_WATERMARK)
         {
             self.save();
@@ -130,8 +138,11 @@ impl Inner {
     }
 
     fn save(&mut self) {
+        let began = Instant::now();
+        let saved = self.store.save(&self.checkpoint);
         self.saved_at = Instant::now();
-        match self.store.save(&self.checkpoint) {
+        self.save_took = self.saved_at - began;
+        match saved {
             Ok(()) => {
                 self.unsaved_records = false;
                 self.unsaved_watermark = false;

@@ -18,6 +18,7 @@ pub mod batch;
 pub mod sink;
 pub mod checkpoint;
 pub mod store;
+pub mod resume;
 pub mod ledger;
 pub mod retry;
 pub mod run;

@@ -172,18 +172,18 @@ impl Progress {
         }
     }
 
-    /// What whoever keeps a copy of the checkpoint outside this machine needs to know of it.
+    /// What whoever keeps a copy of the checkpoint outside this machine needs to know of it, but for the alerts.
     pub fn checkpointed(&self, checkpoint: &Checkpoint) {
         let watermark = |stream| checkpoint.cursor(stream).map(Cursor::watermark);
-        let alert_ids = checkpoint
-            .cursor(Stream::Alerts)
-            .map(|cursor| cursor.seen().map(|(key, _)| format!("{:016x}", key.bits())).collect());
-        self.lock().checkpoint = report::CheckpointReport {
-            source: checkpoint.source().to_owned(),
-            alerts: watermark(Stream::Alerts),
-            activities: watermark(Stream::Activities),
-            alert_ids: alert_ids.unwrap_or_default(),
-        };
+        let mut state = self.lock();
+        state.checkpoint.alerts = watermark(Stream::Alerts);
+        state.checkpoint.activities = watermark(Stream::Activities);
+    }
+
+    /// The alerts that are remembered. Told only when some were delivered: writing out a day of them takes a while.
+    pub fn remembered(&self, alerts: &Cursor) {
+        let ids = alerts.seen().map(|(key, _)| format!("{:016x}", key.bits())).collect();
+        self.lock().checkpoint.alert_ids = ids;
     }
 
     /// When the token was last tried, successfully or not.
@@ -256,6 +256,10 @@ impl Progress {
 impl Observer for Progress {
     fn resent(&self, n_records: usize) {
         self.metrics.resent(n_records as u64);
+    }
+
+    fn too_large(&self, stream: Stream) {
+        self.rejected(stream, "datagram_too_large");
     }
 
     fn disconnected(&self, reason: &'static str) {

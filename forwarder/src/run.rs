@@ -27,7 +27,7 @@ use crate::sink::{Pending, Sink, Stopped};
 use crate::source::gate::Gate;
 use crate::source::query::Query;
 use crate::source::{self, Arrived, Source};
-use schedule::{Look, Schedule};
+use schedule::{Look, Reach, Schedule};
 
 /// A target that takes nothing for this long in the middle of a page: the page is let go and asked for again later.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +62,14 @@ pub struct Plan {
     pub start_from: Duration,
     /// The form of the lines.
     pub layout: Layout,
+}
+
+/// A look under way: what is asked next, and what was seen.
+#[derive(Debug)]
+struct Walk {
+    reach: Reach,
+    scan: Scan,
+    query: Query,
 }
 
 /// Why a scan ended early.
@@ -108,10 +116,12 @@ async fn unless_stopped<T>(
 impl Forwarder {
     /// One stream, for ever: look when it is due, and wait out what fails.
     async fn follow(&self, stream: Stream, mut stop: watch::Receiver<bool>) {
-        let mut schedule = Schedule::new(stream, self.plan.poll_interval);
+        let Plan { poll_interval, overlap, .. } = self.plan;
+        let mut schedule = Schedule::new(stream, poll_interval, overlap);
+        let mut rescan = None;
         let mut n_failures = 0;
         while !*stop.borrow() {
-            match self.look(stream, &mut schedule, &mut stop).await {
+            match self.look(stream, &mut schedule, &mut rescan, &mut stop).await {
                 Ok(()) => n_failures = 0,
                 Err(Interrupted::Stopped) => return,
                 Err(Interrupted::Source(error)) => {
@@ -126,32 +136,43 @@ impl Forwarder {
         }
     }
 
-    /// Waits until a look is due and the target takes records, then reads all that the API has to show.
+    /// Waits until a look is due and the target takes records, then reads all that the API has to show; of a rescan one
+    /// page, so that a poll never waits long for it.
     async fn look(
         &self,
         stream: Stream,
         schedule: &mut Schedule,
+        rescan: &mut Option<Walk>,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), Interrupted> {
-        let look = unless_stopped(stop, schedule.due()).await?;
+        let look = unless_stopped(stop, schedule.due(rescan.is_some())).await?;
         unless_stopped(stop, self.sink.reachable()).await??;
-        let mut scan = self.ledger.with_cursor(stream, |cursor| Scan::new(stream, cursor)).await;
-        let mut query = self.question(stream, look).await;
+        let mut walk = match rescan.take_if(|_| look == Look::RescanPage) {
+            Some(walk) => walk,
+            None => self.set_out(stream, schedule, look).await,
+        };
         loop {
             unless_stopped(stop, self.gate.enter(stream, look.purpose())).await?;
-            let (envelope, server_now, n_listed) = self.page(&query, &mut scan).await?;
+            let (envelope, server_now, n_listed) = self.page(&walk.query, &mut walk.scan).await?;
+            let scan = &walk.scan;
+            let proven =
+                if envelope.has_next { scan.page(server_now) } else { scan.end(server_now) };
+            self.pass(stream, proven, schedule).await;
             if !envelope.has_next {
-                self.pass(stream, scan.end(server_now)).await;
+                schedule.ended(walk.reach);
                 return Ok(());
             }
-            self.pass(stream, scan.page(server_now)).await;
-            let Some(next) = query.next(envelope.next_query_filters, scan.highest(), n_listed)
+            let Some(next) = walk.query.next(envelope.next_query_filters, scan.highest(), n_listed)
             else {
                 warn!(%stream, "more records of one millisecond than the API lets anyone read");
                 self.progress.rejected(stream, "skip_limit");
                 return Ok(());
             };
-            query = next;
+            walk.query = next;
+            if look != Look::Poll {
+                *rescan = Some(walk);
+                return Ok(());
+            }
         }
     }
 
@@ -280,37 +301,38 @@ impl Forwarder {
                     Duration::from_millis(latency.try_into().unwrap_or(0)).as_secs_f64(),
                 );
             }
-            self.progress.delivered(stream, delivered.marks().len() as u64);
+            self.progress.delivered(stream, delivered.n_delivered() as u64);
             self.ledger.advance(delivered).await;
+        }
+        if n_settled > 0 && scan.stream() == Stream::Alerts {
+            self.ledger
+                .with_cursor(Stream::Alerts, |alerts| self.progress.remembered(alerts))
+                .await;
         }
         unconfirmed.drain(..n_settled);
         Ok(())
     }
 
     /// Moves the watermark to what is proven.
-    async fn pass(&self, stream: Stream, passed: Option<Passed>) {
-        if let Some(passed) = passed {
-            let keep = schedule::memory(stream, self.plan.overlap);
+    async fn pass(&self, stream: Stream, proven: Option<Passed>, schedule: &Schedule) {
+        if let Some(passed) = proven {
             let keep_from =
-                self.ledger.with_cursor(stream, super::checkpoint::Cursor::watermark).await
-                    - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+                self.ledger.with_cursor(stream, |cursor| schedule.keep_from(cursor)).await;
             self.ledger.pass(passed, keep_from).await;
         }
         self.ledger.with_cursor(stream, |cursor| self.progress.moved(stream, cursor)).await;
         self.ledger.with_checkpoint(|checkpoint| self.progress.checkpointed(checkpoint)).await;
     }
 
-    /// The first question of a look.
-    async fn question(&self, stream: Stream, look: Look) -> Query {
-        let behind = look.reach(stream, self.plan.overlap);
-        let from = self.ledger.with_cursor(stream, |cursor| cursor.behind(behind)).await;
-        let filters = self
-            .plan
-            .streams
-            .iter()
-            .find(|(of, _)| *of == stream)
-            .map(|(_, filters)| filters.clone());
-        Query::since(stream, filters.unwrap_or_default(), from)
+    /// A walk with its first question.
+    async fn set_out(&self, stream: Stream, schedule: &Schedule, look: Look) -> Walk {
+        let (scan, reach) = self
+            .ledger
+            .with_cursor(stream, |cursor| (Scan::new(stream, cursor), schedule.reach(look, cursor)))
+            .await;
+        let filters = self.plan.streams.iter().find(|(of, _)| *of == stream);
+        let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
+        Walk { reach, scan, query: Query::since(stream, filters, reach.from) }
     }
 
     /// A request was answered: tells so, and mistrusts a watermark that lies ahead of the server's clock.

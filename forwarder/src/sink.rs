@@ -43,13 +43,19 @@ const WINDOW_BYTES: usize = 1024 * 1024;
 pub struct Delivered {
     stream: Stream,
     marks: Vec<Mark>,
+    n_refused: usize,
     at: Timestamp,
 }
 
 impl Delivered {
     /// Only the sink's own transports call this, at the moment of confirmation.
-    fn confirm(batch: Batch) -> Self {
-        Self { stream: batch.stream(), marks: batch.into_marks(), at: clock::now() }
+    fn confirm(batch: Batch, n_refused: usize) -> Self {
+        Self { stream: batch.stream(), marks: batch.into_marks(), n_refused, at: clock::now() }
+    }
+
+    /// How many records of it the target has: all but those that the transport can never carry.
+    pub fn n_delivered(&self) -> usize {
+        self.marks.len() - self.n_refused
     }
 
     /// When the confirmation came.
@@ -105,6 +111,8 @@ pub enum Transport {
 pub trait Observer: Send + Sync + 'static {
     /// Records that had been written before and are written again.
     fn resent(&self, n_records: usize);
+    /// A record whose datagram the kernel refuses for its size.
+    fn too_large(&self, stream: Stream);
     /// A connection ended; the reason is one of a small fixed set.
     fn disconnected(&self, reason: &'static str);
 }

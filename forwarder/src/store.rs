@@ -60,6 +60,7 @@ struct Stored {
     version: u32,
     sequence: u64,
     source: String,
+    exported: Vec<Stream>,
     alerts: Option<StoredCursor>,
     activities: Option<StoredCursor>,
 }
@@ -144,13 +145,14 @@ impl Stored {
             version: VERSION,
             sequence,
             source: checkpoint.source().to_owned(),
+            exported: checkpoint.exported().iter().copied().collect(),
             alerts: cursor(Stream::Alerts),
             activities: cursor(Stream::Activities),
         }
     }
 
     fn into_checkpoint(self) -> Checkpoint {
-        let mut checkpoint = Checkpoint::new(self.source);
+        let mut checkpoint = Checkpoint::new(self.source).exporting(self.exported);
         for (stream, stored) in
             [(Stream::Alerts, self.alerts), (Stream::Activities, self.activities)]
         {
@@ -233,7 +235,7 @@ mod tests {
     use super::*;
 
     fn checkpoint(watermark: Millis) -> Checkpoint {
-        let mut checkpoint = Checkpoint::new("https://contoso");
+        let mut checkpoint = Checkpoint::new("https://contoso").exporting([Stream::Activities]);
         let seen = [(RecordKey::of(b"one"), watermark - 1), (RecordKey::of(b"two"), watermark)];
         checkpoint.place(Stream::Activities, Cursor::restore(0, watermark, Some(watermark), seen));
         checkpoint

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use siem_agent_crds::config::{Config, Paths};
+use siem_agent_crds::manifest;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -50,6 +52,8 @@ pub struct Forwarder {
     port: u16,
     child: Option<Child>,
     environment: Vec<(String, String)>,
+    program: &'static str,
+    config: Option<PathBuf>,
 }
 
 impl Drop for Forwarder {
@@ -75,7 +79,14 @@ impl Forwarder {
         );
         fs::write(folder.path().join("siemagent.yaml"), manifest)?;
         fs::create_dir_all(folder.path().join("secrets/defender"))?;
-        let forwarder = Self { folder, port: free_port()?, child: None, environment: Vec::new() };
+        let forwarder = Self {
+            folder,
+            port: free_port()?,
+            child: None,
+            environment: Vec::new(),
+            program: "siem-forwarder",
+            config: None,
+        };
         forwarder.set_token(token)?;
         Ok(forwarder)
     }
@@ -106,20 +117,63 @@ impl Forwarder {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// From here on starts the build in which failpoints work, with these; `None` starts what ships again.
+    pub fn set_failpoints(&mut self, failpoints: Option<&str>) {
+        self.program =
+            if failpoints.is_some() { "siem-forwarder-failpoints" } else { "siem-forwarder" };
+        self.environment.retain(|(name, _)| name != "FAILPOINTS");
+        if let Some(failpoints) = failpoints {
+            self.set_environment("FAILPOINTS", failpoints);
+        }
+    }
+
+    /// From here on starts it as in a pod: by the file that the operator writes, with the operator's checkpoint in a
+    /// folder. Gives that folder.
+    ///
+    /// # Errors
+    /// When the manifest cannot be read or the file cannot be written.
+    pub fn run_by_config(&mut self, uid: &str) -> Result<PathBuf> {
+        let mut agent = manifest::read(&fs::read_to_string(self.manifest())?)?;
+        agent.metadata.uid = Some(uid.to_owned());
+        let checkpoint = self.folder.path().join("checkpoint");
+        fs::create_dir_all(&checkpoint)?;
+        let paths = Paths {
+            secrets: self.secrets(),
+            config_maps: self.secrets(),
+            state: self.state(),
+            checkpoint: Some(checkpoint.clone()),
+            live: None,
+        };
+        let config = self.folder.path().join("config.json");
+        fs::write(&config, serde_json::to_string(&Config::for_agent(&agent, paths))?)?;
+        self.config = Some(config);
+        Ok(checkpoint)
+    }
+
+    /// The folder of its state.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
     /// Starts the program and waits until it is ready.
     ///
     /// # Errors
     /// When it ends or is not ready in time; with what it said.
     pub async fn start(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log"))?;
-        let child = Command::new(program("siem-forwarder")?)
-            .arg("run")
-            .arg("--manifest")
-            .arg(self.manifest())
-            .arg("--secrets")
-            .arg(self.secrets())
-            .arg("--state-dir")
-            .arg(self.folder.path().join("state"))
+        let mut command = Command::new(program(self.program)?);
+        command.arg("run");
+        match &self.config {
+            Some(config) => command.arg("--config").arg(config),
+            None => command
+                .arg("--manifest")
+                .arg(self.manifest())
+                .arg("--secrets")
+                .arg(self.secrets())
+                .arg("--state-dir")
+                .arg(self.state()),
+        };
+        let child = command
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! What the tests stand on: the simulated portal, real receivers, and the forwarder as a program.
 
+pub mod arrivals;
 pub mod clock;
 pub mod pki;
 pub mod defender;

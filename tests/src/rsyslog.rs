@@ -107,7 +107,7 @@ impl Rsyslog {
         let port = self.port;
         let input = match &self.input {
             Input::Udp => format!(
-                "module(load=\"imudp\")\ninput(type=\"imudp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+                "module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"4m\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
             ),
             Input::Tcp => format!(
                 "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"

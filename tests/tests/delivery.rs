@@ -1,12 +1,12 @@
 //! From the simulated portal through the forwarder to a real rsyslogd: everything arrives, byte for byte, whatever dies.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use siem_agent_crds::report::Stream;
+use siem_agent_tests::arrivals::all_arrived;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
@@ -22,44 +22,6 @@ fn quick(rate: f64, n_history: usize) -> Options {
     }
 }
 
-fn id(line: &str) -> Option<&str> {
-    line.split("externalId=").nth(1)?.split(' ').next()
-}
-
-/// How often each id stands in the receiver's file.
-fn counts(lines: &[String]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for id in lines.iter().filter_map(|line| id(line)) {
-        *counts.entry(id.to_owned()).or_insert(0) += 1;
-    }
-    counts
-}
-
-/// Waits until every produced id has arrived; gives how often each did.
-async fn all_arrived(
-    defender: &Defender,
-    rsyslog: &Rsyslog,
-    forwarder: &Forwarder,
-) -> Result<BTreeMap<String, usize>> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let counts = counts(&rsyslog.lines()?);
-        let missing: Vec<_> =
-            defender.produced().into_iter().filter(|(_, id)| !counts.contains_key(id)).collect();
-        if missing.is_empty() {
-            return Ok(counts);
-        }
-        let first = missing.first();
-        ensure!(
-            Instant::now() < until,
-            "{} lost, such as {first:?}\n{}",
-            missing.len(),
-            forwarder.log()?
-        );
-        sleep(LOOK).await;
-    }
-}
-
 /// One receiver configuration: every id arrives once, each line is what `render` prints.
 async fn arrives_as_rendered(
     input: Input,
@@ -72,7 +34,7 @@ async fn arrives_as_rendered(
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     prepare(&forwarder)?;
     forwarder.start().await?;
-    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
+    let counts = all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
     ensure!(counts.values().all(|count| *count == 1), "an undisturbed run repeats nothing");
     for stream in [Stream::Alerts, Stream::Activities] {
         let ndjson = defender.records(stream).join("\n");
@@ -181,7 +143,7 @@ async fn survives_its_receiver(
         rsyslog.again().await?;
     }
     defender.quiet();
-    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
+    let counts = all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
     let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
     ensure!(resent > 0.0, "breaks under load make it send some again");
     let repeats: usize = counts.values().map(|count| count - 1).sum();
@@ -215,24 +177,6 @@ async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tls() 
 }
 
 #[tokio::test]
-async fn a_forwarder_killed_every_second_loses_nothing() -> Result<()> {
-    let mut defender = Defender::start(quick(200.0, 2_000)).await?;
-    let rsyslog = Rsyslog::start(Input::Tcp).await?;
-    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
-    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
-    for _ in 0..10 {
-        forwarder.start().await?;
-        // The length of each life is what the test is about.
-        sleep(Duration::from_secs(1)).await;
-        forwarder.kill()?;
-    }
-    forwarder.start().await?;
-    defender.quiet();
-    all_arrived(&defender, &rsyslog, &forwarder).await?;
-    Ok(())
-}
-
-#[tokio::test]
 async fn faults_of_the_api_lose_nothing_and_are_not_a_bad_token() -> Result<()> {
     let defender = Defender::start(quick(0.0, 200)).await?;
     for fault in
@@ -244,7 +188,7 @@ async fn faults_of_the_api_lose_nothing_and_are_not_a_bad_token() -> Result<()> 
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     forwarder.start().await?;
-    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
     ensure!(
         forwarder.status().await?["token"]["state"] == "Valid",
         "no fault of the API is a bad token"
@@ -286,7 +230,7 @@ async fn a_dead_token_is_told_and_a_changed_one_tried_at_once() -> Result<()> {
         ensure!(!shown.contains(planted), "the token is seen nowhere");
     }
     forwarder.set_token(DEMO_TOKEN)?;
-    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
     ensure!(forwarder.status().await?["token"]["state"] == "Valid", "the new token is valid");
     Ok(())
 }
@@ -331,7 +275,7 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     forwarder.start().await?;
-    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
     // Two more polls look at the same records again.
     let n_asked = defender.requests().len();
     while defender.requests().len() < n_asked + 4 {

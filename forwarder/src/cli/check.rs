@@ -106,6 +106,7 @@ struct Silent;
 
 impl Observer for Silent {
     fn resent(&self, _: usize) {}
+    fn too_large(&self, _: Stream) {}
     fn disconnected(&self, _: &'static str) {}
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use siem_agent_crds::config::Live;
+use siem_agent_crds::config::{Config, Live};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -14,10 +14,11 @@ use tracing::{info, warn};
 
 use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
-use crate::checkpoint::{Checkpoint, Cursor};
 use crate::error_chain::chain;
+use crate::event::Stream;
 use crate::ledger::Ledger;
 use crate::progress::{Identity, Progress};
+use crate::resume::{self, Kept};
 use crate::run::Forwarder;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -25,6 +26,7 @@ use crate::source::gate::Gate;
 use crate::store::Store;
 use crate::telemetry::{self, LevelHandle};
 use crate::{admin, clock};
+use siem_agent_crds::checkpoint as kept;
 
 /// What was written is waited for so long after SIGTERM; Kubernetes kills after 30 s.
 const LAST_CONFIRMATIONS: Duration = Duration::from_secs(20);
@@ -69,9 +71,22 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| Failure::World(format!("listen on {listen} (--listen): {error}")))?;
-    let checkpoint = begin(found.checkpoint, &settings, config.agent.creation_timestamp);
+    let start = resume::Start {
+        source: &settings.source.url,
+        created: config.agent.creation_timestamp.map(clock::millis),
+        now: clock::millis(clock::now()),
+        start_from: settings.plan.start_from,
+    };
+    let (checkpoint, origins) =
+        resume::resume(found.checkpoint, kept(&config), &start, settings.streams());
+    for (stream, origin) in origins {
+        info!(%stream, from = origin.as_str(), "go on");
+    }
     for (stream, cursor) in checkpoint.cursors() {
         progress.moved(stream, cursor);
+        if stream == Stream::Alerts {
+            progress.remembered(cursor);
+        }
     }
     progress.checkpointed(&checkpoint);
 
@@ -123,25 +138,29 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where to go on: at what was stored for this source, or anew.
-fn begin(
-    found: Option<Checkpoint>,
-    settings: &crate::settings::Settings,
-    created: Option<jiff::Timestamp>,
-) -> Checkpoint {
-    let start_from = i64::try_from(settings.plan.start_from.as_millis()).unwrap_or(i64::MAX);
-    let now = clock::millis(clock::now());
-    let same = found.filter(|checkpoint| checkpoint.source() == settings.source.url);
-    let known = same.is_some();
-    let mut checkpoint = same.unwrap_or_else(|| Checkpoint::new(settings.source.url.clone()));
-    let first = if known { now } else { created.map_or(now, clock::millis) };
-    for stream in settings.streams() {
-        if checkpoint.cursor(stream).is_none() {
-            checkpoint.place(stream, Cursor::starting_at(first - start_from));
-            info!(%stream, "start anew");
+/// What the operator keeps for a forwarder without a file, where there is an operator.
+fn kept(config: &Config) -> Kept {
+    let (Some(folder), Some(agent_uid)) = (&config.paths.checkpoint, &config.agent.uid) else {
+        return Kept::Nothing;
+    };
+    let text = match std::fs::read_to_string(folder.join(kept::KEY)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Kept::Nothing,
+        Err(error) => {
+            warn!(reason = %error, "the operator's checkpoint cannot be read");
+            return Kept::Nothing;
+        }
+    };
+    // Its times are held against the server's clock, as soon as the server tells it; ours may be wrong.
+    let source = config.source.url.trim_end_matches('/');
+    match kept::Checkpoint::read(&text, agent_uid, source, jiff::Timestamp::MAX) {
+        Ok(checkpoint) => Kept::Here(checkpoint),
+        Err(kept::Refusal::OtherSource) => Kept::OtherSource,
+        Err(refusal) => {
+            warn!(reason = %refusal, "the operator's checkpoint is not used");
+            Kept::Nothing
         }
     }
-    checkpoint
 }
 
 /// The pod's UID, where the operator passes it on.

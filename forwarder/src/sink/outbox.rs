@@ -85,7 +85,7 @@ impl Outbox {
             && let Some(entry) = self.entries.pop_front()
         {
             n_confirmed += 1;
-            entry.job.confirm();
+            entry.job.confirm(0);
         }
         n_confirmed
     }
@@ -105,10 +105,10 @@ impl Outbox {
 
 impl Job {
     /// Makes the proof and frees the room.
-    pub(super) fn confirm(self) {
+    pub(super) fn confirm(self, n_refused: usize) {
         let Self { batch, room, done } = self;
         drop(room);
         // Whoever waited may have ended; then nobody advances, and the record comes again.
-        let _ = done.send(Delivered::confirm(batch));
+        let _ = done.send(Delivered::confirm(batch, n_refused));
     }
 }

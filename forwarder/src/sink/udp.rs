@@ -1,4 +1,5 @@
 //! Datagrams (RFC 5426): one frame each. Delivered means that the kernel took it; the network may still lose it.
+//! One that is too large for the kernel is counted as rejected, so that it never holds up the others.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +16,10 @@ use crate::retry::Backoff;
 
 const RETRY_MIN: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A page of 5,000 records sent at once would overrun any receiver's socket buffer (212,992 bytes by default on Linux,
+/// of which a datagram of 600 takes 1,280). So much at once, and then a pause, is still more than the API can give.
+const BURST_BYTES: usize = 16 * 1024;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs until `stop`, or until every handle is gone and all is sent.
 pub(super) async fn run(
@@ -31,16 +36,33 @@ pub(super) async fn run(
     );
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut socket = None;
+    let mut burst = 0;
     loop {
         let job = tokio::select! {
             job = jobs.recv() => job,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Some(job) = job else { return };
+        let mut n_refused = 0;
         for frame in job.batch.frames() {
+            burst += frame.len();
+            if burst > BURST_BYTES {
+                burst = frame.len();
+                sleep(PAUSE).await;
+            }
             loop {
                 match send(&settings, &mut socket, &frame).await {
                     Ok(()) => break,
+                    // It would be refused again for ever, and hold up all that follow.
+                    Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                        warn!(
+                            n_bytes = frame.len(),
+                            "skip a record: the kernel takes no datagram of that size; lower maxMessageBytes"
+                        );
+                        n_refused += 1;
+                        observer.too_large(job.batch.stream());
+                        break;
+                    }
                     Err(error) => {
                         // A refusal (ICMP port unreachable) is reported on the datagram after the refused one.
                         socket = None;
@@ -62,7 +84,7 @@ pub(super) async fn run(
         target.send_if_modified(|state| {
             std::mem::replace(state, Target::Datagram) != Target::Datagram
         });
-        job.confirm();
+        job.confirm(n_refused);
     }
 }
 

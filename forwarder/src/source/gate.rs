@@ -17,6 +17,8 @@ use crate::event::Stream;
 const MINUTE: Duration = Duration::from_millis(60_500);
 /// So many requests may follow each other at once after a quiet time.
 const BURST: u32 = 3;
+/// Whoever has waited this long is served as a poll would be, so that a backlog never starves a look far back.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a request is made; the earlier goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,7 @@ struct Waiting {
     purpose: Purpose,
     stream: Stream,
     number: u64,
+    since: Instant,
 }
 
 impl Gate {
@@ -128,7 +131,7 @@ impl Gate {
         let mut inner = self.lock();
         inner.n_waits += 1;
         let number = inner.n_waits;
-        inner.waiting.push(Waiting { purpose, stream, number });
+        inner.waiting.push(Waiting { purpose, stream, number, since: Instant::now() });
         Ticket { gate: self, number }
     }
 
@@ -193,7 +196,9 @@ impl Inner {
             .filter(|waiting| self.halted.get(&waiting.stream).is_none_or(|until| *until <= now))
             .min_by_key(|waiting| {
                 let just_served = self.last_served == Some(waiting.stream);
-                (waiting.purpose, just_served, waiting.stream, waiting.number)
+                let patient = now.duration_since(waiting.since) < PATIENCE;
+                let purpose = if patient { waiting.purpose } else { Purpose::Poll };
+                (purpose, just_served, waiting.stream, waiting.number)
             })
             .map(|waiting| waiting.number)
     }
@@ -257,6 +262,17 @@ mod tests {
         let apart = alerts[29].abs_diff(activities[29]);
         // The burst may go to whoever comes first.
         assert!(apart <= Duration::from_secs(7), "{apart:?} apart after thirty requests each");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_far_back_is_not_starved_by_a_backlog() {
+        let gate = Gate::new(30);
+        let start = Instant::now();
+        tokio::select! {
+            () = async { gate.enter(Stream::Alerts, Purpose::Rescan).await } => {}
+            _ = times(&gate, Stream::Activities, 1_000) => {}
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,161 @@
+//! The forwarder dies at any moment, at every exact place, and with its state: nothing is lost.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use siem_agent_crds::checkpoint::{self as kept, Checkpoint};
+use siem_agent_crds::report::{Report, Stream};
+use siem_agent_tests::arrivals::{all_arrived, counts, missing};
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use tokio::time::{Instant, sleep};
+
+fn quick(rate: f64, n_history: usize) -> Options {
+    Options {
+        rate,
+        budget: 0,
+        history: (n_history, Duration::from_secs(3600)),
+        ..Options::default()
+    }
+}
+
+async fn over_tcp(defender: &Defender) -> Result<(Rsyslog, Forwarder)> {
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    Ok((rsyslog, forwarder))
+}
+
+#[tokio::test]
+async fn a_forwarder_killed_every_second_for_half_a_minute_loses_nothing() -> Result<()> {
+    let mut defender = Defender::start(quick(200.0, 5_000)).await?;
+    let (rsyslog, mut forwarder) = over_tcp(&defender).await?;
+    for _ in 0..30 {
+        forwarder.start().await?;
+        // The length of each life is what the test is about.
+        sleep(Duration::from_secs(1)).await;
+        forwarder.kill()?;
+    }
+    forwarder.start().await?;
+    defender.quiet();
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    Ok(())
+}
+
+/// Lets the forwarder die at a failpoint again and again, each time a little later, then lets it live.
+async fn dies_at(failpoint: &str) -> Result<()> {
+    let mut defender = Defender::start(quick(100.0, 2_000)).await?;
+    let (rsyslog, mut forwarder) = over_tcp(&defender).await?;
+    for n_passed in [0, 1, 2, 5, 9] {
+        forwarder.set_failpoints(Some(&format!("{failpoint}={n_passed}*off->return")));
+        let died = forwarder.start().await.is_err();
+        let until = Instant::now() + PATIENCE;
+        while !died && forwarder.ended()?.is_none() {
+            ensure!(Instant::now() < until, "it does not die at {failpoint}: {}", forwarder.log()?);
+            sleep(LOOK).await;
+        }
+        let status = forwarder.ended()?.context("it has died")?;
+        ensure!(!status.success(), "dying is no success: {status}");
+    }
+    forwarder.set_failpoints(None);
+    forwarder.start().await?;
+    defender.quiet();
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn dying_between_confirmation_and_save_loses_nothing() -> Result<()> {
+    dies_at("after_confirmation").await
+}
+
+#[tokio::test]
+async fn dying_before_the_rename_loses_nothing() -> Result<()> {
+    dies_at("before_rename").await
+}
+
+#[tokio::test]
+async fn dying_between_two_bytes_of_the_state_file_loses_nothing() -> Result<()> {
+    dies_at("between_bytes").await
+}
+
+/// Kills the receiver five times in the middle of a flow; gives how many records are missing in the end.
+async fn n_lost_over_kills(failpoints: Option<&str>) -> Result<usize> {
+    let defender = Defender::start(quick(0.0, 40_000)).await?;
+    let (mut rsyslog, mut forwarder) = over_tcp(&defender).await?;
+    forwarder.set_failpoints(failpoints);
+    forwarder.start().await?;
+    let delivered = "siem_forwarder_records_delivered_total";
+    let n_produced = defender.produced().len() as f64;
+    for round in 1..=5 {
+        let until = Instant::now() + PATIENCE;
+        while forwarder.metric(delivered).await? < n_produced / 8.0 * f64::from(round) {
+            ensure!(Instant::now() < until, "it stands in round {round}: {}", forwarder.log()?);
+            sleep(Duration::from_millis(5)).await;
+        }
+        rsyslog.end(Signal::SIGKILL)?;
+        rsyslog.again().await?;
+    }
+    let until = Instant::now() + PATIENCE;
+    while forwarder.metric(delivered).await? < n_produced {
+        ensure!(Instant::now() < until, "it believes to have delivered all: {}", forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    // SIGTERM lets rsyslogd write what it has taken.
+    ensure!(forwarder.terminate().await?.success(), "it ends in order");
+    rsyslog.end(Signal::SIGTERM)?;
+    Ok(missing(&defender, &counts(&rsyslog.lines()?)).len())
+}
+
+#[tokio::test]
+async fn without_the_rule_of_confirmation_the_same_kills_lose_records() -> Result<()> {
+    let n_lost = n_lost_over_kills(Some("confirm_when_written=return")).await?;
+    ensure!(n_lost > 0, "a test of delivery that cannot fail proves nothing");
+    let n_lost = n_lost_over_kills(None).await?;
+    ensure!(n_lost == 0, "{n_lost} lost with the rule");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 1_000)).await?;
+    let (rsyslog, mut forwarder) = over_tcp(&defender).await?;
+    let folder = forwarder.run_by_config("uid-1")?;
+    forwarder.start().await?;
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    let until = Instant::now() + PATIENCE;
+    let told = loop {
+        let report: Report = serde_json::from_str(&forwarder.get("status").await?)?;
+        let n_alerts = defender.produced().iter().filter(|(of, _)| *of == Stream::Alerts).count();
+        let caught_up = |report: &Report| {
+            report.streams.values().all(|stream| stream.lag_seconds.is_some_and(|lag| lag < 10.0))
+        };
+        if report.checkpoint.alert_ids.len() == n_alerts && caught_up(&report) {
+            break report;
+        }
+        ensure!(Instant::now() < until, "the report tells what is delivered: {report:?}");
+        sleep(LOOK).await;
+    };
+    forwarder.kill()?;
+    fs::remove_dir_all(forwarder.state())?;
+    let checkpoint = Checkpoint {
+        version: kept::VERSION,
+        agent_uid: "uid-1".to_owned(),
+        source: told.checkpoint.source,
+        alerts: told.checkpoint.alerts,
+        activities: told.checkpoint.activities,
+        exported: told.streams.keys().copied().collect(),
+        alert_ids: told.checkpoint.alert_ids,
+    };
+    fs::write(folder.join(kept::KEY), checkpoint.write()?)?;
+    defender.produce(50);
+    forwarder.start().await?;
+    let counts = all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    // An hour of history, half a minute of overlap.
+    let n_repeated = counts.values().filter(|count| **count > 1).count();
+    ensure!(n_repeated < 50, "{n_repeated} repeated, though the overlap holds a few only");
+    Ok(())
+}
