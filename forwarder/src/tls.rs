@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest as _, Sha256};
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::error_chain::chain;
 
@@ -105,12 +105,19 @@ pub struct Keeper {
     material: Material,
     fingerprint: Option<[u8; 32]>,
     current: Option<Current>,
+    /// The files that cannot be used were complained about already.
+    refused: Option<[u8; 32]>,
 }
 
 impl Keeper {
     /// Nothing is read yet. Without material the public roots are trusted and no certificate is shown.
     pub fn new(material: Option<Material>) -> Self {
-        Self { material: material.unwrap_or_default(), fingerprint: None, current: None }
+        Self {
+            material: material.unwrap_or_default(),
+            fingerprint: None,
+            current: None,
+            refused: None,
+        }
     }
 
     /// The configuration for the next handshake, read anew when a file has changed.
@@ -131,11 +138,9 @@ impl Keeper {
             }
             Err(error) => match &self.current {
                 Some(current) => {
-                    error!(
-                        reason = chain(&error),
-                        "the changed certificates cannot be used, go on with the old ones"
-                    );
-                    Ok(current.clone())
+                    let current = current.clone();
+                    self.complain(fingerprint, &error);
+                    Ok(current)
                 }
                 None => Err(error),
             },
@@ -143,7 +148,7 @@ impl Keeper {
     }
 
     /// Whether the files differ from those in use, and can be used.
-    pub fn changed(&self) -> bool {
+    pub fn changed(&mut self) -> bool {
         if self.current.is_none() {
             // Nothing is in use, as on a connection without TLS.
             return false;
@@ -155,12 +160,20 @@ impl Keeper {
         match self.material.build() {
             Ok(_) => true,
             Err(error) => {
-                warn!(
-                    reason = chain(&error),
-                    "the changed certificates cannot be used, go on with the old ones"
-                );
+                self.complain(fingerprint, &error);
                 false
             }
+        }
+    }
+
+    /// Says once of these files that they cannot be used.
+    fn complain(&mut self, fingerprint: Option<[u8; 32]>, error: &Error) {
+        if self.refused != fingerprint {
+            self.refused = fingerprint;
+            error!(
+                reason = chain(error),
+                "the changed certificates cannot be used, go on with the old ones"
+            );
         }
     }
 }

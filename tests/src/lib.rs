@@ -5,4 +5,5 @@ pub mod clock;
 pub mod pki;
 pub mod defender;
 pub mod forwarder;
+pub mod mounted;
 pub mod rsyslog;

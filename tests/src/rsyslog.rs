@@ -93,6 +93,15 @@ impl Rsyslog {
         Ok(())
     }
 
+    /// Starts it again on the same port with another input.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn become_another(&mut self, input: Input) -> Result<()> {
+        self.input = input;
+        self.again().await
+    }
+
     fn listens(&self) -> Result<bool> {
         Ok(match self.input {
             Input::Udp => {
@@ -141,6 +150,15 @@ impl Rsyslog {
         kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Sends it a signal that does not end it: SIGSTOP, SIGCONT.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("rsyslogd does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
     }
 
     /// The messages that it has written whole.

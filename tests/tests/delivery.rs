@@ -292,3 +292,26 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn nothing_is_fetched_while_the_target_takes_nothing() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 20_000)).await?;
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    rsyslog.signal(Signal::SIGSTOP)?;
+    forwarder.start().await?;
+    // Its kernel takes the connection and some of the records, then no more.
+    for up in ["siem_forwarder_target_up 1", "siem_forwarder_target_up 0"] {
+        let until = Instant::now() + PATIENCE;
+        while !forwarder.get("metrics").await?.contains(up) {
+            ensure!(Instant::now() < until, "`{up}` does not come: {}", forwarder.log()?);
+            sleep(LOOK).await;
+        }
+    }
+    let n_asked = defender.requests().len();
+    ensure!(n_asked <= 4, "{n_asked} requests for what cannot be delivered");
+    rsyslog.signal(Signal::SIGCONT)?;
+    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    Ok(())
+}

@@ -32,6 +32,8 @@ const RECONNECT_MAX: Duration = Duration::from_secs(30);
 const HEALTHY: Duration = Duration::from_secs(10);
 /// How often certificates and keys are looked at for a change.
 const MATERIAL_INTERVAL: Duration = Duration::from_secs(10);
+/// The same while there is no connection.
+const PAUSE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a session ended.
@@ -104,9 +106,17 @@ pub(super) async fn run(
         );
         target.send_modify(|state| *state = state.failed(clock::now(), reason));
         tokio::select! {
-            () = sleep(wait) => {}
+            () = pause(wait, &mut keeper) => {}
             () = stopped(&mut stop) => return,
         }
+    }
+}
+
+/// Waits so long, or until other certificates are there, which may be what was missing.
+async fn pause(wait: Duration, keeper: &mut Keeper) {
+    let until = Instant::now() + wait;
+    while Instant::now() < until && !keeper.changed() {
+        sleep(PAUSE_INTERVAL.min(until - Instant::now())).await;
     }
 }
 
