@@ -4,12 +4,14 @@
 //! RFC 6587 section 3.4.1 (octet counting) and 3.4.2 (a line feed), RFC 5426 (a datagram each). The time of a message is
 //! the event's, in UTC: receivers that cannot read `rt` take it from there.
 
+mod time;
 mod trim;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use std::fmt::Write as _;
 
+use self::time::Style;
 use crate::cef::Record;
+use crate::checkpoint::Millis;
 use crate::event::Event;
 use crate::map::{self, Dialect};
 
@@ -38,6 +40,16 @@ pub enum TimeFormat {
     Rfc3164,
     /// `Mar 02 2023 21:10:02`.
     Rfc3164WithYear,
+}
+
+impl TimeFormat {
+    fn style(self) -> Style {
+        match self {
+            Self::Rfc5424 => Style::Rfc5424,
+            Self::Rfc3164 => Style::ZeroPadded,
+            Self::Rfc3164WithYear => Style::ZeroPaddedWithYear,
+        }
+    }
 }
 
 /// How messages are told apart.
@@ -111,15 +123,16 @@ fn message(event: &Event, layout: &Layout) -> (String, bool) {
     (write(&record, event.timestamp(), layout), true)
 }
 
-fn write(record: &Record, time: i64, layout: &Layout) -> String {
+fn write(record: &Record, at: Millis, layout: &Layout) -> String {
     let mut line = String::with_capacity(1_024);
     if let Some(pri) = layout.pri {
-        line.push_str(&format!("<{pri}>"));
+        // A string takes whatever is written to it.
+        let _ = write!(line, "<{pri}>");
     }
     let host = layout.host.as_deref();
     match layout.header {
         Header::Agent => {
-            line.push_str(&format_time(time, layout.time_format));
+            time::write(at, layout.time_format.style(), &mut line);
             line.push(' ');
             if let Some(host) = host {
                 line.push_str(host);
@@ -127,17 +140,15 @@ fn write(record: &Record, time: i64, layout: &Layout) -> String {
             }
         }
         Header::Rfc5424 => {
-            let time = format_time(time, TimeFormat::Rfc5424);
+            line.push_str("1 ");
+            time::write(at, Style::Rfc5424, &mut line);
             let host = host.unwrap_or("-");
             let id = msgid(&record.signature);
-            line.push_str(&format!("1 {time} {host} {APP_NAME} - {id} - "));
+            let _ = write!(line, " {host} {APP_NAME} - {id} - ");
         }
         Header::Rfc3164 => {
-            // The day of the month is padded with a space there.
-            line.push_str(&utc(time).strftime("%b %e %H:%M:%S").to_string());
-            line.push(' ');
-            line.push_str(host.unwrap_or("-"));
-            line.push(' ');
+            time::write(at, Style::SpacePadded, &mut line);
+            let _ = write!(line, " {} ", host.unwrap_or("-"));
         }
     }
     record.write(&mut line);
@@ -148,18 +159,4 @@ fn msgid(signature: &str) -> &str {
     let fits = (1..=MAX_MSGID).contains(&signature.len())
         && signature.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { signature } else { "-" }
-}
-
-fn format_time(time: i64, format: TimeFormat) -> String {
-    let format = match format {
-        TimeFormat::Rfc5424 => "%Y-%m-%dT%H:%M:%S.%3fZ",
-        TimeFormat::Rfc3164 => "%b %d %H:%M:%S",
-        TimeFormat::Rfc3164WithYear => "%b %d %Y %H:%M:%S",
-    };
-    utc(time).strftime(format).to_string()
-}
-
-fn utc(time: i64) -> jiff::Zoned {
-    // Parsing has refused every time that is out of range.
-    Timestamp::from_millisecond(time).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC)
 }
