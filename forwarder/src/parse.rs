@@ -13,6 +13,8 @@ use crate::source::wire::{elements, pick, repair, text};
 
 /// The first millisecond of the year 10000, which no time format of ours can write.
 const YEAR_10000: Millis = 253_402_300_800_000;
+/// An identifier is never shortened; this is what the longest field of CEF holds of one.
+const MAX_ID_BYTES: usize = 4_000;
 
 /// A record that cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub enum RejectReason {
     NotAnObject,
     /// No JSON.
     Malformed,
-    /// Longer than any record of this API.
+    /// Longer than any record of this API, or its `_id` is longer than any field of CEF.
     TooLarge,
 }
 
@@ -112,7 +114,7 @@ fn activity(json: &str) -> Result<Activity, RejectReason> {
         text(name).unwrap_or_default()
     });
     Ok(Activity {
-        id: text(id).ok_or(RejectReason::MissingId)?,
+        id: identifier(id)?,
         timestamp: millis(time).ok_or(RejectReason::MissingTimestamp)?,
         created: millis(created),
         event_type: text(kind),
@@ -146,7 +148,7 @@ fn alert(json: &str) -> Result<Alert, RejectReason> {
         pick(json, names).ok_or_else(|| trouble(json))?;
     let [policy_type, policy_label] = inner(policy, ["policyType", "label"]);
     Ok(Alert {
-        id: text(id).ok_or(RejectReason::MissingId)?,
+        id: identifier(id)?,
         timestamp: millis(time).ok_or(RejectReason::MissingTimestamp)?,
         kind: text(kind),
         policy_type: text(policy_type),
@@ -180,6 +182,11 @@ fn inner<'a, const N: usize>(
     names: [&str; N],
 ) -> [Option<&'a RawValue>; N] {
     json.and_then(|json| pick(json.get(), names)).unwrap_or([None; N])
+}
+
+fn identifier(json: Option<&RawValue>) -> Result<String, RejectReason> {
+    let id = text(json).ok_or(RejectReason::MissingId)?;
+    if id.len() > MAX_ID_BYTES { Err(RejectReason::TooLarge) } else { Ok(id) }
 }
 
 fn trouble(json: &str) -> RejectReason {
@@ -220,6 +227,8 @@ mod tests {
         assert_eq!((event.id(), event.timestamp()), ("7", 1_793_000_113_000));
         assert_eq!(reason(br#"{"timestamp": 1}"#), RejectReason::MissingId);
         assert_eq!(reason(br#"{"_id": "null", "timestamp": 1}"#), RejectReason::MissingId);
+        let long = format!(r#"{{"_id": "{}", "timestamp": 1}}"#, "x".repeat(MAX_ID_BYTES + 1));
+        assert_eq!(reason(long.as_bytes()), RejectReason::TooLarge);
         for time in ["null", "-1", "253402300800000", "\"soon\"", "\"1e3\"", "[]", "true"] {
             let json = format!(r#"{{"_id": "a", "timestamp": {time}}}"#);
             assert_eq!(reason(json.as_bytes()), RejectReason::MissingTimestamp, "{time}");
