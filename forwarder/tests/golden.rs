@@ -79,6 +79,18 @@ fn headers_and_framings_are_those_of_their_standards() {
     let rfc5424 =
         "<109>1 2023-03-02T21:10:02.022Z soc siem-forwarder - EVENT_CATEGORY_LOGIN - CEF:0|";
     begins(Layout { header: Header::Rfc5424, ..layout() }, rfc5424);
+    for (signature, msgid) in [
+        ("A".repeat(32), "A".repeat(32)),
+        ("A".repeat(33), "-".to_owned()),
+        ("NOT ONE WORD".to_owned(), "-".to_owned()),
+        ("NÖN_ASCII".to_owned(), "-".to_owned()),
+    ] {
+        let json = format!(r#"{{"_id": "a", "timestamp": 0, "eventTypeName": "{signature}"}}"#);
+        let event = parse::record(Stream::Activities, json.as_bytes()).unwrap();
+        let line = line(&event, &Layout { header: Header::Rfc5424, ..layout() });
+        let start = "<109>1 1970-01-01T00:00:00.000Z soc siem-forwarder";
+        assert!(line.starts_with(&format!("{start} - {msgid} - CEF:0|")), "{line}");
+    }
     let message = line(&event, &layout());
     let framed = |framing| frame(&event, &Layout { framing, ..layout() }).bytes;
     assert_eq!(framed(Framing::Newline), format!("{message}\n").into_bytes());
