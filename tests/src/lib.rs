@@ -3,6 +3,7 @@
 pub mod arrivals;
 pub mod clock;
 pub mod pki;
+pub mod installed;
 pub mod defender;
 pub mod forwarder;
 pub mod mounted;
