@@ -1,49 +1,88 @@
 //! A simulated portal: the API of Defender for Cloud Apps with its quirks, and the identity provider's token endpoint.
 //!
 //! It keeps the limits of the real one (requests a minute, records a page, how far `skip` reaches, a scan cursor that
-//! drops the last records of a page that is not the last), makes realistic records from a seed, fails on demand, and
-//! remembers every id that it has shown. It speaks to loopback only.
+//! drops the last records of a page that is not the last), refuses the filters that the real one refuses, makes realistic
+//! records from a seed, fails on demand, and remembers every id that it has shown and every request. It speaks to
+//! loopback only, over plain HTTP or TLS, from a thread of its own.
 
+mod answer;
 mod api;
+mod control;
 mod data;
 mod fault;
+mod filter;
+mod identity;
+mod page;
+mod serve;
+mod tenant;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::ensure;
+use jiff::SignedDuration;
+use serde_json::Value;
 use siem_agent_crds::report::Stream;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::clock;
+use crate::pki::Identity;
+use tenant::{Shared, Tenant};
 
-pub use fault::{Fault, FaultKind};
+pub use data::Hostility;
+pub use fault::{Endpoint, Fault, FaultKind, Pages};
 
 /// The token that is accepted unless another is set; base64 text as the real ones.
 pub const DEMO_TOKEN: &str =
     "ZGVtby1kZWZlbmRlci10b2tlbi1mb3ItdGhlLXNpbXVsYXRvci1vbmx5LW5vdC1hLXNlY3JldA==";
 
+/// What the portal answers to a token whose owner has lost his rights.
+const OWNER_NOT_PERMITTED: &str =
+    "Invalid user - the owner of this token is not permitted to use tokens";
+
 /// What to simulate.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen, on loopback; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Seed of the records.
     pub seed: u64,
-    /// Activities a second; alerts come at a fiftieth of it.
+    /// Activities a second.
     pub rate: f64,
-    /// How many activities there are from before the start, and over which time.
+    /// Alerts a second; a fiftieth of the activities unless set.
+    pub alert_rate: Option<f64>,
+    /// How many activities there are from before the start, and over which time; alerts: a fiftieth of them.
     pub history: (usize, Duration),
-    /// Every tenth activity becomes visible up to this long after it was saved.
+    /// Every tenth record becomes visible up to this long after the time by which it is listed.
     pub late: Duration,
+    /// So many records share one time.
+    pub same_time: usize,
+    /// How far the server's clock is ahead of the machine's.
+    pub skew: SignedDuration,
+    /// How much the records try to do harm.
+    pub hostile: Hostility,
     /// Requests a minute; 0 for no limit.
     pub budget: usize,
-    /// The accepted token.
+    /// What the refusal of one too many says about when to come back.
+    pub retry_after: RetryAfter,
+    /// The accepted token, which is the client secret as well.
     pub token: String,
+    /// How long an access token lives.
+    pub access_life: Duration,
+    /// Speaks TLS with this certificate.
+    pub tls: Option<Identity>,
+}
+
+/// The `Retry-After` of a request that is one too many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum RetryAfter {
+    /// None, as the vendor documents none.
+    #[default]
+    Absent,
+    /// In seconds.
+    Seconds,
+    /// As a date.
+    Date,
 }
 
 impl Default for Options {
@@ -52,10 +91,17 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             seed: 1,
             rate: 0.0,
+            alert_rate: None,
             history: (0, Duration::from_secs(48 * 3600)),
             late: Duration::ZERO,
+            same_time: 1,
+            skew: SignedDuration::ZERO,
+            hostile: Hostility::default(),
             budget: 30,
+            retry_after: RetryAfter::default(),
             token: DEMO_TOKEN.to_owned(),
+            access_life: Duration::from_secs(3599),
+            tls: None,
         }
     }
 }
@@ -63,110 +109,108 @@ impl Default for Options {
 /// One request that was received.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Request {
-    /// When, ms.
+    /// When, by the machine's clock, ms.
     pub at: i64,
     /// `alerts`, `activities` or `token`.
     pub what: &'static str,
-    /// The status that was answered.
+    /// The status that was answered; 0 while none was.
     pub status: u16,
-}
-
-/// A record of the simulated tenant.
-#[derive(Debug, Clone)]
-pub(crate) struct Record {
-    pub(crate) id: Option<String>,
-    pub(crate) listed: i64,
-    pub(crate) visible: i64,
-    pub(crate) json: Arc<str>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Tenant {
-    pub(crate) token: String,
-    pub(crate) budget: usize,
-    pub(crate) alerts: Vec<Record>,
-    pub(crate) activities: Vec<Record>,
-    pub(crate) shown: BTreeSet<(Stream, String)>,
-    pub(crate) requests: Vec<Request>,
-    pub(crate) recent: VecDeque<Instant>,
-    pub(crate) faults: VecDeque<Fault>,
-    pub(crate) forbidden: BTreeSet<Stream>,
-    pub(crate) n_made: u64,
+    /// Whether it goes on where a page before it ended.
+    pub continued: bool,
+    /// Whether the answer was compressed.
+    pub gzip: bool,
+    /// What was asked, without secrets.
+    pub question: Value,
 }
 
 /// A running portal; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Defender {
     address: SocketAddr,
-    options: Options,
-    tenant: Arc<Mutex<Tenant>>,
-    tasks: Vec<JoinHandle<()>>,
-}
-
-impl Drop for Defender {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
+    tls: bool,
+    tenant: Shared,
+    _server: serve::Server,
 }
 
 impl Defender {
     /// Starts it.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address is not one of loopback or cannot be listened on.
+    #[expect(
+        clippy::unused_async,
+        reason = "what starts it awaits it, as everything else that starts"
+    )]
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let listener =
-            TcpListener::bind(options.listen).await.context("listen for the simulated portal")?;
-        let address = listener.local_addr().context("learn the simulated portal's port")?;
-        let tenant =
-            Tenant { token: options.token.clone(), budget: options.budget, ..Tenant::default() };
+        let (listen, tls, (n_records, span)) =
+            (options.listen, options.tls.clone(), options.history);
+        ensure!(listen.ip().is_loopback(), "the simulated portal listens on loopback only");
+        let mut tenant = Tenant::new(options);
+        tenant.make(Stream::Activities, n_records, span);
+        tenant.make(Stream::Alerts, n_records.div_ceil(50), span);
         let tenant = Arc::new(Mutex::new(tenant));
-        let mut defender =
-            Self { address, options, tenant: Arc::clone(&tenant), tasks: Vec::new() };
-        let (n_records, span) = defender.options.history;
-        defender.make(n_records, span);
-        defender.tasks.push(tokio::spawn(async move {
-            // The listener lives as long as the task.
-            let _ = axum::serve(listener, api::routes(tenant)).await;
-        }));
-        if defender.options.rate > 0.0 {
-            let (tenant, options) = (Arc::clone(&defender.tenant), defender.options.clone());
-            defender.tasks.push(tokio::spawn(produce(tenant, options)));
-        }
-        Ok(defender)
+        let (address, server) = serve::start(listen, tls.as_ref(), Arc::clone(&tenant))?;
+        Ok(Self { address, tls: tls.is_some(), tenant, _server: server })
     }
 
     /// The tenant's URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        if self.tls {
+            // As certificates of tests name it.
+            format!("https://localhost:{}", self.address.port())
+        } else {
+            format!("http://{}", self.address)
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Makes so many activities now, and some alerts with them.
     pub fn produce(&self, n_records: usize) {
-        self.make(n_records, Duration::ZERO);
+        let mut tenant = self.lock();
+        tenant.make(Stream::Activities, n_records, Duration::ZERO);
+        tenant.make(Stream::Alerts, n_records.div_ceil(50), Duration::ZERO);
+    }
+
+    /// Makes so many records that are all listed at the same time, so long ago.
+    pub fn produce_at(&self, stream: Stream, n_records: usize, ago: Duration) {
+        let mut tenant = self.lock();
+        let listed = tenant.now() - i64::try_from(ago.as_millis()).unwrap_or(0);
+        for _ in 0..n_records {
+            tenant.make_one(stream, listed);
+        }
     }
 
     /// Stops making records by itself.
     pub fn quiet(&mut self) {
-        if self.tasks.len() > 1
-            && let Some(producer) = self.tasks.pop()
-        {
-            producer.abort();
-        }
+        let mut tenant = self.lock();
+        tenant.options.rate = 0.0;
+        tenant.options.alert_rate = None;
     }
 
     /// Puts a record's exact JSON into a stream, listed now.
     pub fn inject(&self, stream: Stream, json: &str) {
-        let now = clock::millis();
-        let id = serde_json::from_str::<serde_json::Value>(json).ok();
-        let id = id.and_then(|json| json.get("_id")?.as_str().map(str::to_owned));
-        let record = Record { id, listed: now, visible: now, json: json.into() };
-        self.lock().stream(stream).push(record);
+        let mut tenant = self.lock();
+        let now = tenant.now();
+        tenant.inject(stream, json, now);
     }
 
     /// Accepts another token from now on.
     pub fn set_token(&self, token: &str) {
         token.clone_into(&mut self.lock().token);
+    }
+
+    /// Takes back every access token that was issued.
+    pub fn revoke(&self) {
+        self.lock().access.clear();
+    }
+
+    /// Every access token that was issued, the revoked ones too.
+    pub fn access_tokens(&self) -> Vec<String> {
+        self.lock().issued.clone()
     }
 
     /// Answers 403 on a stream, or no longer.
@@ -181,21 +225,22 @@ impl Defender {
 
     /// Fails some of the next requests.
     pub fn fault(&self, fault: Fault) {
-        self.lock().faults.push_back(fault);
+        self.lock().faults.push(fault);
+    }
+
+    /// Whether faults wait for a request that they meet.
+    pub fn has_faults(&self) -> bool {
+        !self.lock().faults.is_empty()
+    }
+
+    /// Nothing fails any more.
+    pub fn clear_faults(&self) {
+        self.lock().faults.clear();
     }
 
     /// Every id that exists.
     pub fn produced(&self) -> BTreeSet<(Stream, String)> {
-        let tenant = self.lock();
-        let of = |stream, records: &[Record]| {
-            records
-                .iter()
-                .filter_map(|record| Some((stream, record.id.clone()?)))
-                .collect::<Vec<_>>()
-        };
-        let mut ids: BTreeSet<_> = of(Stream::Alerts, &tenant.alerts).into_iter().collect();
-        ids.extend(of(Stream::Activities, &tenant.activities));
-        ids
+        self.lock().produced()
     }
 
     /// Every id that was shown.
@@ -210,50 +255,10 @@ impl Defender {
 
     /// The JSON of every record, in the order in which they are listed.
     pub fn records(&self, stream: Stream) -> Vec<String> {
-        let mut tenant = self.lock();
-        let mut records = tenant.stream(stream).clone();
-        records.sort_by_key(|record| record.listed);
-        records.into_iter().map(|record| record.json.to_string()).collect()
-    }
-
-    fn make(&self, n_records: usize, span: Duration) {
-        data::make(&mut self.lock(), &self.options, n_records, span, clock::millis());
+        self.lock().records(stream).iter().map(|record| record.json.to_string()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tenant> {
-        lock(&self.tenant)
-    }
-}
-
-#[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-pub(crate) fn lock(tenant: &Mutex<Tenant>) -> MutexGuard<'_, Tenant> {
-    tenant.lock().expect("nothing panics while the lock is held")
-}
-
-impl Tenant {
-    pub(crate) fn stream(&mut self, stream: Stream) -> &mut Vec<Record> {
-        match stream {
-            Stream::Alerts => &mut self.alerts,
-            Stream::Activities => &mut self.activities,
-        }
-    }
-}
-
-/// Makes records at the wanted rate, in steps of 100 ms.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is small and positive"
-)]
-async fn produce(tenant: Arc<Mutex<Tenant>>, options: Options) {
-    let mut ticks = interval(Duration::from_millis(100));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut owed = 0.0;
-    loop {
-        ticks.tick().await;
-        owed += options.rate / 10.0;
-        let n_records = owed as usize;
-        owed -= n_records as f64;
-        data::make(&mut lock(&tenant), &options, n_records, Duration::ZERO, clock::millis());
+        tenant::lock(&self.tenant)
     }
 }

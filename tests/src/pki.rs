@@ -188,6 +188,13 @@ impl Authority {
     }
 }
 
+impl std::fmt::Debug for Identity {
+    /// Without the key.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Identity")
+    }
+}
+
 impl Identity {
     /// The chain as rustls wants it.
     ///

@@ -1,0 +1,209 @@
+//! The simulated tenant: its records in the order in which the API lists them, its clock, its tokens, what was asked.
+//!
+//! Everything behind the one lock of the simulator. It makes no answers and knows no HTTP.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::Value;
+use siem_agent_crds::report::Stream;
+use tokio::time::Instant;
+
+use super::data::Factory;
+use super::fault::{Endpoint, Fault, FaultKind};
+use super::{Options, Request, data};
+use crate::clock;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A record of the simulated tenant.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    /// `None` where the record has none, or one that is no text.
+    pub(super) id: Option<String>,
+    /// By which the API lists it: `created` of an activity, `timestamp` of an alert.
+    pub(super) listed: i64,
+    /// From when on the API shows it.
+    pub(super) visible: i64,
+    pub(super) json: Arc<str>,
+}
+
+impl Record {
+    /// Its place in the list: equal times are ordered by id.
+    pub(super) fn place(&self) -> (i64, &str) {
+        (self.listed, self.id.as_deref().unwrap_or_default())
+    }
+}
+
+/// An access token that was issued.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    pub(super) token: String,
+    pub(super) until: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) options: Options,
+    pub(super) token: String,
+    pub(super) alerts: Vec<Record>,
+    pub(super) activities: Vec<Record>,
+    pub(super) shown: BTreeSet<(Stream, String)>,
+    pub(super) requests: Vec<Request>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) forbidden: BTreeSet<Stream>,
+    pub(super) access: Vec<Access>,
+    /// Every access token ever issued.
+    pub(super) issued: Vec<String>,
+    /// Whether the last page of a stream said that there is another.
+    pub(super) more: BTreeMap<Stream, bool>,
+    pub(super) chance: data::Draw,
+    recent: VecDeque<Instant>,
+    factory: Factory,
+}
+
+pub(super) type Shared = Arc<Mutex<Tenant>>;
+
+#[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
+pub(super) fn lock(tenant: &Mutex<Tenant>) -> MutexGuard<'_, Tenant> {
+    tenant.lock().expect("nothing panics while the lock is held")
+}
+
+impl Tenant {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            token: options.token.clone(),
+            alerts: Vec::new(),
+            activities: Vec::new(),
+            shown: BTreeSet::new(),
+            requests: Vec::new(),
+            faults: Vec::new(),
+            forbidden: BTreeSet::new(),
+            access: Vec::new(),
+            issued: Vec::new(),
+            more: BTreeMap::new(),
+            chance: data::Draw::new(options.seed ^ 0x000F_A017),
+            recent: VecDeque::new(),
+            factory: Factory::new(options.seed, options.hostile),
+            options,
+        }
+    }
+
+    /// The server's clock, ms.
+    pub(super) fn now(&self) -> i64 {
+        clock::millis() + i64::try_from(self.options.skew.as_millis()).unwrap_or(0)
+    }
+
+    pub(super) fn records(&self, stream: Stream) -> &[Record] {
+        match stream {
+            Stream::Alerts => &self.alerts,
+            Stream::Activities => &self.activities,
+        }
+    }
+
+    /// Every id that exists.
+    pub(super) fn produced(&self) -> BTreeSet<(Stream, String)> {
+        let of = |stream| {
+            let ids = self.records(stream).iter().filter_map(|record| record.id.clone());
+            ids.map(move |id| (stream, id)).collect::<Vec<_>>()
+        };
+        [Stream::Alerts, Stream::Activities].into_iter().flat_map(of).collect()
+    }
+
+    /// Puts a record into its place in the list.
+    pub(super) fn place(&mut self, stream: Stream, record: Record) {
+        let records = match stream {
+            Stream::Alerts => &mut self.alerts,
+            Stream::Activities => &mut self.activities,
+        };
+        let at = records.partition_point(|there| there.place() <= record.place());
+        records.insert(at, record);
+    }
+
+    /// Puts a record's exact JSON into the list.
+    pub(super) fn inject(&mut self, stream: Stream, json: &str, listed: i64) {
+        let id = serde_json::from_str::<Value>(json).ok();
+        let id = id.and_then(|json| json.get("_id")?.as_str().map(str::to_owned));
+        self.place(stream, Record { id, listed, visible: listed, json: json.into() });
+    }
+
+    /// Makes records of one stream, spread over a span that ends now.
+    pub(super) fn make(&mut self, stream: Stream, n_records: usize, span: Duration) {
+        let now = self.now();
+        let span = i64::try_from(span.as_millis()).unwrap_or(0);
+        let n_all = i64::try_from(n_records.max(1)).unwrap_or(1);
+        let same = self.options.same_time.max(1);
+        for index in 0..n_records {
+            let step = i64::try_from(index / same * same).unwrap_or(0);
+            // Whole tenths of a second, so that many share one time.
+            let listed = (now - span + step * span / n_all) / 100 * 100;
+            self.make_one(stream, listed);
+        }
+    }
+
+    /// Makes a record that is listed at this time, or a little later when it is one of the late ones.
+    pub(super) fn make_one(&mut self, stream: Stream, listed: i64) {
+        let (id, json, draw) = self.factory.make(stream, listed);
+        let late = i64::try_from(self.options.late.as_millis()).unwrap_or(0);
+        let delay = if late > 0 && draw.is_multiple_of(10) {
+            i64::try_from(draw >> 8).unwrap_or(i64::MAX) % late
+        } else {
+            0
+        };
+        self.place(stream, Record { id, listed, visible: listed + delay, json: json.into() });
+    }
+
+    /// Notes that a request came in. Gives its number, whether it is one too many, and the fault that meets it.
+    pub(super) fn arrive(
+        &mut self,
+        endpoint: Endpoint,
+        question: Value,
+        continued: bool,
+    ) -> (usize, bool, Option<FaultKind>) {
+        let at = clock::millis();
+        let what = match endpoint {
+            Endpoint::Records(stream) => stream.as_str(),
+            Endpoint::Token => "token",
+        };
+        self.requests.push(Request { at, what, status: 0, continued, gzip: false, question });
+        let too_many = endpoint != Endpoint::Token && self.too_many();
+        let mut met = None;
+        for fault in &mut self.faults {
+            let chance = if fault.probability < 1.0 { self.chance.share() } else { 0.0 };
+            if met.is_none() && fault.meets(endpoint, continued, chance) {
+                met = Some(fault.kind.clone());
+            }
+        }
+        self.faults.retain(|fault| fault.n_requests != Some(0));
+        (self.requests.len() - 1, too_many, met)
+    }
+
+    /// Counts a request against the tenant's budget.
+    fn too_many(&mut self) -> bool {
+        let now = Instant::now();
+        while self.recent.front().is_some_and(|sent| now.duration_since(*sent) >= MINUTE) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+        self.options.budget > 0 && self.recent.len() > self.options.budget
+    }
+
+    /// Whole seconds until the oldest counted request is a minute old.
+    pub(super) fn throttled_for(&self) -> u64 {
+        let oldest = self.recent.front().map_or(Duration::ZERO, Instant::elapsed);
+        MINUTE.saturating_sub(oldest).as_secs() + 1
+    }
+
+    /// Whether a value of the `Authorization` header lets its bearer in.
+    pub(super) fn lets_in(&self, authorization: &str) -> bool {
+        let now = Instant::now();
+        match authorization.split_once(' ') {
+            Some(("Token", token)) => token == self.token,
+            Some(("Bearer", token)) => {
+                self.access.iter().any(|access| access.token == token && now < access.until)
+            }
+            Some(_) | None => false,
+        }
+    }
+}
