@@ -65,17 +65,32 @@ impl Drop for Forwarder {
 
 impl Forwarder {
     /// Writes a minimal manifest for this source and port, with more `spec` lines below (indented by two), and the token.
+    /// It polls quickly and has budget enough for that.
     ///
     /// # Errors
     /// When the files cannot be written.
     pub fn new(url: &str, token: &str, syslog: &str, more: &str) -> Result<Self> {
+        let quick = "requestsPerMinute: 6000\n    pollInterval: 1s\n    overlap: 30s";
+        Self::with_source(url, token, quick, syslog, more)
+    }
+
+    /// The same with these lines below `source` (indented by four).
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn with_source(
+        url: &str,
+        token: &str,
+        source: &str,
+        syslog: &str,
+        more: &str,
+    ) -> Result<Self> {
         // Another test of this process may have done so already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir()?;
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: security}}\nspec:\n  \
-             source:\n    url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    \
-             pollInterval: 1s\n    overlap: 30s\n  syslog: {syslog}\n{more}"
+             source:\n    url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    {source}\n  syslog: {syslog}\n{more}"
         );
         fs::write(folder.path().join("siemagent.yaml"), manifest)?;
         fs::create_dir_all(folder.path().join("secrets/defender"))?;

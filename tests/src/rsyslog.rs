@@ -39,6 +39,7 @@ pub struct Rsyslog {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
     input: Input,
+    stamped: bool,
     child: Option<Child>,
 }
 
@@ -55,8 +56,20 @@ impl Rsyslog {
     /// # Errors
     /// When it is not installed or does not come up.
     pub async fn start(input: Input) -> Result<Self> {
-        let mut rsyslog =
-            Self { folder: tempfile::tempdir()?, port: free_port()?, input, child: None };
+        Self::start_with(input, false).await
+    }
+
+    /// Starts it so that it writes before each message the time at which it received it (RFC 3339, microseconds).
+    ///
+    /// # Errors
+    /// As [`Rsyslog::start`].
+    pub async fn start_stamped(input: Input) -> Result<Self> {
+        Self::start_with(input, true).await
+    }
+
+    async fn start_with(input: Input, stamped: bool) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut rsyslog = Self { folder, port: free_port()?, input, stamped, child: None };
         rsyslog.again().await?;
         Ok(rsyslog)
     }
@@ -114,6 +127,7 @@ impl Rsyslog {
     fn configuration(&self) -> String {
         let folder = self.folder.path().display();
         let port = self.port;
+        let template = if self.stamped { "stamped" } else { "raw" };
         let input = match &self.input {
             Input::Udp => format!(
                 "module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"4m\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
@@ -136,7 +150,8 @@ impl Rsyslog {
         format!(
             "global(workDirectory=\"{folder}\" parser.escapeControlCharactersOnReceive=\"off\" maxMessageSize=\"128k\")\n\
              template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n\
-             ruleset(name=\"all\" queue.type=\"Direct\") {{ action(type=\"omfile\" file=\"{folder}/out\" template=\"raw\" \
+             template(name=\"stamped\" type=\"string\" string=\"%timegenerated:::date-rfc3339% %rawmsg%\n\")\n\
+             ruleset(name=\"all\" queue.type=\"Direct\") {{ action(type=\"omfile\" file=\"{folder}/out\" template=\"{template}\" \
              asyncWriting=\"off\" flushOnTXEnd=\"on\") }}\n{input}\n"
         )
     }
