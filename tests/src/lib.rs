@@ -1,6 +1,6 @@
 //! What the tests stand on: the simulated portal, real receivers, and the forwarder as a program.
 
-pub mod arrivals;
+pub mod arrival;
 pub mod clock;
 pub mod pki;
 pub mod installed;
@@ -8,3 +8,4 @@ pub mod defender;
 pub mod forwarder;
 pub mod mounted;
 pub mod rsyslog;
+pub mod syslog_ng;

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::arrival::Receiver;
 use crate::forwarder::{LOOK, PATIENCE, free_port};
 use crate::pki::Files;
 
@@ -74,38 +75,6 @@ impl Rsyslog {
         Ok(rsyslog)
     }
 
-    /// Starts it again on the same port.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub async fn again(&mut self) -> Result<()> {
-        let configuration = self.folder.path().join("rsyslog.conf");
-        fs::write(&configuration, self.configuration())?;
-        let child = Command::new("/usr/sbin/rsyslogd")
-            .arg("-n")
-            .arg("-f")
-            .arg(&configuration)
-            .arg("-i")
-            .arg(self.folder.path().join("pid"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(self.folder.path().join("errors"))?)
-            .spawn()
-            .context("start rsyslogd: run tests/run, or apt-get install rsyslog rsyslog-gnutls rsyslog-openssl")?;
-        self.child = Some(child);
-        let until = Instant::now() + PATIENCE;
-        while !self.listens()? {
-            if Instant::now() > until {
-                bail!(
-                    "rsyslogd does not listen: {}",
-                    fs::read_to_string(self.folder.path().join("errors"))?
-                );
-            }
-            sleep(LOOK).await;
-        }
-        Ok(())
-    }
-
     /// Starts it again on the same port with another input.
     ///
     /// # Errors
@@ -156,17 +125,6 @@ impl Rsyslog {
         )
     }
 
-    /// Ends it by a signal: SIGTERM as `systemctl stop`, or SIGKILL.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn end(&mut self, signal: Signal) -> Result<()> {
-        let mut child = self.child.take().context("rsyslogd does not run")?;
-        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
-        child.wait()?;
-        Ok(())
-    }
-
     /// Sends it a signal that does not end it: SIGSTOP, SIGCONT.
     ///
     /// # Errors
@@ -175,12 +133,49 @@ impl Rsyslog {
         let child = self.child.as_ref().context("rsyslogd does not run")?;
         Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
     }
+}
 
-    /// The messages that it has written whole.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn lines(&self) -> Result<Vec<String>> {
+impl Receiver for Rsyslog {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    async fn again(&mut self) -> Result<()> {
+        let configuration = self.folder.path().join("rsyslog.conf");
+        fs::write(&configuration, self.configuration())?;
+        let child = Command::new("/usr/sbin/rsyslogd")
+            .arg("-n")
+            .arg("-f")
+            .arg(&configuration)
+            .arg("-i")
+            .arg(self.folder.path().join("pid"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.folder.path().join("errors"))?)
+            .spawn()
+            .context("start rsyslogd: run tests/run, or apt-get install rsyslog rsyslog-gnutls rsyslog-openssl")?;
+        self.child = Some(child);
+        let until = Instant::now() + PATIENCE;
+        while !self.listens()? {
+            if Instant::now() > until {
+                bail!(
+                    "rsyslogd does not listen: {}",
+                    fs::read_to_string(self.folder.path().join("errors"))?
+                );
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        let mut child = self.child.take().context("rsyslogd does not run")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
+        child.wait()?;
+        Ok(())
+    }
+
+    fn lines(&self) -> Result<Vec<String>> {
         let path: PathBuf = self.folder.path().join("out");
         let bytes = match fs::read(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),

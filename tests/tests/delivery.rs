@@ -1,26 +1,18 @@
 //! From the simulated portal through the forwarder to a real rsyslogd: everything arrives, byte for byte, whatever dies.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::arrivals::all_arrived;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
+use siem_agent_tests::arrival::{
+    Receiver as _, all_arrived, each_arrives_as_rendered, mount, nothing_is_lost_over, quick,
+};
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use tokio::time::{Instant, sleep};
-
-fn quick(rate: f64, n_history: usize) -> Options {
-    Options {
-        rate,
-        budget: 0,
-        history: (n_history, Duration::from_secs(3600)),
-        ..Options::default()
-    }
-}
 
 /// One receiver configuration: every id arrives once, each line is what `render` prints.
 async fn arrives_as_rendered(
@@ -33,22 +25,7 @@ async fn arrives_as_rendered(
     let syslog = syslog.replace("PORT", &rsyslog.port.to_string());
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     prepare(&forwarder)?;
-    forwarder.start().await?;
-    let counts = all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
-    ensure!(counts.values().all(|count| *count == 1), "an undisturbed run repeats nothing");
-    for stream in [Stream::Alerts, Stream::Activities] {
-        let ndjson = defender.records(stream).join("\n");
-        let mut rendered: Vec<String> =
-            forwarder.render(stream.as_str(), &ndjson)?.lines().map(str::to_owned).collect();
-        let wanted = if stream == Stream::Alerts { "|ALERT_" } else { "|EVENT_" };
-        let mut received: Vec<String> =
-            rsyslog.lines()?.into_iter().filter(|line| line.contains(wanted)).collect();
-        rendered.sort();
-        received.sort();
-        ensure!(received == rendered, "what {stream} arrive is what render prints");
-    }
-    ensure!(forwarder.terminate().await?.success(), "SIGTERM ends it in order");
-    Ok(())
+    each_arrives_as_rendered(&defender, &rsyslog, &mut forwarder).await
 }
 
 #[tokio::test]
@@ -84,17 +61,8 @@ async fn over_tls(driver: &'static str, mutual: bool) -> Result<()> {
         "{{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {{caBundleRef: {{name: ca}}{certificate}}}}}"
     );
     arrives_as_rendered(Input::Tls { driver, files: server, mutual }, &syslog, |forwarder| {
-        for (name, files) in [
-            ("ca", vec![("ca.crt", &client.ca)]),
-            ("client", vec![("tls.crt", &client.certificate), ("tls.key", &client.key)]),
-        ] {
-            let mounted = forwarder.secrets().join(name);
-            fs::create_dir_all(&mounted)?;
-            for (key, path) in files {
-                fs::copy(path, mounted.join(key))?;
-            }
-        }
-        Ok(())
+        mount(forwarder, "ca", &[("ca.crt", &client.ca)])?;
+        mount(forwarder, "client", &[("tls.crt", &client.certificate), ("tls.key", &client.key)])
     })
     .await
 }
@@ -125,30 +93,7 @@ async fn survives_its_receiver(
     let syslog = syslog.replace("PORT", &rsyslog.port.to_string());
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     prepare(&forwarder)?;
-    forwarder.start().await?;
-    for round in 0..20 {
-        // Some of it is confirmed then, and some is not: every round gets on, and every break has something to repeat.
-        let delivered = "siem_forwarder_records_delivered_total";
-        let before = forwarder.metric(delivered).await?;
-        let until = Instant::now() + PATIENCE;
-        while forwarder.metric(delivered).await? <= before {
-            ensure!(
-                Instant::now() < until,
-                "nothing is confirmed in round {round}: {}",
-                forwarder.log()?
-            );
-            sleep(Duration::from_millis(20)).await;
-        }
-        rsyslog.end(if round % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM })?;
-        rsyslog.again().await?;
-    }
-    defender.quiet();
-    let counts = all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
-    let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
-    ensure!(resent > 0.0, "breaks under load make it send some again");
-    let repeats: usize = counts.values().map(|count| count - 1).sum();
-    ensure!(repeats as f64 <= resent, "{repeats} repeats, though only {resent} were sent again");
-    Ok(())
+    nothing_is_lost_over(20, &mut defender, &mut rsyslog, &mut forwarder).await
 }
 
 #[tokio::test]
@@ -166,12 +111,7 @@ async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tls() 
     survives_its_receiver(
         Input::Tls { driver: "gtls", files, mutual: false },
         syslog,
-        |forwarder| {
-            let mounted = forwarder.secrets().join("ca");
-            fs::create_dir_all(&mounted)?;
-            fs::copy(ca, mounted.join("ca.crt"))?;
-            Ok(())
-        },
+        |forwarder| mount(forwarder, "ca", &[("ca.crt", &ca)]),
     )
     .await
 }
@@ -188,7 +128,7 @@ async fn faults_of_the_api_lose_nothing_and_are_not_a_bad_token() -> Result<()> 
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     forwarder.start().await?;
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     ensure!(
         forwarder.status().await?["token"]["state"] == "Valid",
         "no fault of the API is a bad token"
@@ -230,7 +170,7 @@ async fn a_dead_token_is_told_and_a_changed_one_tried_at_once() -> Result<()> {
         ensure!(!shown.contains(planted), "the token is seen nowhere");
     }
     forwarder.set_token(DEMO_TOKEN)?;
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     ensure!(forwarder.status().await?["token"]["state"] == "Valid", "the new token is valid");
     Ok(())
 }
@@ -275,7 +215,7 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     forwarder.start().await?;
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     // Two more polls look at the same records again.
     let n_asked = defender.requests().len();
     while defender.requests().len() < n_asked + 4 {
@@ -312,6 +252,6 @@ async fn nothing_is_fetched_while_the_target_takes_nothing() -> Result<()> {
     let n_asked = defender.requests().len();
     ensure!(n_asked <= 4, "{n_asked} requests for what cannot be delivered");
     rsyslog.signal(Signal::SIGCONT)?;
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     Ok(())
 }

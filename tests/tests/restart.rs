@@ -7,20 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use siem_agent_crds::checkpoint::{self as kept, Checkpoint};
 use siem_agent_crds::report::{Report, Stream};
-use siem_agent_tests::arrivals::{all_arrived, counts, missing};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_tests::arrival::{Receiver as _, all_arrived, counts, missing, quick};
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use tokio::time::{Instant, sleep};
-
-fn quick(rate: f64, n_history: usize) -> Options {
-    Options {
-        rate,
-        budget: 0,
-        history: (n_history, Duration::from_secs(3600)),
-        ..Options::default()
-    }
-}
 
 async fn over_tcp(defender: &Defender) -> Result<(Rsyslog, Forwarder)> {
     let rsyslog = Rsyslog::start(Input::Tcp).await?;
@@ -41,7 +32,7 @@ async fn a_forwarder_killed_every_second_for_half_a_minute_loses_nothing() -> Re
     }
     forwarder.start().await?;
     defender.quiet();
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     Ok(())
 }
 
@@ -63,7 +54,7 @@ async fn dies_at(failpoint: &str) -> Result<()> {
     forwarder.set_failpoints(None);
     forwarder.start().await?;
     defender.quiet();
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     Ok(())
 }
 
@@ -125,7 +116,7 @@ async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Resu
     let (rsyslog, mut forwarder) = over_tcp(&defender).await?;
     let folder = forwarder.run_by_config("uid-1")?;
     forwarder.start().await?;
-    all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
     let until = Instant::now() + PATIENCE;
     let told = loop {
         let report: Report = serde_json::from_str(&forwarder.get("status").await?)?;
@@ -153,7 +144,7 @@ async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Resu
     fs::write(folder.join(kept::KEY), checkpoint.write()?)?;
     defender.produce(50);
     forwarder.start().await?;
-    let counts = all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
     // An hour of history, half a minute of overlap.
     let n_repeated = counts.values().filter(|count| **count > 1).count();
     ensure!(n_repeated < 50, "{n_repeated} repeated, though the overlap holds a few only");

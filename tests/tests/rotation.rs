@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use siem_agent_tests::arrivals::all_arrived;
+use siem_agent_tests::arrival::{Receiver as _, all_arrived};
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::mounted::Mounted;
@@ -57,7 +57,7 @@ impl Scene {
             &[(certificate.0, &certificate.1), (key.0, &key.1)],
         )?;
         forwarder.start().await?;
-        all_arrived(&defender, || rsyslog.lines(), &forwarder).await?;
+        all_arrived(&defender, &rsyslog, &forwarder).await?;
         Ok(Self { folder, defender, rsyslog, forwarder, authorities, bundle, client })
     }
 
@@ -106,7 +106,7 @@ async fn a_receiver_that_trusts_another_authority_is_served_once_the_certificate
     scene.client.swap(&[("tls.crt", "garbage"), ("tls.key", "garbage")])?;
     scene.until_log_says("go on with the old ones").await?;
     scene.renew_client()?;
-    all_arrived(&scene.defender, || scene.rsyslog.lines(), &scene.forwarder).await?;
+    all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
     ensure!(scene.forwarder.pid() == pid, "without a restart");
     Ok(())
 }
@@ -135,7 +135,7 @@ async fn a_receiver_with_a_certificate_of_another_authority_is_served_once_the_b
         sleep(LOOK).await;
     }
     scene.bundle.swap(&[("ca.crt", &both)])?;
-    all_arrived(&scene.defender, || scene.rsyslog.lines(), &scene.forwarder).await?;
+    all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
     Ok(())
 }
 
@@ -148,7 +148,7 @@ async fn a_healthy_connection_takes_up_a_renewed_certificate_without_a_repetitio
     scene.client.swap(&[(certificate.0, &certificate.1), (key.0, &key.1)])?;
     scene.until_log_says("certificates changed, connect anew").await?;
     scene.defender.produce(50);
-    let counts = all_arrived(&scene.defender, || scene.rsyslog.lines(), &scene.forwarder).await?;
+    let counts = all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
     ensure!(counts.values().all(|count| *count == 1), "nothing is repeated");
     let pid = scene.forwarder.pid().context("it runs")?;
     ensure!(pid > 0, "without a restart");

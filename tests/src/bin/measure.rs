@@ -12,7 +12,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::arrivals::id;
+use siem_agent_tests::arrival::{Receiver as _, id};
 use siem_agent_tests::clock;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};

@@ -1,0 +1,169 @@
+//! What must arrive at a receiver, whichever it is: every id, each line as `render` prints it, whatever was killed.
+//!
+//! These are the judgements of the tests of delivery; they start nothing but what they are told to stop and start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
+use siem_agent_crds::report::Stream;
+use tokio::time::{Instant, sleep};
+
+use crate::defender::{Defender, Options};
+use crate::forwarder::{Forwarder, LOOK, PATIENCE};
+
+/// A real syslog receiver that writes each message as one line of a file.
+pub trait Receiver {
+    /// Where it listens, on 127.0.0.1.
+    fn port(&self) -> u16;
+
+    /// Starts it again on the same port.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    fn again(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Ends it by a signal: SIGTERM as `systemctl stop`, or SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    fn end(&mut self, signal: Signal) -> Result<()>;
+
+    /// The messages that it has written whole.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    fn lines(&self) -> Result<Vec<String>>;
+}
+
+/// A portal without a limit of requests, with this many activities a second and this many from the last hour.
+pub fn quick(rate: f64, n_history: usize) -> Options {
+    Options {
+        rate,
+        budget: 0,
+        history: (n_history, Duration::from_secs(3_600)),
+        ..Options::default()
+    }
+}
+
+/// Puts files into the forwarder's folder of secrets, as `<name>/<key>`.
+///
+/// # Errors
+/// When one cannot be copied.
+pub fn mount(forwarder: &Forwarder, name: &str, files: &[(&str, &Path)]) -> Result<()> {
+    let mounted = forwarder.secrets().join(name);
+    fs::create_dir_all(&mounted)?;
+    for (key, path) in files {
+        fs::copy(path, mounted.join(key))?;
+    }
+    Ok(())
+}
+
+/// The id in a line.
+pub fn id(line: &str) -> Option<&str> {
+    line.split("externalId=").nth(1)?.split(' ').next()
+}
+
+/// How often each id stands in these lines.
+pub fn counts(lines: &[String]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for id in lines.iter().filter_map(|line| id(line)) {
+        *counts.entry(id.to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// The produced ids that are not among these.
+pub fn missing(defender: &Defender, counts: &BTreeMap<String, usize>) -> Vec<String> {
+    let produced = defender.produced().into_iter().map(|(_, id)| id);
+    produced.filter(|id| !counts.contains_key(id)).collect()
+}
+
+/// Waits until every produced id has arrived; gives how often each did.
+///
+/// # Errors
+/// When some do not arrive in time.
+pub async fn all_arrived(
+    defender: &Defender,
+    receiver: &impl Receiver,
+    forwarder: &Forwarder,
+) -> Result<BTreeMap<String, usize>> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let counts = counts(&receiver.lines()?);
+        let missing = missing(defender, &counts);
+        let Some(first) = missing.first() else { return Ok(counts) };
+        ensure!(
+            Instant::now() < until,
+            "{} lost, such as {first}\n{}",
+            missing.len(),
+            forwarder.log()?
+        );
+        sleep(LOOK).await;
+    }
+}
+
+/// An undisturbed run: every id arrives once, and the lines are those that `render` prints, byte for byte.
+///
+/// # Errors
+/// When it is otherwise.
+pub async fn each_arrives_as_rendered(
+    defender: &Defender,
+    receiver: &impl Receiver,
+    forwarder: &mut Forwarder,
+) -> Result<()> {
+    forwarder.start().await?;
+    let counts = all_arrived(defender, receiver, forwarder).await?;
+    ensure!(counts.values().all(|count| *count == 1), "an undisturbed run repeats nothing");
+    let mut rendered = Vec::new();
+    for stream in [Stream::Alerts, Stream::Activities] {
+        let records = defender.records(stream).join("\n");
+        rendered.extend(forwarder.render(stream.as_str(), &records)?.lines().map(str::to_owned));
+    }
+    let mut received = receiver.lines()?;
+    ensure!(received.len() == counts.len(), "nothing else arrives");
+    rendered.sort();
+    received.sort();
+    ensure!(received == rendered, "what arrives is what render prints");
+    ensure!(forwarder.terminate().await?.success(), "SIGTERM ends it in order");
+    Ok(())
+}
+
+/// The receiver is killed and stopped in turn, each time after something was confirmed, while records keep coming.
+///
+/// # Errors
+/// When a record is lost, or more arrive twice than were sent again.
+pub async fn nothing_is_lost_over(
+    n_breaks: usize,
+    defender: &mut Defender,
+    receiver: &mut impl Receiver,
+    forwarder: &mut Forwarder,
+) -> Result<()> {
+    forwarder.start().await?;
+    for round in 0..n_breaks {
+        let delivered = "siem_forwarder_records_delivered_total";
+        let before = forwarder.metric(delivered).await?;
+        let until = Instant::now() + PATIENCE;
+        while forwarder.metric(delivered).await? <= before {
+            ensure!(
+                Instant::now() < until,
+                "nothing is confirmed in round {round}: {}",
+                forwarder.log()?
+            );
+            sleep(LOOK).await;
+        }
+        receiver.end(if round % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM })?;
+        receiver.again().await?;
+    }
+    defender.quiet();
+    let counts = all_arrived(defender, receiver, forwarder).await?;
+    let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
+    ensure!(resent > 0.0, "breaks under load make it send some again");
+    let repeats: usize = counts.values().map(|count| count - 1).sum();
+    ensure!(repeats as f64 <= resent, "{repeats} repeats, though only {resent} were sent again");
+    Ok(())
+}
