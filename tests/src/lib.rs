@@ -9,3 +9,7 @@ pub mod forwarder;
 pub mod mounted;
 pub mod rsyslog;
 pub mod syslog_ng;
+pub mod leash;
+pub mod programs;
+pub mod kubectl;
+pub mod control_plane;

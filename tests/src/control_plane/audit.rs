@@ -1,0 +1,135 @@
+//! What each user asked of the API server, from its audit log: one JSON line a request.
+//!
+//! The log is written before a request is answered, so whoever has its answer finds it here. It holds no bodies, and
+//! so no Secrets.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// The policy: who asked for what and with which answer, once when a watch is open and once when a request ends.
+pub(super) const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+/// The log's name in the control plane's folder.
+pub(super) const LOG: &str = "audit.log";
+
+/// A request that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who asked.
+    pub user: String,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for other paths the method.
+    pub verb: String,
+    /// The API group; empty for the core one, and for other paths.
+    pub group: String,
+    /// The plural; empty for paths that are no resource.
+    pub resource: String,
+    /// Such as `status`; mostly empty.
+    pub subresource: String,
+    /// Empty for what has none.
+    pub namespace: String,
+    /// Empty for lists.
+    pub name: String,
+    /// The path and query.
+    pub uri: String,
+    /// The client's name for itself.
+    pub agent: String,
+    /// The HTTP status.
+    pub code: u16,
+    /// When it came, RFC 3339.
+    pub received: String,
+    /// Whether this is a watch that was opened; its end is a request of its own.
+    pub opened: bool,
+}
+
+impl Request {
+    /// Whether it asked for a change.
+    pub fn writes(&self) -> bool {
+        !["get", "list", "watch", "head", "options"].contains(&self.verb.as_str())
+    }
+}
+
+pub(super) fn position(folder: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(folder.join(LOG)).context("read the audit log")?.len())
+}
+
+pub(super) fn requests_since(folder: &Path, position: u64) -> Result<Vec<Request>> {
+    let mut log = File::open(folder.join(LOG)).context("read the audit log")?;
+    log.seek(SeekFrom::Start(position))?;
+    let mut text = String::new();
+    log.read_to_string(&mut text)?;
+    // A line that is being written belongs to a request without an answer.
+    let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+    whole.lines().map(|line| read(line).with_context(|| format!("audit log: {line}"))).collect()
+}
+
+fn read(line: &str) -> Result<Request> {
+    let Event {
+        stage,
+        verb,
+        request_uri: uri,
+        user_agent: agent,
+        user,
+        object_ref,
+        response_status,
+        request_received_timestamp: received,
+    } = serde_json::from_str(line)?;
+    let ObjectReference { api_group: group, resource, subresource, namespace, name } = object_ref;
+    let opened = stage == "ResponseStarted";
+    let (user, code) = (user.username, response_status.code);
+    Ok(Request {
+        user,
+        verb,
+        group,
+        resource,
+        subresource,
+        namespace,
+        name,
+        uri,
+        agent,
+        code,
+        received,
+        opened,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    stage: String,
+    verb: String,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    #[serde(default)]
+    user_agent: String,
+    user: EventUser,
+    #[serde(default)]
+    object_ref: ObjectReference,
+    #[serde(default)]
+    response_status: ResponseStatus,
+    request_received_timestamp: String,
+}
+
+#[derive(Deserialize)]
+struct EventUser {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ObjectReference {
+    api_group: String,
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+struct ResponseStatus {
+    #[serde(default)]
+    code: u16,
+}

@@ -1,0 +1,64 @@
+//! The control plane that other tests stand on: what it promises them, on the real programs.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use siem_agent_tests::control_plane::{ControlPlane, User};
+
+#[tokio::test]
+async fn rights_are_enforced_and_every_request_is_recorded() -> Result<()> {
+    let plane = ControlPlane::shared().await?;
+    let namespace = plane.namespace().await?;
+    let position = plane.audit_position()?;
+    let nobody: Api<ConfigMap> = Api::namespaced(plane.client_as(User::Nobody).await?, &namespace);
+    let refused = nobody.list(&kube::api::ListParams::default()).await;
+    let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(said.contains("\"nobody\" cannot list resource \"configmaps\""), "{said}");
+
+    let requests = plane.requests_since(position)?;
+    let found: Vec<_> = requests.iter().filter(|request| request.user == "nobody").collect();
+    let [request] = found[..] else { anyhow::bail!("{found:?}") };
+    assert_eq!(
+        (&*request.verb, &*request.resource, &*request.namespace, request.code),
+        ("list", "configmaps", &*namespace, 403)
+    );
+    ensure!(!request.writes());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_gets_its_pods_and_its_garbage_is_collected() -> Result<()> {
+    let plane = ControlPlane::shared().await?;
+    let namespace = plane.namespace().await?;
+    let kubectl = plane.kubectl()?;
+    let version = kubectl.run(&["version", "--output=json"], "").await?;
+    let version: serde_json::Value = serde_json::from_str(&version)?;
+    let minor = |of: &str| version.pointer(&format!("/{of}Version/minor")).cloned();
+    assert_eq!(minor("server"), Some("37".into()), "the linker flags were set");
+    assert_eq!(minor("client"), Some("37".into()));
+
+    let inside = format!("--namespace={namespace}");
+    kubectl
+        .run(&["create", "deployment", "web", "--image=none", "--replicas=2", &inside], "")
+        .await?;
+    let waits = "--timeout=60s";
+    let n_pods = "--for=jsonpath={.status.replicas}=2";
+    kubectl.run(&["wait", "deployment/web", n_pods, waits, &inside], "").await?;
+    kubectl.run(&["delete", "deployment", "web", &inside], "").await?;
+    kubectl.run(&["wait", "pods", "--all", "--for=delete", waits, &inside], "").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_account_is_someone_without_rights() -> Result<()> {
+    let plane = ControlPlane::shared().await?;
+    let namespace = plane.namespace().await?;
+    let token = plane.service_account_token(&namespace, "default").await?;
+    let kubeconfig = plane.kubeconfig_with("an-account", &plane.url(), &token)?;
+    let kubectl = plane.kubectl_with(&kubeconfig)?;
+    let who = kubectl.run(&["auth", "whoami", "--output=jsonpath={.status.userInfo.username}"], "");
+    assert_eq!(who.await?, format!("system:serviceaccount:{namespace}:default"));
+    let said = kubectl.refused(&["get", "secrets", "--namespace", &namespace], "").await?;
+    ensure!(said.contains("Forbidden"), "{said}");
+    Ok(())
+}
