@@ -27,9 +27,13 @@ pub enum Target {
 }
 
 impl Target {
-    /// Whether records should be fetched for it.
+    /// Whether records should be fetched for it. Before anything is known of it they are, so that the first poll does not
+    /// wait for the first grace, and a bad token is noticed though the target is away; what it cannot take waits.
     pub fn takes_records(&self) -> bool {
-        matches!(self, Self::Up { .. } | Self::Datagram)
+        match self {
+            Self::Connecting { .. } | Self::Up { .. } | Self::Datagram => true,
+            Self::Down { .. } => false,
+        }
     }
 
     /// The state after a failure; the time of the first one stays.
