@@ -119,14 +119,18 @@ impl Forwarder {
         let Plan { poll_interval, overlap, .. } = self.plan;
         let mut schedule = Schedule::new(stream, poll_interval, overlap);
         let mut rescan = None;
-        let mut n_failures = 0;
+        let (mut n_failures, mut last) = (0, None);
         while !*stop.borrow() {
             match self.look(stream, &mut schedule, &mut rescan, &mut stop).await {
-                Ok(()) => n_failures = 0,
+                Ok(()) => (n_failures, last) = (0, None),
                 Err(Interrupted::Stopped) => return,
                 Err(Interrupted::Source(error)) => {
+                    // Another kind of failure is news, and waits as a first one.
+                    let kind = Some(std::mem::discriminant(&error.failure()));
+                    n_failures = if kind == last { n_failures + 1 } else { 0 };
+                    last = kind;
                     let pause = self.take_note(stream, &error, n_failures);
-                    n_failures += 1;
+                    schedule.again();
                     tokio::select! {
                         () = pause => {}
                         _ = stop.wait_for(|stop| *stop) => return,

@@ -11,16 +11,21 @@ mod auth;
 mod client;
 mod error;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use tracing::{info, warn};
 
 use crate::checkpoint::Millis;
 use crate::clock;
+use crate::event::Stream;
 use crate::parse::split::{Envelope, Piece, Splitter};
 use query::Query;
 use wire::answer::Refusal;
+
+use auth::Authorization;
 
 pub use auth::Settings as Auth;
 pub use client::{Credentials, Proxy};
@@ -28,6 +33,8 @@ pub use error::Error;
 
 /// A refusal is a short text; more of it is not read.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+/// Clocks that differ by less are as right as clocks are; `Date` itself knows whole seconds only.
+const RIGHT_CLOCK_MS: Millis = 60_000;
 /// A wrong data centre answers this to a good token: not a token problem.
 const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
 
@@ -50,6 +57,7 @@ pub struct Source {
     url: String,
     auth: auth::Auth,
     client: client::Keeper,
+    clock_is_wrong: AtomicBool,
 }
 
 /// A page whose body is still coming in.
@@ -76,17 +84,13 @@ impl Source {
     /// A source that has asked nothing yet.
     pub fn new(settings: Settings) -> Self {
         let Settings { url, auth, proxy, ca_bundle } = settings;
-        Self { url, auth: auth::Auth::new(auth), client: client::Keeper::new(proxy, ca_bundle) }
+        let client = client::Keeper::new(proxy, ca_bundle);
+        Self { url, auth: auth::Auth::new(auth), client, clock_is_wrong: AtomicBool::new(false) }
     }
 
-    /// Whether the secret has changed since it was last used.
-    pub fn secret_changed(&self) -> bool {
-        self.auth.secret_changed()
-    }
-
-    /// Whether a refused token can be replaced by a fresh one right away; it is thrown away then.
-    pub fn discard_access_token(&self) -> bool {
-        self.auth.discard()
+    /// Whether the secret has changed since this stream was refused with it.
+    pub fn secret_changed(&self, stream: Stream) -> bool {
+        self.auth.secret_changed(stream)
     }
 
     /// Asks one question. The records are read from the [`Page`].
@@ -95,11 +99,11 @@ impl Source {
     /// [`Error`]: its [`failure`](Error::failure) says what to do.
     pub async fn fetch(&self, query: &Query) -> Result<Page, Error> {
         let client = self.client.current()?;
-        let authorization = self.auth.header(&client).await?;
+        let authorization = self.auth.authorization(&client).await?;
         let asked = clock::now();
         let response = client
             .post(format!("{}/{}", self.url, query.path()))
-            .header(reqwest::header::AUTHORIZATION, authorization)
+            .header(reqwest::header::AUTHORIZATION, authorization.header.clone())
             .json(&query.body())
             .send()
             .await
@@ -110,7 +114,7 @@ impl Source {
             .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
             .and_then(|time| jiff::Timestamp::try_from(time).ok());
         if !response.status().is_success() {
-            return Err(self.refused(response, date).await);
+            return Err(self.refused(query.stream, &authorization, response, date).await);
         }
         let kind = response
             .headers()
@@ -120,15 +124,41 @@ impl Source {
         if kind.starts_with("text/html") {
             return Err(Error::NotJson { kind: self.auth.scrub(kind) });
         }
+        self.auth.accepted(&authorization);
         // The question was put together before the answer's date was; nothing saved since then is certain to be in it.
         let server_now = date.unwrap_or(asked);
         let took = clock::now().duration_since(asked).as_millis();
         let server_now = clock::millis(server_now).saturating_sub(i64::try_from(took).unwrap_or(0));
         let skew = date.map(|date| clock::millis(date) - clock::millis(clock::now()));
+        self.compare_clocks(skew);
         Ok(Page { response: Some(response), splitter: Splitter::new(), server_now, skew })
     }
 
-    async fn refused(&self, mut response: Response, date: Option<jiff::Timestamp>) -> Error {
+    /// Says so once when the clocks begin or cease to differ. Nothing is decided by our clock all the same.
+    fn compare_clocks(&self, skew: Option<Millis>) {
+        let Some(skew) = skew else { return };
+        let is_wrong = skew.abs() > RIGHT_CLOCK_MS;
+        if self.clock_is_wrong.swap(is_wrong, Ordering::Relaxed) == is_wrong {
+            return;
+        }
+        let seconds = skew / 1_000;
+        if is_wrong {
+            warn!(
+                skew_seconds = seconds,
+                "the API's clock and ours differ; its clock is followed, set ours right"
+            );
+        } else {
+            info!(skew_seconds = seconds, "the API's clock and ours agree again");
+        }
+    }
+
+    async fn refused(
+        &self,
+        stream: Stream,
+        authorization: &Authorization,
+        mut response: Response,
+        date: Option<jiff::Timestamp>,
+    ) -> Error {
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after =
@@ -142,7 +172,9 @@ impl Source {
         let words = serde_json::from_slice::<Refusal>(&body)
             .ok()
             .map(|refusal| self.auth.scrub(&refusal.detail));
-        let from_the_api = words.is_some() || !body.trim_ascii_start().starts_with(b"<");
+        // The API refuses in JSON; where a proxy is on the way, any other refusal is the proxy's.
+        let from_the_api = words.is_some()
+            || (!self.client.has_proxy() && !body.trim_ascii_start().starts_with(b"<"));
         let detail = words.unwrap_or_else(|| match status {
             StatusCode::BAD_REQUEST => self.auth.scrub(&String::from_utf8_lossy(&body)),
             _ => status.canonical_reason().unwrap_or_default().to_owned(),
@@ -151,8 +183,14 @@ impl Source {
             StatusCode::UNAUTHORIZED if detail.contains(WRONG_DATA_CENTRE) => {
                 Error::WrongDataCentre { detail }
             }
+            StatusCode::UNAUTHORIZED if self.auth.refused(stream, authorization) => {
+                Error::AccessTokenRefused { detail }
+            }
             StatusCode::UNAUTHORIZED => Error::Unauthorized { detail },
-            StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
+            StatusCode::FORBIDDEN if from_the_api => {
+                self.auth.forbidden(stream, authorization);
+                Error::Forbidden { detail }
+            }
             StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => Error::ProxyAuthentication,
             StatusCode::BAD_REQUEST => Error::Refused { detail },

@@ -71,6 +71,11 @@ impl Schedule {
         Self { stream, interval, overlap, next_poll, next_rescan, whole, polled_last }
     }
 
+    /// The last look failed: the next poll is due at once, however long the interval is.
+    pub(super) fn again(&mut self) {
+        self.next_poll = Instant::now();
+    }
+
     /// Waits until a look is due. A poll that is due goes first, but lets a page of a rescan pass before the next poll.
     pub(super) async fn due(&mut self, rescanning: bool) -> Look {
         loop {

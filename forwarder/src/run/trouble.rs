@@ -21,6 +21,8 @@ const RETENTION: Duration = Duration::from_secs(180 * 24 * 3600);
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// While nothing is fetched because the target is away, the token is still tried this often.
 const TOKEN_CHECK: Duration = Duration::from_secs(10 * 60);
+/// What is given the one stream to learn whether a token lives again, before the next one tries.
+const AFTER_THE_OTHER: Duration = Duration::from_secs(40);
 /// How often a halted stream looks whether the secret has changed.
 const SECRET_LOOK: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,7 @@ impl Forwarder {
             self.progress.metrics.requested(stream, &code);
         }
         let failure = error.failure();
+        let renews = matches!(error, source::Error::AccessTokenRefused { .. });
         match failure {
             Failure::Unauthorized => {
                 self.progress.token_refused(TokenState::Invalid, reason.clone(), now);
@@ -85,14 +88,13 @@ impl Forwarder {
             Failure::Throttled { .. } => {
                 self.progress.source_failed(stream, SourceState::Throttled, reason.clone(), now);
             }
+            // A fresh access token is asked for; nobody need hear of it.
+            Failure::Transient if renews => {}
             Failure::Refused | Failure::Transient => {
                 self.progress.source_failed(stream, SourceState::Unreachable, reason.clone(), now);
             }
         }
-        let fresh_token = failure == Failure::Unauthorized
-            && n_failures == 0
-            && self.source.discard_access_token();
-        let decision = if fresh_token || matches!(error, source::Error::Abandoned) {
+        let decision = if renews || matches!(error, source::Error::Abandoned) {
             Decision::Retry(Duration::ZERO)
         } else {
             retry::decide(failure, n_failures, fastrand::f64())
@@ -105,8 +107,9 @@ impl Forwarder {
         }
         match decision {
             Decision::HaltAll(wait) => {
-                for (stream, _) in &self.plan.streams {
-                    self.gate.halt(*stream, wait);
+                // One stream tries for both: where it is let in, the others are resumed at once.
+                for (turn, (stream, _)) in (0..).zip(&self.plan.streams) {
+                    self.gate.halt(*stream, wait + AFTER_THE_OTHER * turn);
                 }
             }
             Decision::HaltStream(wait) => self.gate.halt(stream, wait),
@@ -126,7 +129,7 @@ impl Forwarder {
     /// Waits while the stream is halted: until its time is up, or the secret is another one, which is tried at once.
     async fn wait_while_halted(&self, stream: Stream) {
         while self.gate.is_halted(stream) {
-            if self.source.secret_changed() {
+            if self.source.secret_changed(stream) {
                 self.gate.resume();
                 return;
             }

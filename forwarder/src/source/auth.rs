@@ -2,8 +2,10 @@
 //!
 //! Legacy: `Authorization: Token <value>`. Entra: the client credentials grant (RFC 6749, section 4.4) at
 //! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of Microsoft Cloud App Security; the access token is kept
-//! until a little before it expires, and thrown away when the API refuses it. The secret's file is read at each use.
+//! until a little before it expires, and thrown away when the API refuses it: one fresh one is tried then, and only when
+//! that is refused too is it the application that is not let in. The secret's file is read at each use.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,14 +15,15 @@ use tokio::time::Instant;
 
 use super::Error;
 use super::wire::answer::{TokenAnswer, TokenRefusal};
+use crate::event::Stream;
 use crate::secret::{Secret, SecretFile};
 
 /// The application id of Microsoft Cloud App Security, with the permissions that an administrator consented to.
 const SCOPE: &str = "05a65629-4c1b-48c1-a78b-804c4abdd4af/.default";
 /// An access token is renewed when this share of its life is over…
 const RENEW_AFTER: f64 = 0.8;
-/// …and never lives less than this, whatever the server says.
-const LEAST_LIFE: Duration = Duration::from_secs(30);
+/// …but is used this long at least, so that a server that grants no time at all is not asked before each request.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
 /// The longest text of a server that is passed on.
 const MAX_DETAIL_CHARS: usize = 300;
 
@@ -47,12 +50,29 @@ pub enum Settings {
 pub(super) struct Auth {
     settings: Settings,
     state: Mutex<State>,
+    /// Both streams may want an access token at once; one request for it is enough.
+    renewing: tokio::sync::Mutex<()>,
+}
+
+/// What a request was authorized with.
+#[derive(Debug, Clone)]
+pub(super) struct Authorization {
+    /// The header's value.
+    pub(super) header: HeaderValue,
+    secret: Secret,
+    access: Option<Secret>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     used: Option<Secret>,
     access: Option<Access>,
+    /// The secret that each stream was last refused with.
+    refused: BTreeMap<Stream, Secret>,
+    /// The access token that was last refused, and whether another one was worth a try.
+    thrown_away: Option<(Secret, bool)>,
+    /// An access token was renewed because the last one was refused, and none was accepted since.
+    in_vain: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +83,7 @@ struct Access {
 
 impl Auth {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, state: Mutex::default() }
+        Self { settings, state: Mutex::default(), renewing: tokio::sync::Mutex::default() }
     }
 
     fn file(&self) -> &SecretFile {
@@ -72,38 +92,66 @@ impl Auth {
         }
     }
 
-    /// Whether the secret differs from the one last used: worth a try at once.
-    pub(super) fn secret_changed(&self) -> bool {
+    /// Whether the secret differs from the one that this stream was refused with: worth a try at once. The other
+    /// stream may have used it already.
+    pub(super) fn secret_changed(&self, stream: Stream) -> bool {
         let now = self.file().read().ok();
         let state = self.lock();
-        now.is_some() && now != state.used
+        now.is_some() && now.as_ref() != state.refused.get(&stream).or(state.used.as_ref())
     }
 
-    /// Whether a fresh access token might help where this one was refused. It is thrown away.
-    pub(super) fn discard(&self) -> bool {
-        self.lock().access.take().is_some()
+    /// The API took it.
+    pub(super) fn accepted(&self, authorization: &Authorization) {
+        if authorization.access.is_some() {
+            self.lock().in_vain = false;
+        }
     }
 
-    /// The value of the `Authorization` header.
-    pub(super) async fn header(&self, client: &Client) -> Result<HeaderValue, Error> {
+    /// The API refused it. Says whether a fresh access token may help; the refused one is thrown away.
+    pub(super) fn refused(&self, stream: Stream, authorization: &Authorization) -> bool {
+        let mut state = self.lock();
+        state.refused.insert(stream, authorization.secret.clone());
+        let Some(token) = &authorization.access else { return false };
+        if let Some((_, renewable)) = state.thrown_away.as_ref().filter(|(gone, _)| gone == token) {
+            // The other stream was refused with the same one.
+            return *renewable;
+        }
+        if state.access.as_ref().is_some_and(|access| access.token != *token) {
+            return true;
+        }
+        state.access = None;
+        let renewable = !state.in_vain;
+        state.in_vain = true;
+        state.thrown_away = Some((token.clone(), renewable));
+        renewable
+    }
+
+    /// The API lets the bearer in, but not to this stream.
+    pub(super) fn forbidden(&self, stream: Stream, authorization: &Authorization) {
+        self.lock().refused.insert(stream, authorization.secret.clone());
+    }
+
+    /// What to authorize the next request with.
+    pub(super) async fn authorization(&self, client: &Client) -> Result<Authorization, Error> {
         let secret = self.file().read().map_err(Error::Secret)?;
-        let text = match &self.settings {
+        let (text, access) = match &self.settings {
             Settings::Token(_) => {
                 self.lock().used = Some(secret.clone());
-                format!("Token {}", secret.expose())
+                (format!("Token {}", secret.expose()), None)
             }
             Settings::ClientCredentials { .. } => {
+                let _alone = self.renewing.lock().await;
                 let access = match self.cached(&secret) {
                     Some(access) => access,
-                    None => self.renew(client, secret).await?,
+                    None => self.renew(client, secret.clone()).await?,
                 };
-                format!("Bearer {}", access.expose())
+                (format!("Bearer {}", access.expose()), Some(access))
             }
         };
-        let mut value =
+        let mut header =
             HeaderValue::from_str(&text).map_err(|_unprintable| Error::TokenUnsendable)?;
-        value.set_sensitive(true);
-        Ok(value)
+        header.set_sensitive(true);
+        Ok(Authorization { header, secret, access })
     }
 
     /// Takes every secret of ours out of a text that a server wrote, and makes it one short line.

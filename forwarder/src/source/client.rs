@@ -63,6 +63,11 @@ impl Keeper {
         Self { proxy, state: Mutex::new(State { tls, built: None }) }
     }
 
+    /// Whether somebody else may answer in the API's place.
+    pub(super) fn has_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
     pub(super) fn current(&self) -> Result<Client, Error> {
         let credentials = self.credentials()?;

@@ -25,6 +25,12 @@ pub enum Error {
         /// The server's words.
         detail: String,
     },
+    /// 401 for an access token that had been taken before; a fresh one may help.
+    #[error("use the access token: the API answered 401 {detail}; ask for a fresh one")]
+    AccessTokenRefused {
+        /// The server's words.
+        detail: String,
+    },
     /// 403 for this stream: in the API's own words.
     #[error("{detail}")]
     Forbidden {
@@ -55,6 +61,9 @@ pub enum Error {
     /// 403 that is not the API's.
     #[error("pass the proxy or gateway: it answered 403, not the API")]
     ForbiddenByProxy,
+    /// The proxy does not connect us to the API.
+    #[error("pass the proxy: it refuses to connect to the API")]
+    Tunnel(#[source] reqwest::Error),
     /// Any other status.
     #[error("ask the API: it answered {code} {detail}")]
     Status {
@@ -105,17 +114,23 @@ pub enum Error {
 impl Error {
     /// An error of the HTTP client, without the URL, which may hold more than people should see.
     pub(super) fn request(error: reqwest::Error) -> Self {
-        if chain(&error).contains("proxy authorization required") {
-            return Self::ProxyAuthentication;
-        }
-        Self::Request(error.without_url())
+        Self::on_the_way(error).unwrap_or_else(|error| Self::Request(error.without_url()))
     }
 
     pub(super) fn identity(error: reqwest::Error) -> Self {
-        if chain(&error).contains("proxy authorization required") {
-            return Self::ProxyAuthentication;
+        Self::on_the_way(error).unwrap_or_else(|error| Self::Identity(error.without_url()))
+    }
+
+    /// What a proxy says to CONNECT; the client has no other name for it than its text.
+    fn on_the_way(error: reqwest::Error) -> Result<Self, reqwest::Error> {
+        let text = chain(&error);
+        if text.contains("proxy authorization required") {
+            return Ok(Self::ProxyAuthentication);
         }
-        Self::Identity(error.without_url())
+        if text.contains("tunnel error: unsuccessful") {
+            return Ok(Self::Tunnel(error.without_url()));
+        }
+        Err(error)
     }
 
     /// What it means for the next request.
@@ -127,7 +142,9 @@ impl Error {
             Self::Refused { .. } => Failure::Refused,
             Self::Throttled { retry_after } => Failure::Throttled { retry_after: *retry_after },
             Self::WrongDataCentre { .. }
+            | Self::AccessTokenRefused { .. }
             | Self::ProxyAuthentication
+            | Self::Tunnel(_)
             | Self::ProxySecret(_)
             | Self::ForbiddenByProxy
             | Self::Status { .. }
@@ -146,13 +163,17 @@ impl Error {
     /// The HTTP status as a metric label, or `error` where there was none. `None` where no request was made.
     pub fn code(&self) -> Option<String> {
         match self {
-            Self::Unauthorized { .. } | Self::WrongDataCentre { .. } => Some("401".to_owned()),
+            Self::Unauthorized { .. }
+            | Self::AccessTokenRefused { .. }
+            | Self::WrongDataCentre { .. } => Some("401".to_owned()),
             Self::Forbidden { .. } | Self::ForbiddenByProxy => Some("403".to_owned()),
             Self::Refused { .. } => Some("400".to_owned()),
             Self::Throttled { .. } => Some("429".to_owned()),
             Self::ProxyAuthentication => Some("407".to_owned()),
             Self::Status { code, .. } => Some(code.to_string()),
-            Self::NotJson { .. } | Self::Body(_) | Self::Request(_) => Some("error".to_owned()),
+            Self::NotJson { .. } | Self::Body(_) | Self::Request(_) | Self::Tunnel(_) => {
+                Some("error".to_owned())
+            }
             Self::Secret(_)
             | Self::TokenUnsendable
             | Self::ProxySecret(_)
