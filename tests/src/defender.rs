@@ -51,8 +51,10 @@ pub struct Options {
     pub rate: f64,
     /// Alerts a second; a fiftieth of the activities unless set.
     pub alert_rate: Option<f64>,
-    /// How many activities there are from before the start, and over which time; alerts: a fiftieth of them.
+    /// How many activities there are from before the start, and over which time.
     pub history: (usize, Duration),
+    /// How many alerts there are from that time; a fiftieth of the activities unless set.
+    pub alert_history: Option<usize>,
     /// Every tenth record becomes visible up to this long after the time by which it is listed.
     pub late: Duration,
     /// So many records share one time.
@@ -93,6 +95,7 @@ impl Default for Options {
             rate: 0.0,
             alert_rate: None,
             history: (0, Duration::from_secs(48 * 3600)),
+            alert_history: None,
             late: Duration::ZERO,
             same_time: 1,
             skew: SignedDuration::ZERO,
@@ -145,9 +148,10 @@ impl Defender {
         let (listen, tls, (n_records, span)) =
             (options.listen, options.tls.clone(), options.history);
         ensure!(listen.ip().is_loopback(), "the simulated portal listens on loopback only");
+        let n_alerts = options.alert_history.unwrap_or_else(|| n_records.div_ceil(50));
         let mut tenant = Tenant::new(options);
         tenant.make(Stream::Activities, n_records, span);
-        tenant.make(Stream::Alerts, n_records.div_ceil(50), span);
+        tenant.make(Stream::Alerts, n_alerts, span);
         let tenant = Arc::new(Mutex::new(tenant));
         let (address, server) = serve::start(listen, tls.as_ref(), Arc::clone(&tenant))?;
         Ok(Self { address, tls: tls.is_some(), tenant, _server: server })

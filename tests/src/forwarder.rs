@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -37,12 +38,25 @@ pub fn program(name: &str) -> Result<PathBuf> {
     })
 }
 
-/// A port that was free a moment ago.
+/// Below what Linux gives to outgoing connections, which would take such a port away again.
+const PORTS: std::ops::Range<u32> = 12_000..32_000;
+static NEXT_PORT: AtomicU32 = AtomicU32::new(0);
+
+/// A port that was free a moment ago, and that no other test of this process gets.
 ///
 /// # Errors
 /// When loopback gives none.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    // Processes of tests begin at places far from each other.
+    let begin = std::process::id().wrapping_mul(2_654_435_761) >> 8;
+    for _ in PORTS {
+        let number = begin.wrapping_add(NEXT_PORT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + number % (PORTS.end - PORTS.start))?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
 
 /// A forwarder with its folders; the process ends with it.

@@ -5,6 +5,8 @@ pub mod clock;
 pub mod pki;
 pub mod installed;
 pub mod defender;
+pub mod proxy;
+pub mod receiver;
 pub mod forwarder;
 pub mod mounted;
 pub mod rsyslog;

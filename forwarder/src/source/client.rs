@@ -28,6 +28,19 @@ pub struct Proxy {
     pub credentials: Option<Credentials>,
 }
 
+impl Proxy {
+    /// `*` names every host; the client takes it for every name, but for no address.
+    fn is_never_used(&self) -> bool {
+        self.no_proxy.iter().any(|entry| entry == "*")
+    }
+
+    /// What is reached without it, as the client reads it: `*.example.com` is written `.example.com` there.
+    fn past(&self) -> String {
+        let plain = |entry: &String| entry.strip_prefix('*').unwrap_or(entry).to_owned();
+        self.no_proxy.iter().map(plain).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// The files of a proxy's credentials.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -108,12 +121,12 @@ impl Keeper {
             .read_timeout(READ_TIMEOUT)
             .pool_max_idle_per_host(2)
             .user_agent(concat!("siem-forwarder/", env!("CARGO_PKG_VERSION")));
-        if let Some(proxy) = &self.proxy {
+        if let Some(proxy) = self.proxy.as_ref().filter(|proxy| !proxy.is_never_used()) {
             let mut rule = reqwest::Proxy::all(&proxy.url).map_err(Error::Client)?;
             if let Some((username, password)) = credentials {
                 rule = rule.basic_auth(username.expose(), password.expose());
             }
-            builder = builder.proxy(rule.no_proxy(NoProxy::from_string(&proxy.no_proxy.join(","))));
+            builder = builder.proxy(rule.no_proxy(NoProxy::from_string(&proxy.past())));
         }
         builder.build().map_err(Error::Client)
     }

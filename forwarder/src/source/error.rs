@@ -59,7 +59,7 @@ pub enum Error {
     #[error("pass the proxy: it wants other credentials (407)")]
     ProxyAuthentication,
     /// 403 that is not the API's.
-    #[error("pass the proxy or gateway: it answered 403, not the API")]
+    #[error("pass the proxy or gateway: it refuses the request (403), not the API")]
     ForbiddenByProxy,
     /// The proxy does not connect us to the API.
     #[error("pass the proxy: it refuses to connect to the API")]

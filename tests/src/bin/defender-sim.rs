@@ -34,6 +34,9 @@ struct Cli {
     /// Activities of the last two days.
     #[arg(long, default_value_t = 1_000)]
     history: usize,
+    /// Alerts of the last two days. Default: a fiftieth of the activities
+    #[arg(long)]
+    alert_history: Option<usize>,
     /// Every tenth record becomes visible up to so many seconds late.
     #[arg(long, default_value_t = 0)]
     late: u64,
@@ -74,6 +77,7 @@ async fn main() -> anyhow::Result<()> {
         rate,
         alert_rate,
         history,
+        alert_history,
         late,
         same_time,
         skew,
@@ -100,6 +104,7 @@ async fn main() -> anyhow::Result<()> {
         rate,
         alert_rate,
         history: (history, Duration::from_secs(48 * 3600)),
+        alert_history,
         late: Duration::from_secs(late),
         same_time,
         skew: SignedDuration::from_secs(skew),

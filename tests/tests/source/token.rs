@@ -1,0 +1,160 @@
+//! Tokens that die and are replaced, and rights that one stream lacks.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use siem_agent_crds::report::Stream;
+use siem_agent_tests::defender::DEMO_TOKEN;
+use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use tokio::time::{Instant, sleep};
+
+use super::world::{Manifest, World, tenant};
+
+const ANOTHER: &str =
+    "YW5vdGhlci10b2tlbi1vZi10aGUtc2ltdWxhdG9yLXRoYXQtaXMtbG9uZy1lbm91Z2gtZm9yLWl0";
+
+/// The one test that has to wait for more than a minute.
+#[tokio::test]
+async fn a_dead_token_is_tried_once_a_minute_and_not_more() -> Result<()> {
+    let world = World::start(tenant(50, 50), &Manifest::default()).await?;
+    world.all_delivered().await?;
+    world.defender.set_token(ANOTHER);
+    world.until("a refused token is told", |status| status["token"]["state"] == "Invalid").await?;
+    let dead = |world: &World| -> Vec<i64> {
+        let requests = world.defender.requests();
+        requests.iter().filter(|request| request.status == 401).map(|request| request.at).collect()
+    };
+    let first = *dead(&world).first().context("it was refused")?;
+    // What both streams had under way in the same moment is one try.
+    let later = |world: &World| {
+        dead(world).into_iter().filter(|at| *at > first + 2_000).collect::<Vec<_>>()
+    };
+    let until = Instant::now() + Duration::from_secs(90);
+    while later(&world).is_empty() {
+        ensure!(Instant::now() < until, "a dead token is tried again: {}", world.forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    // The other stream would follow at once.
+    sleep(Duration::from_secs(3)).await;
+    let tries = dead(&world);
+    let again = later(&world);
+    ensure!(tries.len() - again.len() <= 2, "the tries at first: {tries:?}");
+    ensure!(again.len() == 1, "one try for both streams, not {again:?}");
+    ensure!(again[0] - first >= 60_000, "after {} ms", again[0] - first);
+    ensure!(world.token_valid().await? == Some(0.0));
+    let status = world.forwarder.status().await?;
+    ensure!(status["token"]["reason"] == "Invalid token", "in the API's own words: {status}");
+    world.defender.produce(20);
+    world.forwarder.set_token(ANOTHER)?;
+    world
+        .delivered_within(Duration::from_secs(20))
+        .await
+        .context("a changed file is tried at once")?;
+    ensure!(world.token_valid().await? == Some(1.0));
+    Ok(())
+}
+
+/// A refusal in the middle of a walk; a changed file ends it, and nothing of the walk is lost.
+async fn refused_in_the_middle(fault: &str, state: &str) -> Result<()> {
+    let mut world = World::prepare(tenant(100, 450), &Manifest::default()).await?;
+    world.fault(fault);
+    world.forwarder.start().await?;
+    let told = world
+        .until(fault, |status| match state {
+            "Invalid" => status["token"]["state"] == "Invalid",
+            _ => status["streams"]["alerts"]["forbidden"].is_string(),
+        })
+        .await?;
+    let n_asked = world.asked("alerts").len();
+    ensure!(told["streams"]["alerts"]["deliveredTotal"].as_u64() < Some(450), "{told}");
+    sleep(Duration::from_secs(3)).await;
+    ensure!(world.asked("alerts").len() == n_asked, "{fault}: the stream stands");
+    world.defender.set_token(ANOTHER);
+    world.forwarder.set_token(ANOTHER)?;
+    world.delivered_within(Duration::from_secs(20)).await.with_context(|| fault.to_owned())?;
+    let status = world.forwarder.status().await?;
+    ensure!(status["token"]["state"] == "Valid", "{status}");
+    ensure!(status["streams"]["alerts"]["forbidden"].is_null(), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_in_mid_page_is_healed_by_a_changed_file() -> Result<()> {
+    tokio::try_join!(
+        refused_in_the_middle("401@stream=alerts,page=continued", "Invalid"),
+        refused_in_the_middle("403@stream=alerts,page=continued,after=1", "Forbidden"),
+    )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_forbidden_stream_stands_and_the_other_goes_on() -> Result<()> {
+    let mut world = World::prepare(tenant(100, 100), &Manifest::default()).await?;
+    world.defender.forbid(Stream::Activities, true);
+    world.forwarder.start().await?;
+    let status = world
+        .until("it is told", |status| status["streams"]["activities"]["forbidden"].is_string())
+        .await?;
+    ensure!(
+        status["streams"]["activities"]["forbidden"].as_str().unwrap().contains("not permitted")
+    );
+    world.until_asked("alerts", 5).await?;
+    let status = world.forwarder.status().await?;
+    ensure!(status["token"]["state"] == "Valid", "the token is good for alerts: {status}");
+    ensure!(status["streams"]["alerts"]["deliveredTotal"] == 100, "{status}");
+    ensure!(world.asked("activities").len() == 1, "{:?}", world.asked("activities"));
+    ensure!(world.token_valid().await? != Some(0.0));
+    world.defender.forbid(Stream::Alerts, true);
+    let status = world
+        .until("no stream may be read", |status| status["token"]["state"] == "Forbidden")
+        .await?;
+    ensure!(status["token"]["reason"].as_str().unwrap().contains("not permitted"), "{status}");
+    ensure!(world.token_valid().await? == Some(0.0));
+    world.defender.forbid(Stream::Activities, false);
+    world.defender.forbid(Stream::Alerts, false);
+    world.defender.set_token(ANOTHER);
+    world.forwarder.set_token(ANOTHER)?;
+    world.delivered_within(Duration::from_secs(20)).await
+}
+
+#[tokio::test]
+async fn a_wrong_data_centre_is_not_a_bad_token() -> Result<()> {
+    let mut world = World::prepare(tenant(50, 50), &Manifest::default()).await?;
+    world.fault("jwksx*");
+    world.forwarder.start().await?;
+    let status =
+        world.until("it is told", |status| status["source"]["state"] == "Unreachable").await?;
+    ensure!(status["source"]["reason"].as_str().unwrap().contains("data centre"), "{status}");
+    ensure!(status["token"]["state"] == "Unknown", "{status}");
+    ensure!(world.token_valid().await?.is_none(), "no sample while unknown");
+    world.until_asked("alerts", 3).await.context("it goes on asking")?;
+    world.defender.clear_faults();
+    world.all_delivered().await
+}
+
+#[tokio::test]
+async fn a_token_that_is_gone_is_told_and_asks_nothing() -> Result<()> {
+    let world = World::start(tenant(50, 50), &Manifest::default()).await?;
+    world.all_delivered().await?;
+    let file = world.forwarder.secrets().join("defender/token");
+    std::fs::remove_file(&file)?;
+    let status = world.until("it is told", |status| status["token"]["state"] == "Missing").await?;
+    ensure!(status["token"]["reason"].as_str().unwrap().contains("defender/token"), "{status}");
+    let n_asked = world.defender.requests().len();
+    sleep(Duration::from_secs(3)).await;
+    ensure!(world.defender.requests().len() == n_asked, "no request without a token");
+    world.mount("defender", "token", "two\nlines")?;
+    let until = Instant::now() + PATIENCE;
+    while !world.forwarder.status().await?["token"]["reason"]
+        .as_str()
+        .unwrap_or_default()
+        .contains("line break")
+    {
+        ensure!(Instant::now() < until, "a token of two lines is told");
+        sleep(LOOK).await;
+    }
+    ensure!(world.defender.requests().len() == n_asked, "no request with half a token");
+    world.defender.produce(10);
+    world.forwarder.set_token(&format!("{DEMO_TOKEN}\n"))?;
+    world.delivered_within(Duration::from_secs(20)).await
+}
