@@ -105,3 +105,17 @@ fn a_manifest_with_several_or_no_agents_is_refused() {
     );
     assert!(manifest::read(&format!("kind: Secret\n---\n{one}")).is_ok());
 }
+
+#[test]
+fn nulls_are_pruned_and_whole_numbers_are_whole_as_on_the_server() {
+    let text = "{apiVersion: siemagent.dev/v1alpha1, kind: SiemAgent, metadata: {name: soc}, spec: {displayName: null, \
+                source: {url: 'https://h', auth: {tokenSecretRef: {name: a, key: null}}}, eventTypes: null, \
+                syslog: {host: h, port: 514.0, tls: null}, forwarder: {podLabels: {kept: a, gone: null}}}}";
+    let agent = manifest::read(text).unwrap();
+    assert_eq!(agent.spec.syslog.port, Some(514));
+    assert!(agent.spec.event_types.alerts.enabled);
+    let labels: Vec<_> = agent.spec.forwarder.pod_labels.keys().collect();
+    assert_eq!(labels, ["kept"]);
+    let half = text.replace("514.0", "514.5");
+    assert_eq!(manifest::read(&half).unwrap_err().0[0].path, "spec.syslog.port");
+}

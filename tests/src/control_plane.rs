@@ -228,6 +228,14 @@ impl ControlPlane {
             kubectl.run(&["apply", "--server-side", "--filename", CRD], "").await?;
             let crd = "crd/siemagents.siemagent.dev";
             kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", crd], "").await?;
+            // Its schema is published a moment later.
+            let until = Instant::now() + PATIENCE;
+            while !kubectl.say(&["explain", "siemagents.spec"], "").await?.ok {
+                if Instant::now() > until {
+                    bail!("the CRD's schema is not published: {}", self.log("server"));
+                }
+                sleep(LOOK).await;
+            }
             anyhow::Ok(())
         };
         self.crd.get_or_try_init(install).await.copied()

@@ -15,3 +15,4 @@ pub mod leash;
 pub mod programs;
 pub mod kubectl;
 pub mod control_plane;
+pub mod admission;

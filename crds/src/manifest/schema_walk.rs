@@ -1,11 +1,20 @@
 //! Walks an object beside its structural schema: defaults, pruning, unknown fields and the schema's own demands.
 
+use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
 use super::Problem;
 
-/// Fills in defaults and takes out nulls, as the server does before it validates.
+/// Fills in defaults and takes out nulls, as the server does before it validates; and writes 514.0 as the whole number
+/// that it is in JSON, as the server gives it back.
 pub(super) fn default_and_prune(schema: &Value, value: &mut Value) {
+    if schema.get("type").and_then(Value::as_str) == Some("integer")
+        && let Some(number) =
+            value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0)
+        && let Ok(whole) = format!("{number:.0}").parse::<i64>()
+    {
+        *value = whole.into();
+    }
     if let (Value::Object(object), Some(properties)) =
         (&mut *value, schema.get("properties").and_then(Value::as_object))
     {
@@ -22,6 +31,7 @@ pub(super) fn default_and_prune(schema: &Value, value: &mut Value) {
         }
     }
     if let (Value::Object(object), Some(of)) = (&mut *value, schema.get("additionalProperties")) {
+        object.retain(|_, child| !child.is_null());
         object.values_mut().for_each(|child| default_and_prune(of, child));
     }
     if let (Value::Array(array), Some(items)) = (value, schema.get("items")) {
@@ -77,12 +87,16 @@ pub(super) fn validate(schema: &Value, value: &Value, problems: &mut Vec<Problem
     };
     for error in validator.iter_errors(value) {
         let pointer = error.instance_path().to_string();
-        let path = pointer.split('/').skip(1).fold(String::new(), |path, step| {
-            match step.parse::<usize>() {
-                Ok(index) => format!("{path}[{index}]"),
-                Err(_) if path.is_empty() => step.to_owned(),
-                Err(_) => format!("{path}.{step}"),
-            }
+        // What is missing is named itself, as the server does, and not the place that lacks it.
+        let missing = match error.kind() {
+            ValidationErrorKind::Required { property } => property.as_str(),
+            _ => None,
+        };
+        let steps = pointer.split('/').skip(1).chain(missing);
+        let path = steps.fold(String::new(), |path, step| match step.parse::<usize>() {
+            Ok(index) => format!("{path}[{index}]"),
+            Err(_) if path.is_empty() => step.to_owned(),
+            Err(_) => format!("{path}.{step}"),
         });
         problems.push(Problem::new(path, error.to_string()));
     }
