@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
 use siem_agent_crds::duration::GoDuration;
+use siem_agent_tests::arrival::id;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_tests::forwarder::Forwarder;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -18,6 +20,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long what was produced may take to arrive after the last of it.
 const DRAIN: Duration = Duration::from_secs(30);
+/// A line of CEF is shown this far.
+const SHOWN: usize = 150;
 
 /// Shows the main job on this machine.
 #[derive(Debug, Parser)]
@@ -37,13 +41,11 @@ struct Cli {
     to: Option<String>,
 }
 
-/// How often each id has arrived.
-type Arrived = Arc<Mutex<BTreeMap<String, usize>>>;
-
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let Cli { standalone: _, for_, rate, to } = Cli::parse();
-    say("building siem-forwarder…")?;
+    let screen = Screen::new()?;
+    screen.say("building siem-forwarder…")?;
     let built =
         Command::new("cargo").args(["build", "--quiet", "--bin", "siem-forwarder"]).status();
     ensure!(built.context("run cargo")?.success(), "siem-forwarder does not build");
@@ -58,7 +60,7 @@ async fn main() -> Result<ExitCode> {
             let listener =
                 TcpListener::bind("127.0.0.1:0").await.context("listen for the receiver")?;
             let port = listener.local_addr()?.port();
-            tokio::spawn(receive(listener, Arc::clone(&arrived)));
+            tokio::spawn(receive(listener, arrived.clone(), screen.clone()));
             format!("{{host: 127.0.0.1, port: {port}}}")
         }
     };
@@ -68,7 +70,7 @@ async fn main() -> Result<ExitCode> {
     let end = for_.map(|duration| Instant::now() + duration.0);
     let mut interrupted = false;
     while !interrupted && end.is_none_or(|end| Instant::now() < end) {
-        count(&defender, &arrived, &forwarder, to.is_some()).await?;
+        screen.show(&count(&defender, &arrived, &forwarder, to.is_some()).await?)?;
         tokio::select! {
             () = sleep(Duration::from_secs(1)) => {}
             pressed = tokio::signal::ctrl_c() => {
@@ -79,13 +81,21 @@ async fn main() -> Result<ExitCode> {
     }
     defender.quiet();
     let until = Instant::now() + DRAIN;
-    while count(&defender, &arrived, &forwarder, to.is_some()).await? > 0 && Instant::now() < until
-    {
+    let last = loop {
+        let count = count(&defender, &arrived, &forwarder, to.is_some()).await?;
+        screen.show(&count)?;
+        if count.missing() == 0 || Instant::now() >= until {
+            break count;
+        }
         sleep(Duration::from_millis(200)).await;
-    }
-    let n_lost = count(&defender, &arrived, &forwarder, to.is_some()).await?;
+    };
+    screen.finish();
     forwarder.terminate().await?;
-    say(if n_lost == 0 { "nothing was lost" } else { "some records were lost" })?;
+    let Count { n_produced, n_delivered, n_repeated, .. } = last;
+    let n_lost = last.missing();
+    screen.say(&format!(
+        "summary: produced {n_produced}, delivered {n_delivered}, lost {n_lost}, repeated {n_repeated}"
+    ))?;
     Ok(if n_lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -96,53 +106,124 @@ fn target(url: &str) -> Result<String> {
     Ok(format!("{{host: \"{host}\", port: {port}}}"))
 }
 
-/// One line of counts; gives how many have not arrived.
+/// What the receiver of this demo has seen.
+#[derive(Debug, Clone, Default)]
+struct Arrived(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// How often each id has arrived.
+    counts: BTreeMap<String, usize>,
+    /// Since when each that has not is awaited.
+    awaited: BTreeMap<String, Instant>,
+}
+
+/// How delivery stands.
+struct Count {
+    n_produced: usize,
+    n_delivered: usize,
+    /// Missing for so long that nobody need wait any more.
+    n_lost: usize,
+    n_repeated: usize,
+    lag: f64,
+}
+
+impl Count {
+    /// Lost, or on the way.
+    fn missing(&self) -> usize {
+        self.n_produced.saturating_sub(self.n_delivered)
+    }
+}
+
+/// At a receiver of the user's only the forwarder can count, and what it sent again may have arrived twice.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counters are small whole numbers"
+)]
 async fn count(
     defender: &Defender,
     arrived: &Arrived,
     forwarder: &Forwarder,
     elsewhere: bool,
-) -> Result<usize> {
+) -> Result<Count> {
     let produced = defender.produced();
     let lag = forwarder.metric("siem_forwarder_delivery_lag_seconds{stream=\"activities\"").await?;
-    let (n_delivered, n_missing, n_repeated) = if elsewhere {
-        let told = forwarder.metric("siem_forwarder_records_delivered_total").await?;
-        let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
-        let n_missing = (produced.len() as f64 - told).max(0.0);
-        (format!("{told:.0}"), format!("{n_missing:.0}").parse()?, format!("up to {resent:.0}"))
-    } else {
-        let arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
-        let n_missing = produced.iter().filter(|(_, id)| !arrived.contains_key(id)).count();
-        let n_repeated: usize = arrived.values().map(|count| count - 1).sum();
-        (arrived.len().to_string(), n_missing, n_repeated.to_string())
-    };
     let n_produced = produced.len();
-    let text = format!(
-        "produced {n_produced}  delivered {n_delivered}  on the way {n_missing}  repeated {n_repeated}  lag {lag:.1} s"
-    );
-    say(&if stdout().is_terminal() { format!("\u{1b}[1;36m{text}\u{1b}[0m") } else { text })?;
-    Ok(n_missing)
+    if elsewhere {
+        let delivered = forwarder.metric("siem_forwarder_records_delivered_total").await?;
+        let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
+        let (n_delivered, n_repeated) = (delivered as usize, resent as usize);
+        return Ok(Count { n_produced, n_delivered, n_lost: 0, n_repeated, lag });
+    }
+    let mut arrived = arrived.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let Seen { counts, awaited } = &mut *arrived;
+    let now = Instant::now();
+    awaited.retain(|id, _| !counts.contains_key(id));
+    for (_, id) in produced {
+        if !counts.contains_key(&id) {
+            awaited.entry(id).or_insert(now);
+        }
+    }
+    let n_lost = awaited.values().filter(|since| now.duration_since(**since) > DRAIN).count();
+    let n_repeated = counts.values().map(|count| count - 1).sum();
+    Ok(Count { n_produced, n_delivered: n_produced - awaited.len(), n_lost, n_repeated, lag })
 }
 
 /// Takes every connection, and shows and counts the lines.
-async fn receive(listener: TcpListener, arrived: Arrived) {
+async fn receive(listener: TcpListener, arrived: Arrived, screen: Screen) {
     while let Ok((stream, _)) = listener.accept().await {
-        let arrived = Arc::clone(&arrived);
+        let (arrived, screen) = (arrived.clone(), screen.clone());
         tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                let id = line.split("externalId=").nth(1).and_then(|rest| rest.split(' ').next());
-                if let Some(id) = id {
-                    let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
-                    *arrived.entry(id.to_owned()).or_insert(0) += 1;
+                if let Some(id) = id(&line) {
+                    let mut arrived = arrived.0.lock().unwrap_or_else(PoisonError::into_inner);
+                    *arrived.counts.entry(id.to_owned()).or_insert(0) += 1;
                 }
                 // A closed terminal does not stop the count.
-                let _ = say(&line.chars().take(150).collect::<String>());
+                let _ = screen.say(&line.chars().take(SHOWN).collect::<String>());
             }
         });
     }
 }
 
-fn say(text: &str) -> Result<()> {
-    Ok(writeln!(stdout(), "{text}")?)
+/// A bar below the lines on a terminal; elsewhere plain lines.
+#[derive(Debug, Clone)]
+struct Screen(Option<ProgressBar>);
+
+impl Screen {
+    fn new() -> Result<Self> {
+        if !stdout().is_terminal() {
+            return Ok(Self(None));
+        }
+        let style = ProgressStyle::with_template("{bar:30.green} {msg:.cyan.bold}")?;
+        Ok(Self(Some(ProgressBar::new(0).with_style(style))))
+    }
+
+    fn say(&self, line: &str) -> Result<()> {
+        match &self.0 {
+            Some(bar) => bar.println(line),
+            None => writeln!(stdout(), "{line}")?,
+        }
+        Ok(())
+    }
+
+    fn show(&self, count: &Count) -> Result<()> {
+        let Count { n_produced, n_delivered, n_lost, n_repeated, lag } = count;
+        let text = format!(
+            "produced {n_produced}  delivered {n_delivered}  lost {n_lost}  repeated {n_repeated}  lag {lag:.1} s"
+        );
+        let Some(bar) = &self.0 else { return self.say(&text) };
+        bar.set_length(u64::try_from(*n_produced)?);
+        bar.set_position(u64::try_from(*n_delivered)?);
+        bar.set_message(text);
+        Ok(())
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.abandon();
+        }
+    }
 }
