@@ -6,6 +6,7 @@
 pub mod escape;
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Names the product whose records these are: SIEM parsers are keyed on both.
 const VENDOR: &str = "MCAS";
@@ -13,29 +14,29 @@ const PRODUCT: &str = "SIEM_Agent";
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct Record<'a> {
     /// Device Version: this program's.
-    pub version: String,
+    pub version: Cow<'a, str>,
     /// Device Event Class ID.
-    pub signature: String,
+    pub signature: Cow<'a, str>,
     /// Name.
-    pub name: String,
+    pub name: Cow<'a, str>,
     /// 0 to 10.
     pub severity: u8,
     /// The extension, in the order in which it is written.
-    pub extension: Vec<Field>,
+    pub extension: Vec<Field<'a>>,
 }
 
 /// One pair of the extension.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field {
+pub struct Field<'a> {
     /// The short key of the CEF dictionary.
     pub key: &'static str,
     /// The value, not escaped.
-    pub value: Cow<'static, str>,
+    pub value: Cow<'a, str>,
 }
 
-impl Record {
+impl Record<'_> {
     /// Appends the record's line, without a line end.
     pub fn write(&self, line: &mut String) {
         line.push_str("CEF:0|");
@@ -49,8 +50,8 @@ impl Record {
         line.push('|');
         escape::header(&self.name, line);
         line.push('|');
-        line.push_str(&self.severity.to_string());
-        line.push('|');
+        // A string takes whatever is written to it.
+        let _ = write!(line, "{}|", self.severity);
         for (index, field) in self.extension.iter().enumerate() {
             if index > 0 {
                 line.push(' ');

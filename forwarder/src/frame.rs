@@ -123,7 +123,7 @@ fn message(event: &Event, layout: &Layout) -> (String, bool) {
     (write(&record, event.timestamp(), layout), true)
 }
 
-fn write(record: &Record, at: Millis, layout: &Layout) -> String {
+fn write(record: &Record<'_>, at: Millis, layout: &Layout) -> String {
     let mut line = String::with_capacity(1_024);
     if let Some(pri) = layout.pri {
         // A string takes whatever is written to it.

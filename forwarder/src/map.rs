@@ -5,13 +5,15 @@
 
 mod activity;
 mod alert;
+pub mod describe;
 mod strict;
 mod text;
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::cef::{Field, Record};
+use crate::checkpoint::Millis;
 use crate::event::Event;
 
 /// How closely the lines follow the vendor's agent or the standard.
@@ -24,7 +26,7 @@ pub enum Dialect {
 }
 
 /// Maps an event.
-pub fn record(event: &Event, dialect: Dialect, version: &str) -> Record {
+pub fn record<'a>(event: &'a Event, dialect: Dialect, version: &'a str) -> Record<'a> {
     let record = match event {
         Event::Activity(activity) => activity::record(activity, version),
         Event::Alert(alert) => alert::record(alert, version),
@@ -35,34 +37,105 @@ pub fn record(event: &Event, dialect: Dialect, version: &str) -> Record {
     }
 }
 
-fn field(key: &'static str, value: impl Into<Cow<'static, str>>) -> Field {
+/// One key of the extension: what it holds in words, and how that is read off a record.
+struct Column<T: 'static> {
+    key: &'static str,
+    /// The key and the text of the label that goes before it.
+    label: Option<(&'static str, &'static str)>,
+    words: &'static str,
+    value: for<'a> fn(&'a T) -> Option<Cow<'a, str>>,
+    /// Whether the pair is left out when there is no value; an empty one is written otherwise.
+    is_left_out: bool,
+}
+
+/// The header's values in words.
+struct Described {
+    signature: &'static str,
+    name: &'static str,
+    severity: &'static str,
+}
+
+impl<T> Column<T> {
+    const fn new(
+        key: &'static str,
+        words: &'static str,
+        value: for<'a> fn(&'a T) -> Option<Cow<'a, str>>,
+    ) -> Self {
+        Self { key, label: None, words, value, is_left_out: false }
+    }
+
+    const fn labelled(
+        key: &'static str,
+        label: (&'static str, &'static str),
+        words: &'static str,
+        value: for<'a> fn(&'a T) -> Option<Cow<'a, str>>,
+    ) -> Self {
+        Self { key, label: Some(label), words, value, is_left_out: false }
+    }
+
+    const fn or_left_out(self) -> Self {
+        Self { is_left_out: true, ..self }
+    }
+}
+
+fn columns<'a, T>(columns: &[Column<T>], of: &'a T) -> Vec<Field<'a>> {
+    let mut fields = Vec::with_capacity(columns.len() + 6);
+    for column in columns {
+        let value = (column.value)(of);
+        if value.is_none() && column.is_left_out {
+            continue;
+        }
+        fields.extend(column.label.map(|(key, text)| field(key, text)));
+        fields.push(field(column.key, value.unwrap_or_default()));
+    }
+    fields
+}
+
+fn field<'a>(key: &'static str, value: impl Into<Cow<'a, str>>) -> Field<'a> {
     Field { key, value: value.into() }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a column may have no value")]
+fn given(text: &str) -> Option<Cow<'_, str>> {
+    Some(Cow::Borrowed(text))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a column may have no value")]
+fn number(number: Millis) -> Option<Cow<'static, str>> {
+    Some(Cow::Owned(number.to_string()))
+}
+
 /// Apps that the vendor's agent writes by symbol.
-fn app_symbol(id: &str) -> String {
-    let symbol = match id {
-        "11161" => "O365",
-        "20893" => "OUTLOOK",
-        "15600" => "ONEDRIVE",
-        "11114" => "SALESFORCE",
-        "10489" => "BOX",
-        "14509" => "SERVICENOW",
-        "20595" => "MCAS",
-        "20940" => "ACTIVE_DIRECTORY",
-        other => other,
-    };
-    format!("APPID_{symbol}")
+const APPS: [(&str, &str); 8] = [
+    ("11161", "APPID_O365"),
+    ("20893", "APPID_OUTLOOK"),
+    ("15600", "APPID_ONEDRIVE"),
+    ("11114", "APPID_SALESFORCE"),
+    ("10489", "APPID_BOX"),
+    ("14509", "APPID_SERVICENOW"),
+    ("20595", "APPID_MCAS"),
+    ("20940", "APPID_ACTIVE_DIRECTORY"),
+];
+
+fn app_symbol(id: &str) -> Cow<'static, str> {
+    found(&APPS, id).map_or_else(|| Cow::Owned(format!("APPID_{id}")), Cow::Borrowed)
+}
+
+fn found(table: &[(&str, &'static str)], wanted: &str) -> Option<&'static str> {
+    table.iter().find(|(key, _)| *key == wanted).map(|(_, value)| *value)
 }
 
 /// The label as the vendor's agent writes it, quotes included.
 const IPV6_LABEL: &str = "\"Device IPv6 Address\"";
 
-/// The canonical forms (RFC 5952 for IPv6): the IPv4 address, or the IPv6 address.
-fn addresses(text: Option<&str>) -> (Option<String>, Option<String>) {
-    match text.and_then(|text| text.parse::<IpAddr>().ok()) {
-        Some(IpAddr::V4(address)) => (Some(address.to_string()), None),
-        Some(IpAddr::V6(address)) => (None, Some(address.to_string())),
-        None => (None, None),
-    }
+/// The address, if it is one of IPv4.
+fn ipv4<'a>(text: Option<&str>) -> Option<Cow<'a, str>> {
+    let address: Ipv4Addr = text?.parse().ok()?;
+    Some(Cow::Owned(address.to_string()))
+}
+
+/// The address in its canonical form (RFC 5952), if it is one of IPv6.
+fn ipv6<'a>(text: Option<&str>) -> Option<Cow<'a, str>> {
+    let address: Ipv6Addr = text?.parse().ok()?;
+    Some(Cow::Owned(address.to_string()))
 }

@@ -113,9 +113,9 @@ fn comes_back(line: &str, read: &Result<reader::Line, reader::Refusal>) {
         name.clone_from(&read.header[5]);
     }
     let record = Record {
-        version: "0.1.0".to_owned(),
-        signature: "S".to_owned(),
-        name: name.clone(),
+        version: "0.1.0".into(),
+        signature: "S".into(),
+        name: name.as_str().into(),
         severity: 10,
         extension: extension
             .iter()

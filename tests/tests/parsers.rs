@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use siem_agent_forwarder::cef::Record;
 use siem_agent_forwarder::cef::escape::{self, sanitized};
-use siem_agent_forwarder::event::Stream;
+use siem_agent_forwarder::event::{Event, Stream};
 use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::parse;
 use siem_agent_tests::installed::installed;
@@ -40,7 +40,14 @@ struct Golden {
     name: String,
     dialect: Dialect,
     line: String,
-    record: Record,
+    event: Event,
+}
+
+impl Golden {
+    /// What the line means.
+    fn record(&self) -> Record<'_> {
+        map::record(&self.event, self.dialect, "0.1.0")
+    }
 }
 
 /// A record's fields by the names that a parser gives them.
@@ -62,7 +69,7 @@ fn goldens() -> Vec<Golden> {
                     name: format!("{folder}/{}", path.file_stem().unwrap().display()),
                     dialect,
                     line: line.trim_end_matches('\n').to_owned(),
-                    record: map::record(&event, dialect, "0.1.0"),
+                    event: event.clone(),
                 });
             }
         }
@@ -79,7 +86,7 @@ fn answers(goldens: &[Golden]) -> Result<Vec<Value>> {
     let questions: String = goldens
         .iter()
         .map(|golden| {
-            let record = &golden.record;
+            let record = golden.record();
             let header = json!({"version": "0", "deviceVendor": "MCAS", "deviceProduct": "SIEM_Agent",
                 "deviceVersion": record.version, "signatureId": in_header(&record.signature),
                 "name": in_header(&record.name), "severity": record.severity});
@@ -144,7 +151,7 @@ fn named_by_jc(name: &str) -> String {
 }
 
 /// The pairs as both parsers give them: without empty values, custom ones by their labels.
-fn pairs(record: &Record, value: fn(&str) -> String, name: fn(&str) -> String) -> Fields {
+fn pairs(record: &Record<'_>, value: fn(&str) -> String, name: fn(&str) -> String) -> Fields {
     let value_of = |key: &str| {
         let field = record.extension.iter().find(|field| field.key == key);
         field.map(|field| sanitized(&field.value).into_owned()).filter(|value| !value.is_empty())
@@ -174,8 +181,8 @@ fn expected(
     if SIGNATURE_ESCAPED.contains(&golden.name.as_str()) {
         return None;
     }
-    let record = &golden.record;
-    let mut fields = pairs(record, value, name);
+    let record = golden.record();
+    let mut fields = pairs(&record, value, name);
     let severity = record.severity.to_string();
     let mut own_name = in_header(&record.name);
     let has_escape = header_escaped(&record.name).contains('\\');
@@ -231,7 +238,8 @@ fn jc_reads_what_we_meant() -> Result<()> {
                 assert_eq!(fields.keys().collect::<Vec<_>>(), ["unparsable"], "{}", golden.name);
             }
         }
-        let strict = golden.record.extension.iter().filter(|_| golden.dialect == Dialect::Strict);
+        let record = golden.record();
+        let strict = record.extension.iter().filter(|_| golden.dialect == Dialect::Strict);
         twice.extend(
             strict
                 .filter(|field| reads(&field.value) != sanitized(&field.value))
@@ -284,8 +292,8 @@ fn cefevent_writes_the_same_strict_line() -> Result<()> {
             [] => {}
             [key] if key == "cn1" => {
                 refused.push(golden.name.as_str());
-                let score =
-                    golden.record.extension.iter().find(|field| field.key == "cn1").unwrap();
+                let record = golden.record();
+                let score = record.extension.iter().find(|field| field.key == "cn1").unwrap();
                 own = own.replace(&format!(" cn1={}", escaped(&score.value)), "");
             }
             others => panic!("{}: refused {others:?}", golden.name),

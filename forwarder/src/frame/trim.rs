@@ -27,19 +27,19 @@ const LEFT_OUT: [&str; 9] = [
 const MARK: &str = "...";
 
 /// Takes at least `excess` bytes off the record's line, as far as there is something to take.
-pub(super) fn shorten(record: &mut Record, excess: usize) {
+pub(super) fn shorten(record: &mut Record<'_>, excess: usize) {
     let mut excess = excess;
     for key in FREE_TEXT {
         shorten_field(record, key, &mut excess);
     }
     if excess > 0 {
-        record.name = shortened_header(&record.name, &mut excess);
+        record.name = shortened_header(&record.name, &mut excess).into();
     }
     for key in LAST_RESORT {
         shorten_field(record, key, &mut excess);
     }
     if excess > 0 {
-        record.signature = shortened_header(&record.signature, &mut excess);
+        record.signature = shortened_header(&record.signature, &mut excess).into();
     }
     let empty = record.extension.iter().filter(|field| sanitized(&field.value).is_empty());
     let empty: Vec<&'static str> = empty.map(|field| field.key).collect();
@@ -48,7 +48,7 @@ pub(super) fn shorten(record: &mut Record, excess: usize) {
     }
 }
 
-fn shorten_field(record: &mut Record, key: &str, excess: &mut usize) {
+fn shorten_field(record: &mut Record<'_>, key: &str, excess: &mut usize) {
     if *excess > 0
         && let Some(field) = record.extension.iter_mut().find(|field| field.key == key)
     {
@@ -82,7 +82,7 @@ fn shortened(value: &str, excess: &mut usize, length: fn(char) -> usize) -> Stri
 }
 
 /// Takes a pair and its label out of the record.
-fn leave_out(record: &mut Record, key: &str, excess: &mut usize) {
+fn leave_out(record: &mut Record<'_>, key: &str, excess: &mut usize) {
     if *excess == 0 {
         return;
     }
@@ -96,6 +96,6 @@ fn leave_out(record: &mut Record, key: &str, excess: &mut usize) {
 }
 
 /// How many bytes a pair takes on the line, with its equals sign and the space before it.
-fn length(field: &Field) -> usize {
+fn length(field: &Field<'_>) -> usize {
     field.key.len() + sanitized(&field.value).chars().map(escaped_len).sum::<usize>() + 2
 }

@@ -1,74 +1,99 @@
 //! An alert's fields, in the order in which the vendor's agent writes them.
 
+use std::borrow::Cow;
+
 use super::text::plain;
-use super::{IPV6_LABEL, addresses, app_symbol, field};
-use crate::cef::{Field, Record};
+use super::{Column, Described, IPV6_LABEL, app_symbol, columns, found, given, ipv4, ipv6, number};
+use crate::cef::Record;
 use crate::event::{Alert, Entity};
 
-pub(super) fn record(alert: &Alert, version: &str) -> Record {
+/// What the header holds, in words.
+pub(super) const HEADER: Described = Described {
+    signature: "by `idValue` where it is known, else by the first `policyType` of the `policyRule` entities, else by `policy.policyType`, else `ALERT_<idValue>`, else `ALERT_UNSPECIFIED`",
+    name: "first `label` of the `policyRule` entities, else `policy.label`, else `title`, else SIGNATURE",
+    severity: "`severityValue`: 0 (low) 3, 1 (medium) 6, 2 (high) 9, 3 (informational) 1, another or none 5",
+};
+/// Signatures of known kinds, by `idValue`.
+pub(super) const KINDS: [(&str, &str); 2] = [
+    ("15728642", "ALERT_CABINET_EVENT_MATCH_FILE"),
+    ("15859716", "ALERT_ANUBIS_DETECTION_VELOCITY"),
+];
+/// Signatures by the policy's type.
+pub(super) const POLICY_TYPES: [(&str, &str); 2] =
+    [("AUDIT", "ALERT_CABINET_EVENT_MATCH_AUDIT"), ("FILE", "ALERT_CABINET_EVENT_MATCH_FILE")];
+
+/// The extension.
+pub(super) const COLUMNS: [Column<Alert>; 14] = [
+    Column::new("externalId", "`_id`", |it| given(&it.id)),
+    Column::new("rt", "`timestamp`", |it| number(it.timestamp)),
+    Column::new("start", "`timestamp`", |it| number(it.timestamp)),
+    Column::new("end", "`timestamp`", |it| number(it.timestamp)),
+    Column::new("msg", "`description` as plain text", |it| it.description.as_deref().map(plain)),
+    Column::new(
+        "suser",
+        "first `pa` of the `account` entities, else their first `em`, else the first `label` of the `user` entities, else of the `account` entities",
+        |it| user(it).and_then(given),
+    ),
+    Column::new("destinationServiceName", "first `label` of the `service` entities", |it| {
+        labels(it, "service").next().and_then(given)
+    }),
+    Column::new("src", "`id`, else `label`, of the first `ip` entity if IPv4", |it| {
+        ipv4(address(it))
+    })
+    .or_left_out(),
+    Column::labelled("cn1", ("cn1Label", "riskScore"), "`threatScore`", |it| {
+        it.threat_score.as_deref().and_then(given)
+    }),
+    Column::labelled(
+        "cs1",
+        ("cs1Label", "portalURL"),
+        "`URL`, else the alert in the portal, by `_id`",
+        |it| {
+            let made = || format!("https://security.microsoft.com/cloudapps/alerts/{}", it.id);
+            Some(it.url.as_deref().map_or_else(|| Cow::Owned(made()), Cow::Borrowed))
+        },
+    ),
+    Column::labelled(
+        "cs2",
+        ("cs2Label", "uniqueServiceAppIds"),
+        "`APPID_` and the symbol of the `id` of each `service` entity, joined by commas",
+        |it| joined(ids(it, "service").map(app_symbol)),
+    ),
+    Column::labelled("cs3", ("cs3Label", "relatedAudits"), "`audits`, joined by commas", |it| {
+        joined(it.audits.iter().map(|audit| audit.as_str().into()))
+    }),
+    Column::labelled(
+        "cs4",
+        ("cs4Label", "policyIDs"),
+        "`id` of each `policyRule` entity, joined by commas",
+        |it| joined(ids(it, "policyRule").map(Cow::Borrowed)),
+    ),
+    Column::labelled(
+        "c6a1",
+        ("c6a1Label", IPV6_LABEL),
+        "`id`, else `label`, of the first `ip` entity if IPv6",
+        |it| ipv6(address(it)),
+    )
+    .or_left_out(),
+];
+
+pub(super) fn record<'a>(alert: &'a Alert, version: &'a str) -> Record<'a> {
     let signature = signature(alert);
-    let name = labels(alert, "policyRule")
-        .next()
-        .or(alert.policy_label.as_deref())
-        .or(alert.title.as_deref())
-        .unwrap_or(&signature)
-        .to_owned();
-    let time = alert.timestamp.to_string();
-    let address =
-        of_kind(alert, "ip").next().and_then(|ip| ip.id.as_deref().or(ip.label.as_deref()));
-    let (ipv4, ipv6) = addresses(address);
-    let url = alert.url.clone();
-    let url = url
-        .unwrap_or_else(|| format!("https://security.microsoft.com/cloudapps/alerts/{}", alert.id));
-    let services =
-        of_kind(alert, "service").filter_map(|service| service.id.as_deref()).map(app_symbol);
-    let policies = of_kind(alert, "policyRule").filter_map(|policy| policy.id.as_deref());
-    let mut extension: Vec<Field> = vec![
-        field("externalId", alert.id.clone()),
-        field("rt", time.clone()),
-        field("start", time.clone()),
-        field("end", time),
-        field(
-            "msg",
-            alert.description.as_deref().map(|text| plain(text).into_owned()).unwrap_or_default(),
-        ),
-        field("suser", user(alert).unwrap_or_default().to_owned()),
-        field(
-            "destinationServiceName",
-            labels(alert, "service").next().unwrap_or_default().to_owned(),
-        ),
-    ];
-    extension.extend(ipv4.map(|address| field("src", address)));
-    extension.extend([
-        field("cn1Label", "riskScore"),
-        field("cn1", alert.threat_score.clone().unwrap_or_default()),
-        field("cs1Label", "portalURL"),
-        field("cs1", url),
-        field("cs2Label", "uniqueServiceAppIds"),
-        field("cs2", services.collect::<Vec<_>>().join(",")),
-        field("cs3Label", "relatedAudits"),
-        field("cs3", alert.audits.join(",")),
-        field("cs4Label", "policyIDs"),
-        field("cs4", policies.collect::<Vec<_>>().join(",")),
-    ]);
-    if let Some(address) = ipv6 {
-        extension.extend([field("c6a1Label", IPV6_LABEL), field("c6a1", address)]);
+    let named = labels(alert, "policyRule").next();
+    let named = named.or(alert.policy_label.as_deref()).or(alert.title.as_deref());
+    Record {
+        version: version.into(),
+        name: named.map_or_else(|| signature.clone(), Cow::Borrowed),
+        signature,
+        severity: severity(alert),
+        extension: columns(&COLUMNS, alert),
     }
-    Record { version: version.to_owned(), signature, name, severity: severity(alert), extension }
 }
 
 /// Known kinds first, then the policy's type, then the kind as a number.
-fn signature(alert: &Alert) -> String {
-    let by_policy = |kind: &str| match kind {
-        "AUDIT" => Some("ALERT_CABINET_EVENT_MATCH_AUDIT"),
-        "FILE" => Some("ALERT_CABINET_EVENT_MATCH_FILE"),
-        _ => None,
-    };
-    let known = match alert.kind.as_deref() {
-        Some("15728642") => Some("ALERT_CABINET_EVENT_MATCH_FILE"),
-        Some("15859716") => Some("ALERT_ANUBIS_DETECTION_VELOCITY"),
-        Some(_) | None => None,
-    };
+fn signature(alert: &Alert) -> Cow<'static, str> {
+    let by_policy = |kind: &str| found(&POLICY_TYPES, kind);
+    let known = alert.kind.as_deref().and_then(|kind| found(&KINDS, kind));
     let of_rule = || {
         of_kind(alert, "policyRule")
             .find_map(|rule| rule.policy_type.as_deref())
@@ -76,13 +101,13 @@ fn signature(alert: &Alert) -> String {
     };
     let of_policy = || alert.policy_type.as_deref().and_then(by_policy);
     match (known.or_else(of_rule).or_else(of_policy), &alert.kind) {
-        (Some(signature), _) => signature.to_owned(),
-        (None, Some(kind)) => format!("ALERT_{kind}"),
-        (None, None) => "ALERT_UNSPECIFIED".to_owned(),
+        (Some(signature), _) => signature.into(),
+        (None, Some(kind)) => format!("ALERT_{kind}").into(),
+        (None, None) => "ALERT_UNSPECIFIED".into(),
     }
 }
 
-/// The API counts LOW 0, MEDIUM 1, HIGH 2, INFORMATIONAL 3; CEF from 0 to 10.
+/// CEF counts from 0 to 10.
 fn severity(alert: &Alert) -> u8 {
     match alert.severity.as_deref().map(str::trim) {
         Some("0") => 3,
@@ -91,6 +116,21 @@ fn severity(alert: &Alert) -> u8 {
         Some("3") => 1,
         Some(_) | None => 5,
     }
+}
+
+fn address(alert: &Alert) -> Option<&str> {
+    of_kind(alert, "ip").next().and_then(|ip| ip.id.as_deref().or(ip.label.as_deref()))
+}
+
+/// Nothing at all when there is nothing to join.
+fn joined<'a>(mut parts: impl Iterator<Item = Cow<'a, str>>) -> Option<Cow<'a, str>> {
+    let mut joined = parts.next()?;
+    for part in parts {
+        let joined = joined.to_mut();
+        joined.push(',');
+        joined.push_str(&part);
+    }
+    Some(joined)
 }
 
 fn user(alert: &Alert) -> Option<&str> {
@@ -103,6 +143,10 @@ fn user(alert: &Alert) -> Option<&str> {
 
 fn of_kind<'a>(alert: &'a Alert, kind: &'static str) -> impl Iterator<Item = &'a Entity> {
     alert.entities.iter().filter(move |entity| entity.kind == kind)
+}
+
+fn ids<'a>(alert: &'a Alert, kind: &'static str) -> impl Iterator<Item = &'a str> {
+    of_kind(alert, kind).filter_map(|entity| entity.id.as_deref())
 }
 
 fn labels<'a>(alert: &'a Alert, kind: &'static str) -> impl Iterator<Item = &'a str> {

@@ -1,0 +1,86 @@
+//! The mapping in words: the tables that map also print `docs/cef-mapping.md`. Nothing is decided here.
+
+use std::fmt::Write as _;
+
+use super::{APPS, Column, Described, activity, alert, strict};
+
+const OPENING: &str = "# From a record to a line
+
+`[<PRI>]TIME [HOST ]CEF:0|MCAS|SIEM_Agent|VERSION|SIGNATURE|NAME|SEVERITY|EXTENSION`, one line a record, one record a line.
+TIME is the event's, in UTC; VERSION is this program's. A record without a usable `_id` or `timestamp` is counted, logged by kind and not sent.
+
+This page is printed from the mapping's own tables: `UPDATE_EXPECT=1 cargo test -p siem-agent-forwarder --test mapping`.
+";
+const RULES: &str = "
+`null`, `\"null\"`, blank text and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
+Lists leave out what is absent, except `targetObjects`, which keeps empty names. IP addresses are read strictly and written in their canonical form.
+
+Plain text means, in this order: `<br>`, `</p>` and `</li>` become a space, other tags vanish, entities with their semicolon are decoded, placeholders such as `__siteIcon__` vanish, white space is folded.
+
+Control characters become a space and white space at the ends of a value is dropped; then in the header a line break becomes one space and `\\` and `|` are escaped; in the extension `\\`, `=`, CR and LF are.
+
+## Dialects
+
+`dialect: Agent` writes what the vendor's agent wrote: empty values stay (`dvc= `), and the label of `c6a1` has its quotes.
+
+`dialect: Strict` follows the CEF standard: empty pairs are left out with their labels, no label has quotes, and values are cut to the standard's lengths in bytes, never inside a character.
+An `_id` longer than 40 bytes stands in `cs5` (label `eventId`) before any `c6a1`, and `externalId` holds the first 40 hexadecimal digits of its SHA-256.
+
+| value | length |
+| --- | --- |
+";
+const CLOSING: &str = "
+## Long lines
+
+A line longer than `syslog.maxMessageBytes` is shortened field by field until it fits: `msg`, `cs3`, `requestClientApplication`, NAME, `suser`, `destinationServiceName`, and only then `cs2`, `cs4`, `cs1`, `cn1` and SIGNATURE.
+A shortened value ends in `...` and is never cut inside a character or an escape. Where a limit is too small even for that, whole pairs are left out.
+`externalId`, times and addresses are never touched; an `_id` of more than 4000 bytes is a reject.
+";
+
+/// `docs/cef-mapping.md`.
+pub fn markdown() -> String {
+    let mut page = OPENING.to_owned();
+    section("An activity", &activity::HEADER, &activity::COLUMNS, &mut page);
+    section("An alert", &alert::HEADER, &alert::COLUMNS, &mut page);
+    table("`idValue` | SIGNATURE", &alert::KINDS, &mut page);
+    table("policy's type | SIGNATURE", &alert::POLICY_TYPES, &mut page);
+    page.push_str("\n## Apps\n");
+    table("id | written", &APPS, &mut page);
+    page.push_str(
+        "\nAnother id is written as it is, after `APPID_`.\n\n## Rules for every value\n",
+    );
+    page.push_str(RULES);
+    let header =
+        [("VERSION", strict::VERSION), ("SIGNATURE", strict::SIGNATURE), ("NAME", strict::NAME)];
+    for (key, length) in header.into_iter().chain(strict::LENGTHS) {
+        row(&format!("{key} | {length}"), &mut page);
+    }
+    page.push_str(CLOSING);
+    page
+}
+
+fn section<T>(title: &str, header: &Described, columns: &[Column<T>], page: &mut String) {
+    let Described { signature, name, severity } = header;
+    page.push_str(&format!("\n## {title}\n\n| | |\n| --- | --- |\n"));
+    for (part, words) in [("SIGNATURE", signature), ("NAME", name), ("SEVERITY", severity)] {
+        row(&format!("{part} | {words}"), page);
+    }
+    for column in columns {
+        let label =
+            column.label.map_or_else(String::new, |(key, text)| format!(" (`{key}={text}`)"));
+        let left_out = if column.is_left_out { "; the pair is left out otherwise" } else { "" };
+        row(&format!("`{}`{label} | {}{left_out}", column.key, column.words), page);
+    }
+}
+
+fn table(title: &str, rows: &[(&str, &str)], page: &mut String) {
+    page.push_str(&format!("\n| {title} |\n| --- | --- |\n"));
+    for (key, value) in rows {
+        row(&format!("{key} | `{value}`"), page);
+    }
+}
+
+fn row(cells: &str, page: &mut String) {
+    // A string takes whatever is written to it.
+    let _ = writeln!(page, "| {cells} |");
+}
