@@ -141,13 +141,17 @@ impl Live {
 }
 
 fn strict<'de, T: Deserialize<'de>>(text: &str) -> Result<T, Problems> {
-    let value: serde_json::Value = serde_saphyr::from_str(text)
-        .map_err(|error| Problems::one("", format!("this is no YAML: {error}")))?;
+    let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
+        let error = error.to_string();
+        let first = error.lines().next().unwrap_or_default();
+        Problems::one("", format!("this is no YAML: {first}"))
+    })?;
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
     let result = serde_ignored::deserialize(deserializer, |path| {
-        unknown.push(Problem::new(path.to_string(), "unknown field"));
+        // An optional field on the way shows as a step of its own.
+        unknown.push(Problem::new(path.to_string().replace(".?", ""), "unknown field"));
     });
     match result {
         Ok(read) if unknown.is_empty() => Ok(read),
