@@ -70,7 +70,7 @@ struct RunArguments {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with = "manifest",
+        conflicts_with_all = ["manifest", "secrets", "token", "token_file", "proxy", "state_dir"],
         required_unless_present = "manifest"
     )]
     config: Option<PathBuf>,

@@ -31,6 +31,7 @@ use crate::clock;
 use crate::event::Stream;
 use crate::tls::Material;
 
+pub(crate) use connect::Duplex;
 pub use connect::Error;
 pub use target::Target;
 

@@ -31,11 +31,25 @@ pub struct LevelHandle(reload::Handle<LevelFilter, Registry>);
 
 /// The folder of logs cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("write logs to {folder}")]
-pub struct Error {
-    folder: String,
-    #[source]
-    source: tracing_appender::rolling::InitError,
+pub enum Error {
+    /// It cannot be made.
+    #[error("create the folder of logs {folder}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No file can be made in it.
+    #[error("write logs to {folder}")]
+    Files {
+        /// The folder.
+        folder: String,
+        /// Why.
+        #[source]
+        source: tracing_appender::rolling::InitError,
+    },
 }
 
 impl LevelHandle {
@@ -72,13 +86,16 @@ pub fn start(
 }
 
 fn files(folder: &Path) -> Result<RollingFileAppender, Error> {
+    let name = || folder.display().to_string();
+    // The appender would make it as well, but complains on standard error that it is not there yet.
+    std::fs::create_dir_all(folder).map_err(|source| Error::Folder { folder: name(), source })?;
     RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix("siem-forwarder")
         .filename_suffix("log")
         .max_log_files(MAX_FILES)
         .build(folder)
-        .map_err(|source| Error { folder: folder.display().to_string(), source })
+        .map_err(|source| Error::Files { folder: name(), source })
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

@@ -1,5 +1,7 @@
 //! `siem-forwarder check`: tries each thing that `run` needs, a line each, and says what to do about a failure.
 
+mod way;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,12 +16,12 @@ use crate::checkpoint::Mark;
 use crate::clock;
 use crate::error_chain::chain;
 use crate::event::{Activity, Event, Stream};
-use crate::frame;
+use crate::frame::{self, Framing};
 use crate::retry::Failure as Kind;
 use crate::settings::Settings;
 use crate::sink::{Observer, Sink, Target};
 use crate::source::query::Query;
-use crate::source::{self, Arrived, Source};
+use crate::source::{self, Arrived, Auth, Source};
 
 /// Long enough for every time-out of the connection itself.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -34,9 +36,16 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
 }
 
 async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
-    let mut all_good = true;
     let source = Source::new(settings.source.clone());
-    for stream in settings.streams() {
+    let mut clear = way::to_url("API", &settings.source.url, &settings.source).await?;
+    if let Auth::ClientCredentials { authority, .. } = &settings.source.auth {
+        clear &= way::to_url("identity provider", authority, &settings.source).await?;
+    }
+    if !clear {
+        say(false, "API", "is not asked, because the way to it fails")?;
+    }
+    let mut all_good = clear;
+    for stream in settings.streams().filter(|_| clear) {
         let what = format!("API, {stream}");
         match last_day(&source, settings, stream).await {
             Ok(found) => say(true, &what, &found)?,
@@ -111,6 +120,9 @@ impl Observer for Silent {
 }
 
 async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
+    if !way::to_siem(&settings.sink).await? {
+        return Ok(false);
+    }
     let what = format!("SIEM, {} port {}", settings.sink.host, settings.sink.port);
     let (stop, stopping) = watch::channel(false);
     let (sink, task) = Sink::start(settings.sink.clone(), Arc::new(Silent), stopping);
@@ -124,7 +136,7 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             true
         }
         Ok(Target::Up { .. }) => {
-            say(true, &what, "takes connections")?;
+            say(true, &what, "keeps the connection")?;
             true
         }
         Ok(Target::Down { reason, .. }) => {
@@ -144,6 +156,9 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             false
         }
     };
+    if good {
+        say(true, "framing", &framing(settings))?;
+    }
     let mut confirmed = true;
     if good && send_test_event {
         let now = clock::millis(clock::now());
@@ -168,6 +183,20 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
     // The answer is known; a slow goodbye changes nothing.
     let _ = timeout(Duration::from_secs(3), task).await;
     Ok(good && confirmed)
+}
+
+/// What the receiver has to be set up for.
+fn framing(settings: &Settings) -> String {
+    let layout = &settings.plan.layout;
+    let framing = match layout.framing {
+        Framing::Datagram => "one message a datagram",
+        Framing::Newline => "each message ends with a line feed",
+        Framing::OctetCounting => "each message begins with its length (RFC 6587 octet counting)",
+    };
+    format!(
+        "{framing}, {} bytes at most; the receiver must be set up for it",
+        layout.max_message_bytes
+    )
 }
 
 /// The first state that says something.

@@ -10,7 +10,9 @@ use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
 use super::{Failure, Overrides, token};
 use crate::secret::SecretFile;
 use crate::settings::Settings;
+use crate::sink::Transport;
 use crate::source::Auth;
+use crate::tls::Material;
 
 /// A configuration with what the flags changed.
 pub(super) struct Loaded {
@@ -85,16 +87,40 @@ pub(super) fn from_manifest(
     let (Auth::Token(secret) | Auth::ClientCredentials { client_secret: secret, .. }) =
         &settings.source.auth;
     secret.read().map_err(|error| Failure::settings(&error))?;
+    files(&settings)?;
     let text = serde_json::to_string(&config).map_err(|error| Failure::settings(&error))?;
     Ok(Loaded { config, settings, text, overridden })
+}
+
+/// Outside a cluster nobody brings a missing file later: what the manifest names must be there.
+fn files(settings: &Settings) -> Result<(), Failure> {
+    if let Some(credentials) =
+        settings.source.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref())
+    {
+        for file in [&credentials.username, &credentials.password] {
+            file.read().map_err(|error| Failure::settings(&error))?;
+        }
+    }
+    let source = Material { ca_bundle: settings.source.ca_bundle.clone(), client: None };
+    let sink = match &settings.sink.transport {
+        Transport::Tls { material, .. } => Some(material),
+        Transport::Udp | Transport::Tcp => None,
+    };
+    for material in std::iter::once(&source).chain(sink) {
+        material.build().map_err(|error| Failure::settings(&error))?;
+    }
+    Ok(())
 }
 
 /// `ADDRESS[:PORT]`, as the vendor's agent took it.
 fn proxy(address: &str) -> Result<Proxy, Failure> {
     let malformed = || {
-        Failure::Settings(format!(
-            "--proxy: `{address}` must be ADDRESS[:PORT], without scheme and credentials"
-        ))
+        // What was given is not shown: it may hold a password.
+        Failure::Settings(
+            "--proxy: must be ADDRESS[:PORT], without scheme and credentials; these go into the manifest, \
+             spec.source.proxy.credentialsSecretRef"
+                .to_owned(),
+        )
     };
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {

@@ -1,5 +1,6 @@
 //! `siem-forwarder run`: puts everything together, runs until SIGTERM, and ends in order.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,9 +69,8 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         progress.metrics.state_damaged();
         warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
     }
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| Failure::World(format!("listen on {listen} (--listen): {error}")))?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let start = resume::Start {
         source: &settings.source.url,
         created: config.agent.creation_timestamp.map(clock::millis),
@@ -136,6 +136,18 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     }
     admin.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// An address that is none is a wrong setting; one that is taken is the world's fault.
+fn cannot_listen(listen: &str, error: &std::io::Error) -> Failure {
+    let text = format!("listen on {listen} (--listen): {error}");
+    match error.kind() {
+        ErrorKind::InvalidInput => Failure::Settings(format!("{text}; give ADDRESS:PORT")),
+        ErrorKind::AddrInUse => {
+            Failure::World(format!("{text}; another forwarder may run, give this one another port"))
+        }
+        _ => Failure::World(text),
+    }
 }
 
 /// What the operator keeps for a forwarder without a file, where there is an operator.
