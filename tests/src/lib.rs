@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod forwarder;
 pub mod mounted;
+pub mod program;
 pub mod rsyslog;
 pub mod syslog_ng;
 pub mod leash;

@@ -1,0 +1,286 @@
+//! `run` with the vendor's arguments, `render`, `replay`: each for real.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use siem_agent_crds::report::Stream;
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE, program};
+use siem_agent_tests::program::forwarder;
+use siem_agent_tests::receiver::{Framing, Receiver};
+use tokio::time::{Instant, sleep};
+
+/// A child that does not outlive the test.
+struct Leashed(Child);
+
+impl Drop for Leashed {
+    fn drop(&mut self) {
+        // What has ended already cannot be ended again.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Place {
+    defender: Defender,
+    receiver: Receiver,
+    forwarder: Forwarder,
+}
+
+/// A simulator, a receiver, and the files of a forwarder that is not running.
+async fn place(token: &str) -> Result<Place> {
+    let history = (200, Duration::from_secs(3600));
+    let defender = Defender::start(Options {
+        budget: 0,
+        history,
+        alert_history: Some(60),
+        ..Options::default()
+    })
+    .await?;
+    let receiver = Receiver::start(Framing::Newline, None).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", receiver.port());
+    let forwarder = Forwarder::new(&defender.url(), token, &syslog, "")?;
+    Ok(Place { defender, receiver, forwarder })
+}
+
+async fn until(what: &str, mut good: impl FnMut() -> bool) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while !good() {
+        ensure!(Instant::now() < until, "{what}");
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_on_the_command_line_is_gone_from_it_at_once() -> Result<()> {
+    for form in [vec!["--token", DEMO_TOKEN], vec![&*format!("--token={DEMO_TOKEN}")]] {
+        let place = place("not this one").await?;
+        let folder = place.forwarder.folder();
+        let log = fs::File::create(folder.join("errors"))?;
+        let child = Command::new(program("siem-forwarder")?)
+            .arg("run")
+            .args(&form)
+            .arg("--manifest")
+            .arg(place.forwarder.manifest())
+            .arg("--secrets")
+            .arg(place.forwarder.secrets())
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .args(["--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        let child = Leashed(child);
+        until("it delivers with this token", || place.receiver.ids().len() == 260).await?;
+        let pid = child.0.id();
+        for file in ["cmdline", "environ"] {
+            let shown = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+            ensure!(!shown.contains(DEMO_TOKEN), "{file}: {shown}");
+        }
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
+        ensure!(arguments.contains("--token-file\0/proc/self/fd/"), "{arguments}");
+        ensure!(
+            arguments.contains("--manifest\0") && arguments.contains("--listen\0"),
+            "{arguments}"
+        );
+        let errors = fs::read_to_string(folder.join("errors"))?;
+        ensure!(errors.contains("warning: --token shows the token to everyone"), "{errors}");
+        ensure!(
+            errors.contains("--token-file instead of spec.source.auth"),
+            "a flag wins, and is told: {errors}"
+        );
+        ensure!(!errors.contains(DEMO_TOKEN), "{errors}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn logs_are_written_into_the_folder_under_either_name_of_the_flag() -> Result<()> {
+    for flag in ["--logs-directory", "--logsDirectory"] {
+        let place = place(DEMO_TOKEN).await?;
+        let folder = place.forwarder.folder();
+        let logs = folder.join("logs");
+        let child = Command::new(program("siem-forwarder")?)
+            .arg("run")
+            .arg("--manifest")
+            .arg(place.forwarder.manifest())
+            .arg("--secrets")
+            .arg(place.forwarder.secrets())
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json", flag])
+            .arg(&logs)
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(folder.join("errors"))?)
+            .spawn()?;
+        let child = Leashed(child);
+        until("it delivers", || place.receiver.ids().len() == 260).await?;
+        drop(child);
+        let files: Vec<_> = fs::read_dir(&logs)?.map(|entry| entry.unwrap().path()).collect();
+        ensure!(files.len() == 1, "{files:?}");
+        let name = files[0].file_name().unwrap().to_str().unwrap();
+        ensure!(name.starts_with("siem-forwarder.") && name.contains(".log"), "{name}");
+        ensure!(fs::read_to_string(&files[0])?.contains("started"), "{name}");
+        let errors = fs::read_to_string(folder.join("errors"))?;
+        let lines: Vec<Value> =
+            errors.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        ensure!(lines.iter().any(|line| line["message"] == "started"), "{errors}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn render_takes_a_page_an_array_lines_and_one_record() -> Result<()> {
+    let place = place(DEMO_TOKEN).await?;
+    let manifest = place.forwarder.manifest().display().to_string();
+    for stream in [Stream::Alerts, Stream::Activities] {
+        let records = place.defender.records(stream);
+        let all = records.join(",");
+        let render = async |input: String, more: &[&str]| {
+            let ended = forwarder(&[&["render", "--manifest", &manifest], more].concat(), &input)
+                .await
+                .unwrap();
+            assert_eq!(ended.code, Some(0), "{}", ended.err);
+            assert!(ended.err.is_empty(), "{}", ended.err);
+            ended.out
+        };
+        let named = ["--stream", stream.as_str()];
+        let lines = render(records.join("\n"), &named).await;
+        ensure!(lines.lines().count() == records.len(), "one line each");
+        ensure!(
+            lines
+                .lines()
+                .all(|line| line.starts_with("<109>") && line.contains("|MCAS|SIEM_Agent|"))
+        );
+        ensure!(render(format!("[{all}]"), &named).await == lines, "an array");
+        ensure!(
+            render(format!("{{\"data\": [{all}], \"hasNext\": false}}"), &named).await == lines,
+            "a page"
+        );
+        ensure!(
+            render(records[0].clone(), &named).await.lines().next() == lines.lines().next(),
+            "one record"
+        );
+        ensure!(
+            render(records.join("\n"), &[]).await == lines,
+            "{stream} are told by their fields"
+        );
+    }
+    let ended = forwarder(
+        &["render", "--manifest", &manifest],
+        "{\"_id\": \"a\", \"timestamp\": 1}\n{\"timestamp\": 1}\n5\n",
+    )
+    .await?;
+    ensure!(ended.code == Some(0) && ended.out.lines().count() == 1, "{ended:?}");
+    ensure!(ended.err.lines().count() == 2 && ended.err.contains("missing"), "{}", ended.err);
+    let ended = forwarder(&["render", "--manifest", &manifest], "no JSON").await?;
+    ensure!(ended.code == Some(1) && ended.err.contains("standard input"), "{ended:?}");
+    ensure!(place.defender.requests().is_empty(), "render asks nobody");
+    Ok(())
+}
+
+fn time(millis: i64) -> String {
+    jiff::Timestamp::from_millisecond(millis).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn replay_delivers_a_window_again_and_leaves_the_checkpoint_alone() -> Result<()> {
+    let mut place = place(DEMO_TOKEN).await?;
+    place.forwarder.start().await?;
+    until("all is delivered", || place.receiver.ids().len() == 260).await?;
+    ensure!(place.forwarder.terminate().await?.success());
+    let state = |place: &Place| -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<_> = fs::read_dir(place.forwarder.folder().join("state"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = state(&place);
+    ensure!(!before.is_empty());
+    let listed = |json: &str, field: &str| {
+        serde_json::from_str::<Value>(json).unwrap()[field].as_i64().unwrap()
+    };
+    let activities = place.defender.records(Stream::Activities);
+    let (from, to) = (listed(&activities[50], "created"), listed(&activities[149], "created"));
+    let manifest = place.forwarder.manifest().display().to_string();
+    let secrets = place.forwarder.secrets().display().to_string();
+    let (from, to) = (time(from), time(to));
+    let arguments =
+        ["replay", "--manifest", &manifest, "--secrets", &secrets, "--from", &from, "--to", &to];
+    let ended = forwarder(&[&arguments[..], &["--stream", "activities"]].concat(), "").await?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    ensure!(
+        ended.out.trim() == "activities: 100 records delivered, 0 cannot be mapped",
+        "{}",
+        ended.out
+    );
+    let twice: Vec<String> = place
+        .receiver
+        .ids()
+        .into_iter()
+        .filter(|(_, count)| *count == 2)
+        .map(|(id, _)| id)
+        .collect();
+    let mut wanted: Vec<String> = activities[50..150]
+        .iter()
+        .map(|json| {
+            serde_json::from_str::<Value>(json).unwrap()["_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    wanted.sort();
+    ensure!(twice == wanted, "{} twice", twice.len());
+    ensure!(state(&place) == before, "the checkpoint is left alone");
+    let ended = forwarder(&arguments, "").await?;
+    ensure!(
+        ended.out.lines().count() == 2 && ended.out.contains("alerts: "),
+        "both streams: {}",
+        ended.out
+    );
+    place.defender.set_token("another");
+    let ended = forwarder(&arguments, "").await?;
+    ensure!(ended.code == Some(1) && ended.err.contains("Invalid token"), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_configuration_of_the_operator_runs_and_follows_its_live_file() -> Result<()> {
+    let place = place(DEMO_TOKEN).await?;
+    let folder = place.forwarder.folder();
+    let (live, config) = (folder.join("live.json"), folder.join("config.json"));
+    fs::write(&live, r#"{"version": 1, "requestsPerMinute": 6000, "logLevel": "info"}"#)?;
+    let text = serde_json::json!({
+        "version": 1, "agent": {"namespace": "security", "name": "soc", "uid": "u-1", "displayName": "SOC"},
+        "source": {"url": place.defender.url(), "auth": {"tokenSecretRef": {"name": "defender"}}, "requestsPerMinute": 6000, "pollInterval": "1s"},
+        "syslog": {"host": "127.0.0.1", "port": place.receiver.port()}, "startFrom": "2h", "listen": "127.0.0.1:0",
+        "paths": {"secrets": place.forwarder.secrets(), "configMaps": folder, "state": folder.join("state"), "live": live},
+    });
+    fs::write(&config, text.to_string())?;
+    let errors = folder.join("errors");
+    let child = Command::new(program("siem-forwarder")?)
+        .arg("run")
+        .arg("--config")
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(&errors)?)
+        .spawn()?;
+    let _child = Leashed(child);
+    until("it delivers", || place.receiver.ids().len() == 260).await?;
+    fs::write(&live, r#"{"version": 1, "requestsPerMinute": 7, "logLevel": "debug"}"#)?;
+    until("it takes over", || {
+        fs::read_to_string(&errors).unwrap().contains("requests_per_minute=7")
+    })
+    .await?;
+    fs::write(&live, r#"{"version": 9}"#)?;
+    until("a bad one is told", || {
+        fs::read_to_string(&errors).unwrap().contains("keep the old ones")
+    })
+    .await
+    .context("live")
+}

@@ -1,0 +1,7 @@
+//! The command line: wrong settings give one clear error each, and every command does what it says.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
+
+mod wrong;
+mod commands;
+mod check;
