@@ -10,6 +10,7 @@ pub mod wire;
 mod auth;
 mod client;
 mod error;
+mod no_proxy;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use reqwest::{Client, NoProxy, redirect};
+use reqwest::{Client, Url, redirect};
 
-use super::Error;
+use super::{Error, no_proxy};
 use crate::secret::{Secret, SecretFile};
 use crate::tls::{self, Material};
 
@@ -29,15 +29,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// `*` names every host; the client takes it for every name, but for no address.
-    fn is_never_used(&self) -> bool {
-        self.no_proxy.iter().any(|entry| entry == "*")
-    }
-
-    /// What is reached without it, as the client reads it: `*.example.com` is written `.example.com` there.
-    fn past(&self) -> String {
-        let plain = |entry: &String| entry.strip_prefix('*').unwrap_or(entry).to_owned();
-        self.no_proxy.iter().map(plain).collect::<Vec<_>>().join(",")
+    /// Whether a URL is reached through it.
+    pub(crate) fn serves(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        !no_proxy::matches(&self.no_proxy, host, url.port_or_known_default().unwrap_or(0))
     }
 }
 
@@ -121,12 +116,16 @@ impl Keeper {
             .read_timeout(READ_TIMEOUT)
             .pool_max_idle_per_host(2)
             .user_agent(concat!("siem-forwarder/", env!("CARGO_PKG_VERSION")));
-        if let Some(proxy) = self.proxy.as_ref().filter(|proxy| !proxy.is_never_used()) {
-            let mut rule = reqwest::Proxy::all(&proxy.url).map_err(Error::Client)?;
+        if let Some(proxy) = &self.proxy {
+            // Read now, so that a URL that is none is told.
+            let way = Url::parse(&proxy.url).map_err(|_url| Error::ProxyUrl)?;
+            let serving = proxy.clone();
+            let mut rule =
+                reqwest::Proxy::custom(move |url| serving.serves(url).then(|| way.clone()));
             if let Some((username, password)) = credentials {
                 rule = rule.basic_auth(username.expose(), password.expose());
             }
-            builder = builder.proxy(rule.no_proxy(NoProxy::from_string(&proxy.past())));
+            builder = builder.proxy(rule);
         }
         builder.build().map_err(Error::Client)
     }

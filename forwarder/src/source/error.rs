@@ -103,6 +103,9 @@ pub enum Error {
     /// The CA bundle cannot be used.
     #[error("read the CA bundle for the API")]
     Tls(#[source] tls::Error),
+    /// The proxy's URL is none.
+    #[error("read the proxy's URL: it is none")]
+    ProxyUrl,
     /// The HTTP client cannot be set up from these settings.
     #[error("set up the HTTP client")]
     Client(#[source] reqwest::Error),
@@ -155,6 +158,7 @@ impl Error {
             | Self::IdentityStatus { .. }
             | Self::IdentityAnswer
             | Self::Tls(_)
+            | Self::ProxyUrl
             | Self::Client(_)
             | Self::Abandoned => Failure::Transient,
         }
@@ -181,6 +185,7 @@ impl Error {
             | Self::IdentityStatus { .. }
             | Self::IdentityAnswer
             | Self::Tls(_)
+            | Self::ProxyUrl
             | Self::Client(_)
             | Self::Abandoned => None,
         }

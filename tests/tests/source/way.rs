@@ -175,6 +175,7 @@ async fn what_no_proxy_names_goes_past_the_proxy_and_nothing_else() -> Result<()
         goes_past("*.localhost", true, true),
         goes_past("*", true, true),
         goes_past("host", true, false),
+        goes_past("127.0.0.1:1", false, false),
     )?;
     Ok(())
 }
