@@ -157,7 +157,7 @@ fn kept(config: &Config) -> Kept {
     };
     let text = match std::fs::read_to_string(folder.join(kept::KEY)) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Kept::Nothing,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Kept::Nothing,
         Err(error) => {
             warn!(reason = %error, "the operator's checkpoint cannot be read");
             return Kept::Nothing;
