@@ -78,18 +78,36 @@ pub struct Alert {
 /// Something that an alert is about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Entity {
-    /// `type`: account, user, service, policyRule, ip and others.
-    pub kind: String,
-    /// `id`.
+    /// `type`.
+    pub kind: EntityKind,
+    /// `id`, of those that are named by it.
     pub id: Option<String>,
     /// `label`.
     pub label: Option<String>,
-    /// `pa`: the primary address of an account.
+    /// `pa`, the primary address of an account.
     pub primary_address: Option<String>,
-    /// `em`: an account's mail address.
+    /// `em`, an account's mail address.
     pub email: Option<String>,
-    /// `policyType`.
+    /// `policyType`, of a policy's rule.
     pub policy_type: Option<String>,
+}
+
+/// What an entity is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EntityKind {
+    /// `account`.
+    Account,
+    /// `user`.
+    User,
+    /// `service`.
+    Service,
+    /// `policyRule`.
+    PolicyRule,
+    /// `ip`.
+    Ip,
+    /// Anything else: nothing of it is exported.
+    #[default]
+    Other,
 }
 
 impl Event {

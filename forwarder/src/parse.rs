@@ -3,13 +3,15 @@
 //! Only what the export cannot do without is demanded: an `_id` and a `timestamp`. A field of an unexpected kind counts
 //! as absent; it never costs the record, and a bad record never costs its neighbours.
 
+mod patient;
 pub mod split;
+mod typed;
 
 use serde_json::value::RawValue;
 
 use crate::checkpoint::Millis;
-use crate::event::{Activity, Alert, Entity, Event, Stream};
-use crate::source::wire::{elements, pick, repair, text};
+use crate::event::{Activity, Alert, Entity, EntityKind, Event, Stream};
+use crate::source::wire::{repair, text};
 
 /// The first millisecond of the year 10000, which no time format of ours can write.
 const YEAR_10000: Millis = 253_402_300_800_000;
@@ -73,115 +75,81 @@ pub fn record(stream: Stream, json: &[u8]) -> Result<Event, Reject> {
 }
 
 fn activity(json: &str) -> Result<Activity, RejectReason> {
-    let names = [
-        "_id",
-        "timestamp",
-        "created",
-        "eventTypeName",
-        "description_metadata",
-        "description",
-        "user",
-        "failedUserData",
-        "resolvedActor",
-        "appName",
-        "appId",
-        "device",
-        "mainInfo",
-    ];
-    let [
-        id,
-        time,
-        created,
-        kind,
-        metadata,
-        description,
-        user,
-        failed_user,
-        actor,
-        app_name,
-        app_id,
-        device,
-        main,
-    ] = pick(json, names).ok_or_else(|| trouble(json))?;
-    let [category, operation] = inner(metadata, ["event_category", "operation_name"]);
-    let [user_name] = inner(user, ["userName"]);
-    let [failed_name] = inner(failed_user, ["userName"]);
-    let [actor_name, actor_id] = inner(actor, ["name", "id"]);
-    let [client_ip, user_agent] = inner(device, ["clientIP", "userAgent"]);
-    let [objects] = inner(main, ["eventObjects"]);
-    let names = elements(objects).into_iter().map(|object| {
-        let [name] = inner(Some(object), ["name"]);
-        text(name).unwrap_or_default()
-    });
+    let wire =
+        typed::read(json).or_else(|| patient::activity(json)).ok_or_else(|| trouble(json))?;
+    let typed::Activity { metadata, user, failed_user, actor, device, main, .. } = wire;
+    let names = [user.0.name, failed_user.0.name, actor.0.name, actor.0.id];
+    let objects = main.0.objects.0.into_iter();
     Ok(Activity {
-        id: identifier(id)?,
-        timestamp: millis(time).ok_or(RejectReason::MissingTimestamp)?,
-        created: millis(created),
-        event_type: text(kind),
-        category: text(category),
-        operation: text(operation),
-        description: text(description),
-        user: [user_name, failed_name, actor_name, actor_id].into_iter().find_map(text),
-        app_name: text(app_name),
-        app_id: text(app_id),
-        client_ip: text(client_ip),
-        user_agent: text(user_agent),
-        objects: names.collect(),
+        id: identifier(wire.id)?,
+        timestamp: millis(wire.timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        created: millis(wire.created),
+        event_type: text(wire.kind),
+        category: text(metadata.0.event_category),
+        operation: text(metadata.0.operation_name),
+        description: text(wire.description),
+        user: names.into_iter().find_map(text),
+        app_name: text(wire.app_name),
+        app_id: text(wire.app_id),
+        client_ip: text(device.0.client_ip),
+        user_agent: text(device.0.user_agent),
+        objects: objects.map(|object| text(object.0.name).unwrap_or_default()).collect(),
     })
 }
 
 fn alert(json: &str) -> Result<Alert, RejectReason> {
-    let names = [
-        "_id",
-        "timestamp",
-        "idValue",
-        "policy",
-        "title",
-        "description",
-        "severityValue",
-        "threatScore",
-        "URL",
-        "audits",
-        "entities",
-    ];
-    let [id, time, kind, policy, title, description, severity, score, url, audits, entities] =
-        pick(json, names).ok_or_else(|| trouble(json))?;
-    let [policy_type, policy_label] = inner(policy, ["policyType", "label"]);
+    let wire = typed::read(json).or_else(|| patient::alert(json)).ok_or_else(|| trouble(json))?;
+    let typed::Alert { policy, audits, entities, .. } = wire;
     Ok(Alert {
-        id: identifier(id)?,
-        timestamp: millis(time).ok_or(RejectReason::MissingTimestamp)?,
-        kind: text(kind),
-        policy_type: text(policy_type),
-        policy_label: text(policy_label),
-        title: text(title),
-        description: text(description),
-        severity: text(severity),
-        threat_score: text(score),
-        url: text(url),
-        audits: elements(audits).into_iter().filter_map(|audit| text(Some(audit))).collect(),
-        entities: elements(entities).into_iter().map(entity).collect(),
+        id: identifier(wire.id)?,
+        timestamp: millis(wire.timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        kind: text(wire.kind),
+        policy_type: text(policy.0.kind),
+        policy_label: text(policy.0.label),
+        title: text(wire.title),
+        description: text(wire.description),
+        severity: text(wire.severity),
+        threat_score: text(wire.score),
+        url: text(wire.url),
+        audits: audits.0.into_iter().filter_map(text).collect(),
+        entities: entities.0.into_iter().map(|entity| self::entity(entity.0)).collect(),
     })
 }
 
-fn entity(json: &RawValue) -> Entity {
-    let names = ["type", "id", "label", "pa", "em", "policyType"];
-    let [kind, id, label, primary_address, email, policy_type] = inner(Some(json), names);
+/// Only what is exported of an entity is kept.
+fn entity(wire: typed::Entity<'_>) -> Entity {
+    let kind = kind(wire.kind);
+    if kind == EntityKind::Other {
+        return Entity::default();
+    }
+    let only = |kinds: &[EntityKind], json| kinds.contains(&kind).then(|| text(json)).flatten();
     Entity {
-        kind: text(kind).unwrap_or_default(),
-        id: text(id),
-        label: text(label),
-        primary_address: text(primary_address),
-        email: text(email),
-        policy_type: text(policy_type),
+        kind,
+        id: only(&[EntityKind::Service, EntityKind::PolicyRule, EntityKind::Ip], wire.id),
+        label: text(wire.label),
+        primary_address: only(&[EntityKind::Account], wire.primary_address),
+        email: only(&[EntityKind::Account], wire.email),
+        policy_type: only(&[EntityKind::PolicyRule], wire.policy_type),
     }
 }
 
-/// Fields of a nested object; all absent when it is something else.
-fn inner<'a, const N: usize>(
-    json: Option<&'a RawValue>,
-    names: [&str; N],
-) -> [Option<&'a RawValue>; N] {
-    json.and_then(|json| pick(json.get(), names)).unwrap_or([None; N])
+fn kind(json: Option<&RawValue>) -> EntityKind {
+    let named = |name: &str| match name {
+        "account" => EntityKind::Account,
+        "user" => EntityKind::User,
+        "service" => EntityKind::Service,
+        "policyRule" => EntityKind::PolicyRule,
+        "ip" => EntityKind::Ip,
+        _ => EntityKind::Other,
+    };
+    let json = json.map_or("", RawValue::get);
+    match json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) {
+        Some(name) if !name.contains('\\') => named(name),
+        // A name may be written in escapes, too.
+        Some(_) | None => {
+            serde_json::from_str(json).map_or(EntityKind::Other, |name: String| named(&name))
+        }
+    }
 }
 
 fn identifier(json: Option<&RawValue>) -> Result<String, RejectReason> {
@@ -247,9 +215,11 @@ mod tests {
             (activity.client_ip, activity.app_name, activity.app_id.as_deref()),
             (None, None, Some("11161"))
         );
-        let json = br#"{"_id": "a", "timestamp": 1, "entities": [5, null, {"type": "ip", "id": "192.0.2.1"}]}"#;
+        let json = br#"{"_id": "a", "timestamp": 1, "entities": [5, null, {"type": "ip", "id": "192.0.2.1"}, {"type": "\u0069p"}]}"#;
         let Event::Alert(alert) = record(Stream::Alerts, json).unwrap() else { panic!("an alert") };
-        assert_eq!(alert.entities.len(), 3);
+        let kinds: Vec<_> = alert.entities.iter().map(|entity| entity.kind).collect();
+        let (ip, other) = (EntityKind::Ip, EntityKind::Other);
+        assert_eq!(kinds, [other, other, ip, ip]);
     }
 
     #[test]

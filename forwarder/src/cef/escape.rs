@@ -12,9 +12,24 @@ fn is_forbidden(char: char) -> bool {
         && char != '\n'
 }
 
+/// A byte that may begin a forbidden character: an ASCII control character, or the lead of one of the others.
+fn is_suspect(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\r' && byte != b'\n') || matches!(byte, 0x7F | 0xC2 | 0xE2)
+}
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'\\' | b'=' | b'\n' | b'\r')
+}
+
+/// Looks at whole blocks without a branch in between, so that the compiler can compare many bytes at once.
+fn has(text: &str, is_wanted: fn(u8) -> bool) -> bool {
+    let found = |block: &[u8]| block.iter().fold(false, |found, byte| found | is_wanted(*byte));
+    text.as_bytes().chunks(32).any(found)
+}
+
 /// The value without control characters and without white space at its ends.
 pub fn sanitized(value: &str) -> Cow<'_, str> {
-    if value.contains(is_forbidden) {
+    if has(value, is_suspect) && value.contains(is_forbidden) {
         let spaced: String =
             value.chars().map(|char| if is_forbidden(char) { ' ' } else { char }).collect();
         Cow::Owned(spaced.trim().to_owned())
@@ -26,6 +41,10 @@ pub fn sanitized(value: &str) -> Cow<'_, str> {
 /// Appends a value of the header.
 pub fn header(value: &str, line: &mut String) {
     let value = sanitized(value);
+    if !has(&value, |byte| matches!(byte, b'\\' | b'|' | b'\n' | b'\r')) {
+        line.push_str(&value);
+        return;
+    }
     let mut chars = value.chars().peekable();
     while let Some(char) = chars.next() {
         match char {
@@ -42,9 +61,13 @@ pub fn header(value: &str, line: &mut String) {
 
 /// Appends a value of the extension.
 pub fn value(value: &str, line: &mut String) {
+    if !has(value, |byte| is_suspect(byte) || is_escaped(byte)) {
+        line.push_str(value.trim());
+        return;
+    }
     let value = sanitized(value);
     let mut rest = value.as_ref();
-    while let Some(at) = rest.find(['\\', '=', '\n', '\r']) {
+    while let Some(at) = rest.bytes().position(is_escaped) {
         let (clean, special) = rest.split_at(at);
         line.push_str(clean);
         line.push_str(match special.as_bytes().first() {

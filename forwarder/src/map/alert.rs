@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::text::plain;
 use super::{Column, Described, IPV6_LABEL, app_symbol, columns, found, given, ipv4, ipv6, number};
 use crate::cef::Record;
-use crate::event::{Alert, Entity};
+use crate::event::{Alert, Entity, EntityKind};
 
 /// What the header holds, in words.
 pub(super) const HEADER: Described = Described {
@@ -35,7 +35,7 @@ pub(super) const COLUMNS: [Column<Alert>; 14] = [
         |it| user(it).and_then(given),
     ),
     Column::new("destinationServiceName", "first `label` of the `service` entities", |it| {
-        labels(it, "service").next().and_then(given)
+        labels(it, EntityKind::Service).next().and_then(given)
     }),
     Column::new("src", "`id`, else `label`, of the first `ip` entity if IPv4", |it| {
         ipv4(address(it))
@@ -57,7 +57,7 @@ pub(super) const COLUMNS: [Column<Alert>; 14] = [
         "cs2",
         ("cs2Label", "uniqueServiceAppIds"),
         "`APPID_` and the symbol of the `id` of each `service` entity, joined by commas",
-        |it| joined(ids(it, "service").map(app_symbol)),
+        |it| joined(ids(it, EntityKind::Service).map(app_symbol)),
     ),
     Column::labelled("cs3", ("cs3Label", "relatedAudits"), "`audits`, joined by commas", |it| {
         joined(it.audits.iter().map(|audit| audit.as_str().into()))
@@ -66,7 +66,7 @@ pub(super) const COLUMNS: [Column<Alert>; 14] = [
         "cs4",
         ("cs4Label", "policyIDs"),
         "`id` of each `policyRule` entity, joined by commas",
-        |it| joined(ids(it, "policyRule").map(Cow::Borrowed)),
+        |it| joined(ids(it, EntityKind::PolicyRule).map(Cow::Borrowed)),
     ),
     Column::labelled(
         "c6a1",
@@ -79,7 +79,7 @@ pub(super) const COLUMNS: [Column<Alert>; 14] = [
 
 pub(super) fn record<'a>(alert: &'a Alert, version: &'a str) -> Record<'a> {
     let signature = signature(alert);
-    let named = labels(alert, "policyRule").next();
+    let named = labels(alert, EntityKind::PolicyRule).next();
     let named = named.or(alert.policy_label.as_deref()).or(alert.title.as_deref());
     Record {
         version: version.into(),
@@ -95,7 +95,7 @@ fn signature(alert: &Alert) -> Cow<'static, str> {
     let by_policy = |kind: &str| found(&POLICY_TYPES, kind);
     let known = alert.kind.as_deref().and_then(|kind| found(&KINDS, kind));
     let of_rule = || {
-        of_kind(alert, "policyRule")
+        of_kind(alert, EntityKind::PolicyRule)
             .find_map(|rule| rule.policy_type.as_deref())
             .and_then(by_policy)
     };
@@ -119,7 +119,7 @@ fn severity(alert: &Alert) -> u8 {
 }
 
 fn address(alert: &Alert) -> Option<&str> {
-    of_kind(alert, "ip").next().and_then(|ip| ip.id.as_deref().or(ip.label.as_deref()))
+    of_kind(alert, EntityKind::Ip).next().and_then(|ip| ip.id.as_deref().or(ip.label.as_deref()))
 }
 
 /// Nothing at all when there is nothing to join.
@@ -134,21 +134,23 @@ fn joined<'a>(mut parts: impl Iterator<Item = Cow<'a, str>>) -> Option<Cow<'a, s
 }
 
 fn user(alert: &Alert) -> Option<&str> {
-    of_kind(alert, "account")
+    of_kind(alert, EntityKind::Account)
         .find_map(|account| account.primary_address.as_deref())
-        .or_else(|| of_kind(alert, "account").find_map(|account| account.email.as_deref()))
-        .or_else(|| labels(alert, "user").next())
-        .or_else(|| labels(alert, "account").next())
+        .or_else(|| {
+            of_kind(alert, EntityKind::Account).find_map(|account| account.email.as_deref())
+        })
+        .or_else(|| labels(alert, EntityKind::User).next())
+        .or_else(|| labels(alert, EntityKind::Account).next())
 }
 
-fn of_kind<'a>(alert: &'a Alert, kind: &'static str) -> impl Iterator<Item = &'a Entity> {
+fn of_kind(alert: &Alert, kind: EntityKind) -> impl Iterator<Item = &Entity> {
     alert.entities.iter().filter(move |entity| entity.kind == kind)
 }
 
-fn ids<'a>(alert: &'a Alert, kind: &'static str) -> impl Iterator<Item = &'a str> {
+fn ids(alert: &Alert, kind: EntityKind) -> impl Iterator<Item = &str> {
     of_kind(alert, kind).filter_map(|entity| entity.id.as_deref())
 }
 
-fn labels<'a>(alert: &'a Alert, kind: &'static str) -> impl Iterator<Item = &'a str> {
+fn labels(alert: &Alert, kind: EntityKind) -> impl Iterator<Item = &str> {
     of_kind(alert, kind).filter_map(|entity| entity.label.as_deref())
 }

@@ -15,20 +15,42 @@ pub(super) fn plain(description: &str) -> Cow<'_, str> {
     if !description.bytes().any(|byte| matches!(byte, b'<' | b'&')) && !description.contains("__") {
         return folded(Cow::Borrowed(description));
     }
-    let broken = description.replace("<br>", " ").replace("</p>", " ").replace("</li>", " ");
-    let bare = without_tags(&broken);
-    let decoded = decoded(&bare);
-    folded(Cow::Owned(without_placeholders(&decoded)))
+    let mut text = Cow::Borrowed(description);
+    for tag in ["<br>", "</p>", "</li>"] {
+        text = step(text, tag, |text| text.replace(tag, " "));
+    }
+    text = step(text, "<", without_tags);
+    text = step(text, "&", decoded);
+    folded(step(text, "__", without_placeholders))
+}
+
+/// A step changes nothing where what it is about does not stand.
+fn step<'a>(text: Cow<'a, str>, about: &str, change: impl Fn(&str) -> String) -> Cow<'a, str> {
+    if text.contains(about) { Cow::Owned(change(&text)) } else { text }
 }
 
 /// Runs of white space become one space, and none is left at the ends.
 fn folded(text: Cow<'_, str>) -> Cow<'_, str> {
-    let is_folded = text.is_ascii()
-        && !text.bytes().any(|byte| byte != b' ' && (byte.is_ascii_whitespace() || byte == 0x0B))
-        && !text.contains("  ")
-        && !text.starts_with(' ')
-        && !text.ends_with(' ');
-    if is_folded { text } else { Cow::Owned(text.split_whitespace().collect::<Vec<_>>().join(" ")) }
+    let mut before = b' ';
+    let is_folded = text.trim().bytes().all(|byte| {
+        let belongs = byte.is_ascii_graphic() || (byte == b' ' && before != b' ');
+        before = byte;
+        belongs
+    });
+    if is_folded {
+        return match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+        };
+    }
+    let mut folded = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !folded.is_empty() {
+            folded.push(' ');
+        }
+        folded.push_str(word);
+    }
+    Cow::Owned(folded)
 }
 
 /// A tag is `<` or `</`, a letter, and everything up to the next `>` with no `<` between.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use memchr::memchr2;
 use serde_json::Value;
 
 /// A record longer than this is skipped without being held.
@@ -81,8 +82,15 @@ impl Splitter {
     /// # Errors
     /// [`Error::NotJson`] and [`Error::EnvelopeTooLong`].
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Error> {
-        for byte in chunk {
-            self.take(*byte)?;
+        let mut rest = chunk;
+        while let Some(byte) = rest.first() {
+            let n_bytes = if self.in_data {
+                self.in_records(rest)
+            } else {
+                self.take(*byte)?;
+                1
+            };
+            rest = rest.get(n_bytes..).unwrap_or_default();
         }
         Ok(())
     }
@@ -118,10 +126,6 @@ impl Splitter {
     fn take(&mut self, byte: u8) -> Result<(), Error> {
         if self.ended || self.depth == 0 {
             return self.outside(byte);
-        }
-        if self.in_data {
-            self.in_records(byte);
-            return Ok(());
         }
         if self.envelope.len() >= MAX_ENVELOPE_BYTES {
             return Err(Error::EnvelopeTooLong);
@@ -192,29 +196,56 @@ impl Splitter {
         }
     }
 
-    /// Inside `data`; an element begins at depth 2.
-    fn in_records(&mut self, byte: u8) {
-        if self.in_string {
-            self.string(byte);
-        } else {
+    /// Inside `data`, where an element begins at depth 2: takes what belongs to one element, and says how much that was.
+    fn in_records(&mut self, bytes: &[u8]) -> usize {
+        let mut next = 0;
+        while let Some(byte) = bytes.get(next) {
+            let at = next;
+            next += 1;
             match byte {
-                b',' if self.depth == 2 => return self.end_record(),
-                b']' if self.depth == 2 => {
-                    self.end_record();
-                    self.in_data = false;
-                    self.depth = 1;
-                    self.envelope.push(byte);
-                    return;
+                _ if self.escaped => self.escaped = false,
+                _ if self.in_string => {
+                    // Most of a record is text: only its end and its escapes matter.
+                    let rest = bytes.get(at..).unwrap_or_default();
+                    let Some(found) = memchr2(b'"', b'\\', rest) else { break };
+                    next = at + found + 1;
+                    self.string(rest.get(found).copied().unwrap_or_default());
                 }
                 b'"' => self.in_string = true,
                 b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => self.depth -= 1,
-                b' ' | b'\t' | b'\r' | b'\n' if self.record.is_empty() => return,
+                b',' if self.depth == 2 => {
+                    self.keep(bytes.get(..at).unwrap_or_default());
+                    self.end_record();
+                    return at + 1;
+                }
+                b']' if self.depth == 2 => {
+                    self.keep(bytes.get(..at).unwrap_or_default());
+                    self.end_record();
+                    self.in_data = false;
+                    self.depth = 1;
+                    self.envelope.push(*byte);
+                    return at + 1;
+                }
+                b'}' | b']' => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        // Closed more than it opened: nothing after it can be a page.
+                        self.in_data = false;
+                        return at + 1;
+                    }
+                }
                 _ => {}
             }
         }
-        if self.record.len() < MAX_RECORD_BYTES {
-            self.record.push(byte);
+        self.keep(bytes);
+        bytes.len()
+    }
+
+    /// Part of an element, without the white space before its beginning.
+    fn keep(&mut self, bytes: &[u8]) {
+        let bytes = if self.record.is_empty() { bytes.trim_ascii_start() } else { bytes };
+        if self.record.len() + bytes.len() <= MAX_RECORD_BYTES {
+            self.record.extend_from_slice(bytes);
         } else {
             self.too_large = true;
         }

@@ -34,6 +34,8 @@ pub fn elements(json: Option<&RawValue>) -> Vec<&RawValue> {
 pub fn text(json: Option<&RawValue>) -> Option<String> {
     let json = json?.get();
     let text = match json.as_bytes().first()? {
+        // What holds no escape is its own text.
+        b'"' if !json.contains('\\') => json.get(1..json.len() - 1)?.to_owned(),
         b'"' => match serde_json::from_str::<Cow<'_, str>>(json) {
             Ok(text) => text.into_owned(),
             Err(_lone_surrogate) => serde_json::from_str(&repair(json.as_bytes())).ok()?,
@@ -41,7 +43,9 @@ pub fn text(json: Option<&RawValue>) -> Option<String> {
         b'-' | b'0'..=b'9' => json.to_owned(),
         _ => return None,
     };
-    (text != "null" && !text.trim().is_empty()).then_some(text)
+    let is_blank =
+        !text.starts_with(|char: char| char.is_ascii_graphic()) && text.trim().is_empty();
+    (text != "null" && !is_blank).then_some(text)
 }
 
 /// Makes valid JSON text of bytes that are only nearly so: invalid UTF-8 and lone surrogates become U+FFFD.
