@@ -17,3 +17,4 @@ pub mod programs;
 pub mod kubectl;
 pub mod control_plane;
 pub mod admission;
+pub mod node;
