@@ -25,7 +25,8 @@ pub const LOOK: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When it is not built; says how to build it.
-pub fn program(name: &str) -> Result<PathBuf> {
+pub fn program(name: impl AsRef<Path>) -> Result<PathBuf> {
+    let name = name.as_ref();
     let test = std::env::current_exe().context("find the running test")?;
     let found = test
         .ancestors()
@@ -34,7 +35,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     found.with_context(|| {
-        format!("{name} is not built: run `cargo build --workspace`, or tests/run")
+        format!("{} is not built: run `cargo build --workspace`, or tests/run", name.display())
     })
 }
 
@@ -66,7 +67,7 @@ pub struct Forwarder {
     port: u16,
     child: Option<Child>,
     environment: Vec<(String, String)>,
-    program: &'static str,
+    program: PathBuf,
     config: Option<PathBuf>,
 }
 
@@ -113,7 +114,7 @@ impl Forwarder {
             port: free_port()?,
             child: None,
             environment: Vec::new(),
-            program: "siem-forwarder",
+            program: PathBuf::from("siem-forwarder"),
             config: None,
         };
         forwarder.set_token(token)?;
@@ -146,10 +147,17 @@ impl Forwarder {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// From here on starts this program: a path, or a name beside the running test.
+    pub fn set_program(&mut self, program: impl Into<PathBuf>) {
+        self.program = program.into();
+    }
+
     /// From here on starts the build in which failpoints work, with these; `None` starts what ships again.
     pub fn set_failpoints(&mut self, failpoints: Option<&str>) {
-        self.program =
-            if failpoints.is_some() { "siem-forwarder-failpoints" } else { "siem-forwarder" };
+        self.program = PathBuf::from(match failpoints {
+            Some(_) => "siem-forwarder-failpoints",
+            None => "siem-forwarder",
+        });
         self.environment.retain(|(name, _)| name != "FAILPOINTS");
         if let Some(failpoints) = failpoints {
             self.set_environment("FAILPOINTS", failpoints);
@@ -190,7 +198,7 @@ impl Forwarder {
     /// When it ends or is not ready in time; with what it said.
     pub async fn start(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log"))?;
-        let mut command = Command::new(program(self.program)?);
+        let mut command = Command::new(program(&self.program)?);
         command.arg("run");
         match &self.config {
             Some(config) => command.arg("--config").arg(config),
