@@ -1,0 +1,151 @@
+//! How the agents on one URL share the tenant's requests. Pure.
+//!
+//! The API allows so many requests a minute for a whole tenant, whoever asks. The smallest budget that any agent on the
+//! URL gives is divided evenly among those that work; what does not divide goes to the first by name, so that nothing of
+//! it lies idle. An agent that does not work gets what it would have if it did, so that it can begin before the others
+//! have heard of it.
+
+use std::collections::BTreeMap;
+
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::siem_agent::TokenState;
+
+/// Namespace and name.
+pub(crate) type Key = (String, String);
+
+/// What every agent may ask, requests a minute.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shares(BTreeMap<Key, u32>);
+
+impl Shares {
+    /// Divides the budgets of all these agents.
+    pub(crate) fn of<'a>(agents: impl IntoIterator<Item = &'a SiemAgent>) -> Self {
+        let mut by_url: BTreeMap<String, Vec<(Key, u32, bool)>> = BTreeMap::new();
+        for agent in agents {
+            let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1).max(1);
+            by_url.entry(tenant(&agent.spec.source.url)).or_default().push((
+                key(agent),
+                budget,
+                works(agent),
+            ));
+        }
+        let mut shares = BTreeMap::new();
+        for mut agents in by_url.into_values() {
+            agents.sort();
+            let of_working = |works: bool| {
+                agents
+                    .iter()
+                    .filter(move |(.., working)| *working || !works)
+                    .map(|(_, budget, _)| *budget)
+            };
+            let total = of_working(true).min().or_else(|| of_working(false).min()).unwrap_or(1);
+            let n_working = u32::try_from(of_working(true).count()).unwrap_or(u32::MAX);
+            let mut rest = total.checked_rem(n_working).unwrap_or(0);
+            for (key, _, works) in agents {
+                let share = if works {
+                    let extra = u32::from(rest > 0);
+                    rest -= extra;
+                    total / n_working + extra
+                } else {
+                    total / (n_working + 1)
+                };
+                shares.insert(key, share.max(1));
+            }
+        }
+        Self(shares)
+    }
+
+    /// The share of one agent.
+    pub(crate) fn share(&self, key: &Key) -> Option<u32> {
+        self.0.get(key).copied()
+    }
+
+    /// The agents whose share is another one than before.
+    pub(crate) fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Key> {
+        self.0.iter().filter(|(key, share)| before.0.get(*key) != Some(*share)).map(|(key, _)| key)
+    }
+}
+
+/// Namespace and name of an agent.
+pub(crate) fn key(agent: &SiemAgent) -> Key {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    (text(&agent.metadata.namespace), text(&agent.metadata.name))
+}
+
+/// One tenant, however its URL is written.
+pub(crate) fn tenant(url: &str) -> String {
+    url.trim_end_matches('/').to_ascii_lowercase()
+}
+
+/// Suspended, refused and impossible agents ask nothing worth counting.
+fn works(agent: &SiemAgent) -> bool {
+    let status = agent.status.as_ref();
+    let is_stalled = status.is_some_and(|status| {
+        status.conditions.iter().any(|condition| {
+            condition.type_ == "Stalled"
+                && condition.status == "True"
+                && condition.observed_generation == agent.metadata.generation
+        })
+    });
+    let is_refused =
+        status.and_then(|status| status.token.as_ref()).is_some_and(|token| match token.state {
+            TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => true,
+            TokenState::Valid | TokenState::Unknown => false,
+        });
+    !agent.spec.suspend
+        && agent.spec.placement.is_none()
+        && agent.metadata.deletion_timestamp.is_none()
+        && !is_stalled
+        && !is_refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(name: &str, url: &str, budget: i32) -> SiemAgent {
+        let text = format!(
+            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: ns}}\n\
+             spec:\n  source: {{url: '{url}', requestsPerMinute: {budget}, auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
+        );
+        siem_agent_crds::manifest::read(&text).unwrap()
+    }
+
+    fn share(agents: &[SiemAgent], name: &str) -> u32 {
+        Shares::of(agents).share(&("ns".to_owned(), name.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn the_smallest_budget_is_divided_whole_among_those_that_work() {
+        let mut agents = vec![
+            agent("a", "https://t.example", 30),
+            agent("b", "https://T.example/", 31),
+            agent("c", "https://t.example", 40),
+            agent("d", "https://t.example", 30),
+            agent("e", "https://other.example", 30),
+        ];
+        assert_eq!([share(&agents, "a"), share(&agents, "d"), share(&agents, "e")], [8, 7, 30]);
+        let sum: u32 = ["a", "b", "c", "d"].iter().map(|name| share(&agents, name)).sum();
+        assert_eq!(sum, 30);
+        agents[3].spec.suspend = true;
+        assert_eq!([share(&agents, "a"), share(&agents, "d")], [10, 7]);
+        agents[1].spec.source.requests_per_minute = 3;
+        assert_eq!([share(&agents, "a"), share(&agents, "b")], [1, 1]);
+    }
+
+    #[test]
+    fn everybody_may_ask_once_a_minute_at_least() {
+        let agents: Vec<_> =
+            (0..5).map(|n| agent(&format!("a{n}"), "https://t.example", 2)).collect();
+        assert!((0..5).all(|n| share(&agents, &format!("a{n}")) == 1));
+    }
+
+    #[test]
+    fn only_those_are_told_whose_share_has_changed() {
+        let two = [agent("a", "https://t.example", 30), agent("b", "https://u.example", 30)];
+        let three = [two[0].clone(), two[1].clone(), agent("c", "https://t.example", 30)];
+        let (before, after) = (Shares::of(&two), Shares::of(&three));
+        let changed: Vec<_> = after.changed_since(&before).map(|(_, name)| name.as_str()).collect();
+        assert_eq!(changed, ["a", "c"]);
+    }
+}

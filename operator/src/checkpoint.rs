@@ -1,0 +1,98 @@
+//! The checkpoint that is kept for each forwarder: when it is worth a write, and what it says then. Pure; `reports`
+//! brings the reports, `reconcile::apply` writes.
+//!
+//! A watermark never goes back. A write is due only when events were delivered since the last one, which the ConfigMap
+//! itself remembers in an annotation, so that an operator that was started again knows it too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::checkpoint::{Checkpoint, KEY, MAX_ALERT_IDS, VERSION};
+use siem_agent_crds::report::Report;
+
+use crate::names::{self, Owned};
+
+/// How many records the forwarder had delivered since its start when the checkpoint was written.
+pub(crate) const DELIVERED_ANNOTATION: &str = "siemagent.dev/delivered";
+/// Which start of the forwarder, and how much it has delivered since.
+pub(crate) fn marker(report: &Report) -> String {
+    format!("{}/{}", report.started_at.as_second(), n_delivered(report))
+}
+
+/// Whether a report tells of events that were delivered since this marker was written.
+pub(crate) fn is_due(marker: Option<&str>, report: &Report) -> bool {
+    let delivered = n_delivered(report);
+    let written = marker.and_then(|marker| {
+        let (start, delivered) = marker.split_once('/')?;
+        Some((start.parse::<i64>().ok()?, delivered.parse::<u64>().ok()?))
+    });
+    match written {
+        Some((start, written)) if start == report.started_at.as_second() => delivered > written,
+        Some(_) | None => delivered > 0,
+    }
+}
+
+fn n_delivered(report: &Report) -> u64 {
+    report.streams.values().map(|stream| stream.delivered_total).sum()
+}
+
+/// What to keep, given what is kept. `None` for a report of another source, or from the future.
+pub(crate) fn next(
+    agent: &SiemAgent,
+    stored: Option<&str>,
+    report: &Report,
+    now: Timestamp,
+) -> Option<Checkpoint> {
+    let source = agent.spec.source.url.trim_end_matches('/');
+    let uid = agent.metadata.uid.as_deref()?;
+    let told = &report.checkpoint;
+    if told.source != source {
+        return None;
+    }
+    let mut next = Checkpoint {
+        version: VERSION,
+        agent_uid: uid.to_owned(),
+        source: source.to_owned(),
+        alerts: told.alerts,
+        activities: told.activities,
+        alert_ids: told.alert_ids.clone(),
+    };
+    if next.is_ahead_of(now) {
+        return None;
+    }
+    // What cannot be believed is replaced.
+    let stored = stored.and_then(|text| Checkpoint::read(text, uid, source, now).ok());
+    if let Some(stored) = stored {
+        if told.alerts < stored.alerts {
+            next.alert_ids.extend(stored.alert_ids);
+        }
+        next.alerts = next.alerts.max(stored.alerts);
+        next.activities = next.activities.max(stored.activities);
+    }
+    let ids: BTreeSet<_> = next.alert_ids.into_iter().collect();
+    next.alert_ids = ids.into_iter().take(MAX_ALERT_IDS).collect();
+    Some(next)
+}
+
+/// The ConfigMap that holds it.
+///
+/// # Errors
+/// None in practice: a checkpoint is JSON.
+pub(crate) fn config_map(
+    agent: &SiemAgent,
+    checkpoint: &Checkpoint,
+    marker: String,
+) -> Result<ConfigMap, serde_json::Error> {
+    let mut metadata = names::metadata(agent, Owned::Checkpoint);
+    metadata.annotations = Some(BTreeMap::from([(DELIVERED_ANNOTATION.to_owned(), marker)]));
+    Ok(ConfigMap {
+        metadata,
+        data: Some(BTreeMap::from([(KEY.to_owned(), checkpoint.write()?)])),
+        ..ConfigMap::default()
+    })
+}
+
+#[cfg(test)]
+mod tests;

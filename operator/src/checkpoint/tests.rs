@@ -1,0 +1,116 @@
+//! What is kept of reports, and when.
+
+use std::collections::BTreeMap;
+
+use siem_agent_crds::config::AgentIdentity;
+use siem_agent_crds::report::{
+    CheckpointReport, SourceReport, SourceState, Stream, StreamReport, TargetReport, TargetState,
+    TokenReport, TokenState,
+};
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
+const MILLIS: i64 = 1_700_000_000_000;
+
+fn agent() -> SiemAgent {
+    let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u}\n\
+                spec: {source: {url: 'https://t.example/', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
+    siem_agent_crds::manifest::read(text).unwrap()
+}
+
+fn report(alerts: i64, delivered: u64, ids: &[&str]) -> Report {
+    let stream = StreamReport {
+        enabled: true,
+        delivered_through: None,
+        last_event_time: None,
+        lag_seconds: None,
+        forbidden: None,
+        delivered_total: delivered,
+        rejected_total: 0,
+    };
+    Report {
+        version: 1,
+        program_version: "0".to_owned(),
+        agent: AgentIdentity::default(),
+        pod_uid: None,
+        config_hash: String::new(),
+        started_at: NOW,
+        now: NOW,
+        source: SourceReport { state: SourceState::Reachable, reason: None, since: None },
+        target: TargetReport { state: TargetState::Up, reason: None, since: None },
+        token: TokenReport {
+            state: TokenState::Valid,
+            reason: None,
+            last_check_time: None,
+            last_change_time: None,
+        },
+        streams: BTreeMap::from([(Stream::Alerts, stream)]),
+        checkpoint: CheckpointReport {
+            source: "https://t.example".to_owned(),
+            alerts: Some(alerts),
+            activities: Some(MILLIS),
+            alert_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        },
+    }
+}
+
+const ONE: &str = "0000000000000001";
+const TWO: &str = "0000000000000002";
+
+#[test]
+fn a_watermark_never_goes_back_and_ids_are_kept_with_it() {
+    let agent = agent();
+    let first = next(&agent, None, &report(MILLIS, 1, &[ONE]), NOW).unwrap();
+    let text = first.write().unwrap();
+    let behind = next(&agent, Some(&text), &report(MILLIS - 1, 1, &[TWO]), NOW).unwrap();
+    assert_eq!(
+        (behind.alerts, behind.alert_ids),
+        (Some(MILLIS), vec![ONE.to_owned(), TWO.to_owned()])
+    );
+    let ahead = next(&agent, Some(&text), &report(MILLIS + 1, 1, &[TWO]), NOW).unwrap();
+    assert_eq!((ahead.alerts, ahead.alert_ids), (Some(MILLIS + 1), vec![TWO.to_owned()]));
+}
+
+#[test]
+fn reports_from_the_future_or_of_another_source_are_not_kept() {
+    let agent = agent();
+    assert_eq!(next(&agent, None, &report(MILLIS + 400_000, 1, &[]), NOW), None);
+    let mut other = report(MILLIS, 1, &[]);
+    other.checkpoint.source = "https://u.example".to_owned();
+    assert_eq!(next(&agent, None, &other, NOW), None);
+}
+
+#[test]
+fn what_is_stored_of_another_agent_or_source_or_of_the_future_is_replaced() {
+    let agent = agent();
+    let stored = next(&agent, None, &report(MILLIS, 1, &[]), NOW).unwrap();
+    let changes: [fn(&mut Checkpoint); 3] = [
+        |stored| stored.agent_uid = "earlier".to_owned(),
+        |stored| stored.source = "https://u.example".to_owned(),
+        |stored| stored.alerts = Some(MILLIS + 10_000_000),
+    ];
+    for change in changes {
+        let mut stored = stored.clone();
+        change(&mut stored);
+        let text = stored.write().unwrap();
+        let kept = next(&agent, Some(&text), &report(MILLIS - 5, 1, &[]), NOW).unwrap();
+        assert_eq!(kept.alerts, Some(MILLIS - 5));
+    }
+}
+
+#[test]
+fn a_write_is_due_only_when_events_were_delivered_since_the_last() {
+    let at = |delivered| report(MILLIS, delivered, &[]);
+    assert!(!is_due(None, &at(0)));
+    assert!(is_due(None, &at(1)));
+    let written = marker(&at(7));
+    assert!(!is_due(Some(&written), &at(7)));
+    assert!(is_due(Some(&written), &at(8)));
+    let mut restarted = at(0);
+    restarted.started_at = Timestamp::from_second(1_700_000_100).unwrap();
+    assert!(!is_due(Some(&written), &restarted));
+    restarted.streams.get_mut(&Stream::Alerts).unwrap().delivered_total = 1;
+    assert!(is_due(Some(&written), &restarted));
+    assert!(is_due(Some("nonsense"), &at(1)));
+}

@@ -1,0 +1,123 @@
+//! The command line, and the only place that reads arguments and the environment.
+
+mod run;
+mod crd;
+mod render;
+mod init;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error_chain::chain;
+
+/// The forwarder's image that goes with this release.
+const FORWARDER_IMAGE: &str =
+    concat!("ghcr.io/siem-agent-operator/siem-forwarder:", env!("CARGO_PKG_VERSION"));
+
+/// Keeps forwarders running that export alerts and activities of Microsoft Defender for Cloud Apps as CEF over syslog.
+#[derive(Debug, Parser)]
+#[command(name = "siem-operator", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watches SiemAgents and does what they say, until SIGTERM.
+    Run(RunArguments),
+    /// Prints the CustomResourceDefinition.
+    Crd,
+    /// Prints the exact objects that would be applied for a SiemAgent.
+    Render(RenderArguments),
+    /// Prints a SiemAgent from the questions of the portal's wizard, or from the old agent's start line.
+    Init(Box<init::InitArguments>),
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// A namespace to watch; may be given several times. Default: all
+    #[arg(long = "namespace", value_name = "NS")]
+    namespaces: Vec<String>,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    listen: String,
+    /// The forwarder's image where a SiemAgent pins none.
+    #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
+    forwarder_image: String,
+    /// The form of the logs.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: crate::telemetry::LogFormat,
+}
+
+#[derive(Debug, Args)]
+struct RenderArguments {
+    /// The SiemAgent; `-` reads standard input.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// The forwarder's image where the SiemAgent pins none.
+    #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
+    forwarder_image: String,
+}
+
+/// How a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// What was given is wrong: exit code 2.
+    #[error("{0}")]
+    Given(String),
+    /// The world is at fault: exit code 1.
+    #[error("{0}")]
+    World(String),
+}
+
+impl Failure {
+    fn world(error: &dyn std::error::Error) -> Self {
+        Self::World(chain(error))
+    }
+}
+
+/// Reads the command line and does what it says. Exit code 2: what was given is wrong; 1: the world is.
+pub(crate) fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Crd => crd::run(),
+        Command::Render(arguments) => render::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.to_string());
+            ExitCode::from(match failure {
+                Failure::Given(_) => 2,
+                Failure::World(_) => 1,
+            })
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "words for the person in front of the command line")]
+fn complain(text: &str) {
+    for line in text.lines() {
+        eprintln!("siem-operator: {line}");
+    }
+}
+
+/// Writes a command's result.
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::world(&error))
+}
+
+/// The text of a file, or of standard input for `-`.
+fn read(path: &std::path::Path) -> Result<String, Failure> {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    text.map_err(|error| Failure::Given(format!("read {}: {error}", path.display())))
+}

@@ -1,0 +1,215 @@
+//! `siem-operator init`: a SiemAgent from the questions of the portal's wizard, or from how the old agent was started.
+//!
+//! What is printed is a manifest that `kubectl apply` takes, and where its Secret goes. The token is never printed: with
+//! `--token-out` it goes into a file that only its owner can read, otherwise nowhere.
+
+mod old_agent;
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use siem_agent_crds::manifest;
+
+use super::{Failure, complain, print, read};
+use old_agent::OldAgent;
+
+/// Legal, and plainly not meant: what the old start line does not know.
+const UNKNOWN_URL: &str = "https://CHANGE-ME.portal.cloudappsecurity.com";
+const UNKNOWN_HOST: &str = "CHANGE-ME.example.com";
+
+#[derive(Debug, Args)]
+pub(super) struct InitArguments {
+    /// The SiemAgent's name. With --from-jar the default is siem-agent
+    #[arg(long, required_unless_present = "from_jar")]
+    name: Option<String>,
+    /// The tenant's API URL: in the portal Settings, Cloud Apps, About.
+    #[arg(long, required_unless_present = "from_jar")]
+    url: Option<String>,
+    /// Remote syslog host.
+    #[arg(long, value_name = "HOST", required_unless_present = "from_jar")]
+    syslog_host: Option<String>,
+    /// Remote syslog port. Default: 514; 6514 for TLS
+    #[arg(long, value_name = "PORT")]
+    syslog_port: Option<u16>,
+    /// UDP, TCP or TLS.
+    #[arg(long, default_value = "TCP")]
+    protocol: String,
+    /// Where it goes. Default: where kubectl would put it
+    #[arg(long)]
+    namespace: Option<String>,
+    /// The name that people read.
+    #[arg(long)]
+    display_name: Option<String>,
+    /// The Secret with the API token, under the key `token`.
+    #[arg(long, value_name = "NAME", default_value = "defender")]
+    secret_name: String,
+    /// SIEM format: GenericCEF or ArcSight.
+    #[arg(long, default_value = "GenericCEF")]
+    format: String,
+    /// Time format: RFC5424, RFC3164 or RFC3164WithYear.
+    #[arg(long, default_value = "RFC5424")]
+    time_format: String,
+    /// Leaves the PRI out of the header.
+    #[arg(long)]
+    no_pri: bool,
+    /// Leaves the system's name out of the header.
+    #[arg(long)]
+    no_system_name: bool,
+    /// Exports no alerts.
+    #[arg(long)]
+    no_alerts: bool,
+    /// Exports no activities.
+    #[arg(long)]
+    no_activities: bool,
+    /// Only alerts of this severity: Low, Medium, High or Informational; may be given several times.
+    #[arg(long = "severity", value_name = "SEVERITY")]
+    severities: Vec<String>,
+    /// Only what concerns this app, by the portal's number; may be given several times.
+    #[arg(long = "service", value_name = "NUMBER")]
+    services: Vec<i64>,
+    /// The proxy on the way to the portal; port 8080 unless given.
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    proxy: Option<String>,
+    /// Reads an old `java -jar …` line, unit file or rc.local; `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    from_jar: Option<PathBuf>,
+    /// Writes the old line's token into this new file, readable by its owner alone.
+    #[arg(long, value_name = "FILE", requires = "from_jar")]
+    token_out: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
+    let old = match &arguments.from_jar {
+        Some(path) => old_agent::read(&read(path)?).map_err(Failure::Given)?,
+        None => OldAgent::default(),
+    };
+    let proxy = match arguments.proxy.as_deref().or(old.proxy.as_deref()) {
+        Some(address) => Some(proxy(address).map_err(Failure::Given)?),
+        None => None,
+    };
+    let text = manifest(arguments, proxy.as_deref());
+    manifest::read(&text).map_err(|problems| Failure::Given(problems.to_string()))?;
+    let mut token_file = "FILE".to_owned();
+    if let Some(path) = &arguments.token_out {
+        let token = old.token.as_deref().ok_or_else(|| {
+            Failure::Given("the old line holds no token that --token-out could take".to_owned())
+        })?;
+        keep(path, token).map_err(|error| {
+            Failure::World(format!("write the token to {}: {error}", path.display()))
+        })?;
+        token_file = path.display().to_string();
+    }
+    if arguments.from_jar.is_some() {
+        tell(arguments, &old);
+    }
+    print(&(text + &secret(arguments, &token_file)))
+}
+
+fn manifest(arguments: &InitArguments, proxy: Option<&str>) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut yaml = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata:\n".to_owned();
+    let mut line = |depth: usize, text: String| {
+        yaml.push_str(&"  ".repeat(depth));
+        yaml.push_str(&text);
+        yaml.push('\n');
+    };
+    let name = arguments.name.as_deref().unwrap_or("siem-agent");
+    line(1, format!("name: {}", quoted(name)));
+    if let Some(namespace) = &arguments.namespace {
+        line(1, format!("namespace: {}", quoted(namespace)));
+    }
+    line(0, "spec:".to_owned());
+    if let Some(display_name) = &arguments.display_name {
+        line(1, format!("displayName: {}", quoted(display_name)));
+    }
+    line(1, "source:".to_owned());
+    line(2, format!("url: {}", quoted(arguments.url.as_deref().unwrap_or(UNKNOWN_URL))));
+    line(2, "auth:".to_owned());
+    line(3, format!("tokenSecretRef: {{name: {}}}", quoted(&arguments.secret_name)));
+    if let Some(proxy) = proxy {
+        line(2, format!("proxy: {{url: {}}}", quoted(proxy)));
+    }
+    line(1, "format:".to_owned());
+    line(2, format!("type: {}", quoted(&arguments.format)));
+    line(2, format!("timeFormat: {}", quoted(&arguments.time_format)));
+    line(2, format!("includePri: {}", !arguments.no_pri));
+    line(2, format!("includeSystemName: {}", !arguments.no_system_name));
+    line(1, "syslog:".to_owned());
+    line(2, format!("host: {}", quoted(arguments.syslog_host.as_deref().unwrap_or(UNKNOWN_HOST))));
+    if let Some(port) = arguments.syslog_port {
+        line(2, format!("port: {port}"));
+    }
+    line(2, format!("protocol: {}", quoted(&arguments.protocol)));
+    line(1, "eventTypes:".to_owned());
+    let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+    let services = list(arguments.services.iter().map(ToString::to_string).collect());
+    let severities = list(arguments.severities.iter().map(|text| quoted(text)).collect());
+    line(2, "alerts:".to_owned());
+    line(3, format!("enabled: {}", !arguments.no_alerts));
+    line(3, format!("filter: {{severities: {severities}, services: {services}}}"));
+    line(2, "activities:".to_owned());
+    line(3, format!("enabled: {}", !arguments.no_activities));
+    line(3, format!("filter: {{services: {services}}}"));
+    yaml
+}
+
+fn secret(arguments: &InitArguments, token_file: &str) -> String {
+    let namespace = arguments
+        .namespace
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" --namespace {name}"));
+    format!(
+        "# The Secret that it names goes into the same namespace. Put an API token alone into a file (in the portal:\n\
+         # Settings, Cloud Apps, API tokens), and:\n\
+         #   kubectl create secret generic {}{namespace} --from-file=token={token_file}\n",
+        arguments.secret_name
+    )
+}
+
+fn tell(arguments: &InitArguments, old: &OldAgent) {
+    if arguments.url.is_none() {
+        complain(
+            "note: the old line does not name the portal; replace CHANGE-ME in spec.source.url, or give --url",
+        );
+    }
+    if arguments.syslog_host.is_none() {
+        complain(
+            "note: the old line does not name the SIEM, the portal does; replace CHANGE-ME in spec.syslog.host, or give --syslog-host",
+        );
+    }
+    match &old.token {
+        Some(_) if arguments.token_out.is_none() => complain(
+            "note: the old line's token is shown nowhere; --token-out FILE keeps it. The portal withdraws tokens of SIEM agents: better make an API token",
+        ),
+        Some(_) => {}
+        None => complain("note: the old line holds no token, or only the name of a variable"),
+    }
+    if old.has_logs_directory {
+        complain("note: --logsDirectory has no counterpart: logs go to the container's output");
+    }
+}
+
+/// `ADDRESS[:PORT]`, as the old agent took it.
+fn proxy(address: &str) -> Result<String, String> {
+    let malformed = || "--proxy must be ADDRESS[:PORT], without scheme and credentials".to_owned();
+    let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
+    if address.is_empty() || !address.chars().all(plain) {
+        return Err(malformed());
+    }
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(malformed)?)
+        }
+        Some(_) | None => (address, 8080),
+    };
+    let bare = host.contains(':') && !host.starts_with('[');
+    Ok(if bare { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") })
+}
+
+fn keep(path: &Path, token: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(token.as_bytes())
+}

@@ -1,0 +1,161 @@
+//! What is to be reconciled, and when: each agent at most once at a time, never lost, failures further and further apart.
+//! Pure: instants are arguments. The names of its numbers are those of client-go's work queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::budget::Key;
+
+/// The first wait after a failure; it doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// No wait is longer.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+
+/// A queue of agents.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// When each waiting agent is due.
+    due: BTreeMap<Key, Instant>,
+    by_time: BTreeSet<(Instant, Key)>,
+    /// Agents that are being reconciled, and since when.
+    active: BTreeMap<Key, Instant>,
+    /// What came in for an active agent: it is due again at this time.
+    again: BTreeMap<Key, Instant>,
+    failures: BTreeMap<Key, u32>,
+    /// How often anything was put in.
+    pub(crate) n_adds: u64,
+    /// How often a failure was put back.
+    pub(crate) n_retries: u64,
+}
+
+impl Queue {
+    /// Makes an agent due at this time, or earlier if it already is.
+    pub(crate) fn add(&mut self, key: Key, at: Instant) {
+        if self.active.contains_key(&key) {
+            let earliest = self.again.get(&key).map_or(at, |there| at.min(*there));
+            self.again.insert(key, earliest);
+            return;
+        }
+        if let Some(there) = self.due.get(&key) {
+            if *there <= at {
+                return;
+            }
+            self.by_time.remove(&(*there, key.clone()));
+        } else {
+            self.n_adds += 1;
+        }
+        self.by_time.insert((at, key.clone()));
+        self.due.insert(key, at);
+    }
+
+    /// Takes the agent that has been due the longest, and since when it has been.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<(Key, Instant)> {
+        let (at, _) = self.by_time.first()?;
+        if *at > now {
+            return None;
+        }
+        let (at, key) = self.by_time.pop_first()?;
+        self.due.remove(&key);
+        self.active.insert(key.clone(), now);
+        Some((key, at))
+    }
+
+    /// When the next agent is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// An agent is done; it is due again at this time at the latest.
+    pub(crate) fn done(&mut self, key: Key, again: Option<Instant>) {
+        self.active.remove(&key);
+        let asked = self.again.remove(&key);
+        if let Some(at) = [asked, again].into_iter().flatten().min() {
+            self.add(key, at);
+        }
+    }
+
+    /// It went well.
+    pub(crate) fn succeeded(&mut self, key: &Key) {
+        self.failures.remove(key);
+    }
+
+    /// It failed: how long to wait, before `jitter` (0 to 1) is taken off up to a quarter of it.
+    pub(crate) fn failed(&mut self, key: &Key, jitter: f64) -> Duration {
+        let failures = self.failures.entry(key.clone()).or_insert(0);
+        let wait = FIRST_BACKOFF.saturating_mul(1 << (*failures).min(9)).min(LONGEST_BACKOFF);
+        *failures += 1;
+        self.n_retries += 1;
+        wait.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
+    }
+
+    /// Forgets an agent that is gone; one that is active is forgotten when it is done.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.failures.remove(key);
+        self.again.remove(key);
+        if let Some(at) = self.due.remove(key) {
+            self.by_time.remove(&(at, key.clone()));
+        }
+    }
+
+    /// How many are due and wait.
+    pub(crate) fn depth(&self, now: Instant) -> usize {
+        self.by_time.iter().take_while(|(at, _)| *at <= now).count()
+    }
+
+    /// How long each active one has been so.
+    pub(crate) fn active(&self, now: Instant) -> impl Iterator<Item = Duration> + '_ {
+        self.active.values().map(move |since| now.duration_since(*since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("ns".to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn one_agent_is_never_taken_twice_at_once_and_nothing_is_lost() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        queue.add(key("a"), now);
+        queue.add(key("a"), now + Duration::from_secs(9));
+        assert_eq!(queue.take(now).unwrap().0, key("a"));
+        queue.add(key("a"), now);
+        assert_eq!(queue.take(now), None);
+        queue.done(key("a"), Some(now + Duration::from_secs(60)));
+        assert_eq!(queue.next_due(), Some(now));
+        assert_eq!(queue.take(now).unwrap().0, key("a"));
+        queue.done(key("a"), None);
+        assert_eq!(queue.next_due(), None);
+    }
+
+    #[test]
+    fn the_earlier_time_wins() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        let mut queue = Queue::default();
+        queue.add(key("a"), later);
+        assert_eq!((queue.take(now), queue.depth(now)), (None, 0));
+        queue.add(key("a"), now);
+        assert_eq!(queue.depth(now), 1);
+        assert_eq!(queue.take(now), Some((key("a"), now)));
+    }
+
+    #[test]
+    fn failures_wait_longer_and_longer_within_bounds_and_start_over_after_a_success() {
+        let mut queue = Queue::default();
+        let waits: Vec<_> = (0..12).map(|_| queue.failed(&key("a"), 0.0)).collect();
+        assert_eq!(waits[0], FIRST_BACKOFF);
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!(*waits.last().unwrap(), LONGEST_BACKOFF);
+        assert!(queue.failed(&key("a"), 1.0) >= LONGEST_BACKOFF.mul_f64(0.74));
+        assert_eq!(queue.failed(&key("b"), 0.0), FIRST_BACKOFF);
+        queue.succeeded(&key("a"));
+        assert_eq!(queue.failed(&key("a"), 0.0), FIRST_BACKOFF);
+    }
+}

@@ -1,0 +1,92 @@
+//! From a validated agent to the objects that it shall own. Pure: the same agent gives the same bytes.
+//!
+//! One object a file, below. `Objects<Prepared>` can only be made here, `Objects<Applied>` only by `apply`, so a status
+//! can only speak of what is on the server.
+
+mod service_account;
+mod config_map;
+mod claim;
+mod network_policy;
+mod deployment;
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::validate::Validated;
+use crate::digest;
+use crate::names::Owned;
+
+/// Not on the server yet.
+#[derive(Debug)]
+pub(crate) struct Prepared;
+/// On the server.
+#[derive(Debug)]
+pub(crate) struct Applied;
+
+/// What an agent owns, apart from the checkpoint, which has its own schedule.
+#[derive(Debug)]
+pub(crate) struct Objects<State> {
+    /// In the order in which they are applied.
+    pub(crate) list: Vec<Desired>,
+    /// The SHA-256 of the configuration's text, which the forwarder reports.
+    pub(crate) config_hash: String,
+    /// The forwarder's image.
+    pub(crate) image: String,
+    state: PhantomData<State>,
+}
+
+/// One object as it shall be.
+#[derive(Debug, Clone)]
+pub(crate) struct Desired {
+    pub(crate) which: Owned,
+    pub(crate) object: Value,
+    pub(crate) digest: String,
+}
+
+/// A type of this program cannot be written as JSON.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// An object.
+    #[error("encode the {0}")]
+    Object(&'static str, #[source] serde_json::Error),
+    /// The configuration's text.
+    #[error("encode the configuration")]
+    Configuration(#[source] serde_saphyr::ser::Error),
+}
+
+impl Objects<Prepared> {
+    pub(super) fn into_applied(self) -> Objects<Applied> {
+        let Self { list, config_hash, image, state: _ } = self;
+        Objects { list, config_hash, image, state: PhantomData }
+    }
+}
+
+/// All objects of an agent.
+///
+/// # Errors
+/// [`Error`]; none in practice.
+pub(crate) fn objects(validated: &Validated<'_>) -> Result<Objects<Prepared>, Error> {
+    let configuration = config_map::configuration(validated)?;
+    let config_hash = digest::hex(&configuration);
+    let mut list = vec![
+        desired(Owned::ServiceAccount, &service_account::service_account(validated))?,
+        desired(Owned::Config, &config_map::config_map(validated, configuration)?)?,
+    ];
+    if validated.spec().forwarder.persistence.enabled {
+        list.push(desired(Owned::Claim, &claim::claim(validated))?);
+    }
+    if validated.spec().forwarder.network_policy.enabled {
+        list.push(desired(Owned::NetworkPolicy, &network_policy::network_policy(validated))?);
+    }
+    list.push(desired(Owned::Deployment, &deployment::deployment(validated, &config_hash))?);
+    Ok(Objects { list, config_hash, image: validated.image.clone(), state: PhantomData })
+}
+
+fn desired(which: Owned, object: &impl Serialize) -> Result<Desired, Error> {
+    let object =
+        serde_json::to_value(object).map_err(|source| Error::Object(which.kind(), source))?;
+    let digest = digest::of_desired(&object);
+    Ok(Desired { which, object, digest })
+}

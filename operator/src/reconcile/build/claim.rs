@@ -1,0 +1,32 @@
+//! The volume of the forwarder's state, where persistence is asked for. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::names::{self, Owned};
+use crate::reconcile::validate::Validated;
+
+pub(super) fn claim(validated: &Validated<'_>) -> PersistentVolumeClaim {
+    let persistence = &validated.spec().forwarder.persistence;
+    let class = &persistence.storage_class_name;
+    PersistentVolumeClaim {
+        metadata: names::metadata(validated.agent, Owned::Claim),
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([(
+                    "storage".to_owned(),
+                    Quantity(persistence.size.clone()),
+                )])),
+                limits: None,
+            }),
+            storage_class_name: (!class.is_empty()).then(|| class.clone()),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}

@@ -1,0 +1,54 @@
+//! The forwarder's configuration, and beside it the file of what changes without a restart. Pure.
+//!
+//! The configuration's text is what the pod template's hash is taken of, so it must not hold anything that may change
+//! while a forwarder runs: the share of the budget and the level of the logs stand in the live file alone.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use siem_agent_crds::config::{Config, Live, VERSION};
+use siem_agent_crds::siem_agent::LogLevel;
+
+use super::Error;
+use super::deployment;
+use crate::names::{self, Owned};
+use crate::reconcile::validate::Validated;
+
+pub(super) const CONFIG_KEY: &str = "config.yaml";
+pub(super) const LIVE_KEY: &str = "live.yaml";
+
+const HEADER: &str = "# Written by siem-agent-operator from the SiemAgent; edits are put back.\n";
+const CONFIG_HEADER: &str =
+    "# requestsPerMinute and logLevel hold only until live.yaml beside this is read.\n";
+/// What a forwarder may ask before it has read its share.
+const FIRST_REQUESTS_PER_MINUTE: i32 = 1;
+
+/// The configuration's text.
+pub(super) fn configuration(validated: &Validated<'_>) -> Result<String, Error> {
+    let mut config = Config::for_agent(validated.agent, deployment::paths());
+    config.log_level = LogLevel::default();
+    config.source.requests_per_minute = FIRST_REQUESTS_PER_MINUTE;
+    let text = serde_saphyr::to_string(&config).map_err(Error::Configuration)?;
+    Ok(format!("{HEADER}{CONFIG_HEADER}{text}"))
+}
+
+pub(super) fn config_map(
+    validated: &Validated<'_>,
+    configuration: String,
+) -> Result<ConfigMap, Error> {
+    let live = Live {
+        version: VERSION,
+        requests_per_minute: validated.requests_per_minute,
+        log_level: validated.spec().forwarder.log_level,
+    };
+    let live = serde_saphyr::to_string(&live).map_err(Error::Configuration)?;
+    let data = BTreeMap::from([
+        (CONFIG_KEY.to_owned(), configuration),
+        (LIVE_KEY.to_owned(), format!("{HEADER}{live}")),
+    ]);
+    Ok(ConfigMap {
+        metadata: names::metadata(validated.agent, Owned::Config),
+        data: Some(data),
+        ..ConfigMap::default()
+    })
+}

@@ -1,0 +1,177 @@
+//! What the agent's status says. Pure: `(facts, now) -> status`; nothing here is written.
+//!
+//! `situation` finds out what is the case, by an ordered list of checks; `conditions` is the contract's table, a row a
+//! situation; `words` and `lag` are the portal's word and the bucket. Whether it is worth a write is `is_news`.
+
+mod situation;
+mod conditions;
+mod words;
+mod lag;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::report::{Report, Stream};
+use siem_agent_crds::siem_agent::{
+    DeliveryStatus, SiemAgentStatus, StreamStatus, TokenState, TokenStatus,
+};
+
+use super::build::{Applied, Objects};
+use super::validate::Problem;
+use crate::reports::Sighting;
+use crate::workload::Workload;
+
+pub(crate) use situation::Situation;
+
+/// Everything that a status is made of.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) agent: &'a SiemAgent,
+    pub(crate) outcome: Outcome<'a>,
+    pub(crate) workload: &'a Workload,
+    pub(crate) sighting: &'a Sighting,
+    /// Agents that export the same source to the same target.
+    pub(crate) twins: &'a [String],
+}
+
+/// How far this pass came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome<'a> {
+    /// The spec cannot work.
+    Stalled(&'a [Problem]),
+    /// What an earlier agent of this name owned is still being removed.
+    Waiting,
+    /// All is on the server.
+    Applied(&'a Objects<Applied>),
+    /// The operator brings another version, and other agents are being rolled out first.
+    Queued(&'a Objects<Applied>),
+}
+
+/// The status of an agent.
+pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
+    let previous = facts.agent.status.clone().unwrap_or_default();
+    let situation = situation::situation(facts, &previous, now);
+    let report = facts.sighting.report.as_deref().filter(|_| situation.speaks_of_delivery());
+    let lag = lag::seconds(facts, &previous, now);
+    let previous_lag = previous.delivery.as_ref().and_then(|delivery| delivery.lag.as_deref());
+    SiemAgentStatus {
+        observed_generation: facts.agent.metadata.generation.unwrap_or(0),
+        state: Some(words::state(&situation, facts, &previous, now)),
+        conditions: conditions::conditions(&situation, facts, &previous, now),
+        token: Some(token(&situation, report, &previous)),
+        delivery: delivery(facts, &previous, lag.map(|lag| lag::bucket(lag, previous_lag))),
+        image: match facts.outcome {
+            Outcome::Applied(objects) => Some(objects.image.clone()),
+            Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => previous.image,
+        },
+    }
+}
+
+/// Whether a status is worth a write: times that only tell that all goes on are not.
+pub(crate) fn is_news(previous: &SiemAgentStatus, next: &SiemAgentStatus) -> bool {
+    let without_times = |status: &SiemAgentStatus| {
+        let mut status = status.clone();
+        if let Some(token) = &mut status.token {
+            token.last_check_time = None;
+            token.last_change_time = None;
+        }
+        if let Some(delivery) = &mut status.delivery {
+            // That a stream is there at all is news, how far it is, is not.
+            for stream in [&mut delivery.alerts, &mut delivery.activities].into_iter().flatten() {
+                *stream = StreamStatus::default();
+            }
+        }
+        status
+    };
+    without_times(previous) != without_times(next)
+}
+
+/// What is known of the token; where nothing is known just now, Unknown.
+fn token(
+    situation: &Situation,
+    report: Option<&Report>,
+    previous: &SiemAgentStatus,
+) -> TokenStatus {
+    let time = |time: Option<Timestamp>| time.map(whole_seconds);
+    match report.map(|report| &report.token) {
+        Some(token) if token.state != TokenState::Unknown => TokenStatus {
+            state: token.state,
+            reason: Some(match token.state {
+                TokenState::Valid => "Valid".to_owned(),
+                TokenState::Invalid
+                | TokenState::Forbidden
+                | TokenState::Missing
+                | TokenState::Unknown => {
+                    token.reason.as_deref().map_or_else(|| format!("{:?}", token.state), clip)
+                }
+            }),
+            last_check_time: time(token.last_check_time),
+            last_change_time: time(token.last_change_time),
+        },
+        _ => {
+            let before = previous.token.clone();
+            // A forwarder that was started while the portal is away has not tried it yet.
+            let keeps = situation.keeps_token();
+            before.filter(|before| keeps || before.state == TokenState::Unknown).unwrap_or_else(
+                || TokenStatus {
+                    state: TokenState::Unknown,
+                    reason: None,
+                    last_check_time: previous
+                        .token
+                        .as_ref()
+                        .and_then(|token| token.last_check_time.clone()),
+                    last_change_time: None,
+                },
+            )
+        }
+    }
+}
+
+fn delivery(
+    facts: &Facts<'_>,
+    previous: &SiemAgentStatus,
+    lag: Option<&'static str>,
+) -> Option<DeliveryStatus> {
+    let before = previous.delivery.clone().unwrap_or_default();
+    let stream = |stream: Stream, enabled: bool, before: Option<StreamStatus>| {
+        if !enabled {
+            return None;
+        }
+        let told = facts.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
+        let Some(told) = told else { return before };
+        Some(StreamStatus {
+            delivered_through: told.delivered_through.map(whole_seconds),
+            last_event_time: told.last_event_time.map(whole_seconds),
+        })
+    };
+    let types = &facts.agent.spec.event_types;
+    let delivery = DeliveryStatus {
+        lag: lag.map(str::to_owned),
+        alerts: stream(Stream::Alerts, types.alerts.enabled, before.alerts),
+        activities: stream(Stream::Activities, types.activities.enabled, before.activities),
+    };
+    (delivery != DeliveryStatus::default()).then_some(delivery)
+}
+
+/// The condition of a type.
+pub(crate) fn condition<'a>(status: &'a SiemAgentStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// `Time` is written in whole seconds; anything finer would differ from what comes back.
+fn whole_seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
+}
+
+/// Somebody else's text, as long as a person reads.
+fn clip(text: &str) -> String {
+    const LONGEST: usize = 1_000;
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! How far delivery is behind, in seconds and as a bucket. Pure.
+//!
+//! Seconds change with every look and belong to the metrics; the status has a bucket, and a bucket is left for a lower
+//! one only when the lag is clearly below its edge, so that a lag on an edge does not cause a write a minute.
+
+use jiff::Timestamp;
+use siem_agent_crds::report::Stream;
+use siem_agent_crds::siem_agent::{SiemAgentStatus, StreamStatus};
+
+use super::{Facts, condition};
+
+/// Upper edge in seconds, name.
+const BUCKETS: [(f64, &str); 6] = [
+    (60.0, "<1m"),
+    (300.0, "<5m"),
+    (900.0, "<15m"),
+    (3_600.0, "<1h"),
+    (21_600.0, "<6h"),
+    (f64::INFINITY, ">=6h"),
+];
+/// To go down a bucket the lag must be below this part of its edge.
+const CLEARLY: f64 = 0.8;
+/// A lag above this is told though everything is reachable.
+const LAGGING_SECONDS: f64 = 900.0;
+
+/// The larger lag of the enabled streams, as of now; `None` while suspended, and before anything is known.
+pub(super) fn seconds(
+    facts: &Facts<'_>,
+    previous: &SiemAgentStatus,
+    now: Timestamp,
+) -> Option<f64> {
+    if facts.agent.spec.suspend {
+        return None;
+    }
+    let types = &facts.agent.spec.event_types;
+    let delivery = previous.delivery.clone().unwrap_or_default();
+    let of = |stream: Stream, enabled: bool, before: Option<StreamStatus>| {
+        if !enabled {
+            return None;
+        }
+        let sighting = facts.sighting;
+        let told = sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
+        let through = told.and_then(|told| told.delivered_through);
+        // Both clocks that the report speaks of are the forwarder's; the time since then is ours.
+        if let (Some(told), Some(read)) = (told, sighting.last_read) {
+            let since = now.duration_since(read).as_secs_f64().max(0.0);
+            return told.lag_seconds.map(|lag| lag + since);
+        }
+        let through = through.or_else(|| before?.delivered_through.map(|time| time.0))?;
+        Some(now.duration_since(through).as_secs_f64().max(0.0))
+    };
+    [
+        of(Stream::Alerts, types.alerts.enabled, delivery.alerts),
+        of(Stream::Activities, types.activities.enabled, delivery.activities),
+    ]
+    .into_iter()
+    .flatten()
+    .reduce(f64::max)
+}
+
+/// The bucket of a lag, given the bucket before.
+pub(super) fn bucket(lag: f64, previous: Option<&str>) -> &'static str {
+    let plain = BUCKETS.iter().position(|(edge, _)| lag < *edge).unwrap_or(BUCKETS.len() - 1);
+    let before = BUCKETS.iter().position(|(_, name)| Some(*name) == previous);
+    let index = match before {
+        Some(before) if plain < before => {
+            let clear = BUCKETS.iter().position(|(edge, _)| lag < edge * CLEARLY);
+            clear.unwrap_or(before).min(before)
+        }
+        Some(_) | None => plain,
+    };
+    BUCKETS.get(index).map_or(">=6h", |(_, name)| name)
+}
+
+/// Whether a lag is to be told; a source that is asked seldom is behind by as much.
+pub(super) fn is_lagging(lag: f64, facts: &Facts<'_>, previous: &SiemAgentStatus) -> bool {
+    let poll = facts.agent.spec.source.poll_interval.0.as_secs_f64();
+    let limit = LAGGING_SECONDS.max(2.0 * poll + 60.0);
+    let was = condition(previous, "Ready").is_some_and(|ready| ready.reason == "Lagging");
+    lag > if was { limit * CLEARLY } else { limit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_left_upwards_at_its_edge_and_downwards_clearly_below() {
+        let steps = [
+            (None, 3.0, "<1m"),
+            (None, 60.0, "<5m"),
+            (Some("<1m"), 59.0, "<1m"),
+            (Some("<1m"), 61.0, "<5m"),
+            (Some("<5m"), 59.0, "<5m"),
+            (Some("<5m"), 47.0, "<1m"),
+            (Some(">=6h"), 3.0, "<1m"),
+            (Some("<1m"), 1e9, ">=6h"),
+            (Some("<15m"), 250.0, "<15m"),
+            (Some("<15m"), 230.0, "<5m"),
+            (Some("nonsense"), 400.0, "<15m"),
+        ];
+        for (previous, lag, expected) in steps {
+            assert_eq!(bucket(lag, previous), expected, "{previous:?} {lag}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! What is the case: the first of an ordered list of checks that applies. Pure.
+//!
+//! The order is the order in which somebody would have to act: a spec that cannot work, a pod that does not run, a report
+//! that cannot be read, a token, the SIEM, the portal, and only then a lag that nothing explains.
+
+use jiff::{SignedDuration, Timestamp};
+use siem_agent_crds::report::{Report, SourceState, TargetState};
+use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
+
+use super::{Facts, Outcome, clip, condition, lag};
+use crate::workload::Workload;
+
+/// Trouble on the way that lasts no longer than this is not told.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// A report that cannot be read for so long is missed.
+pub(super) const REPORT_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is the case, with the words for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Situation {
+    /// The spec cannot work.
+    Stalled { reason: &'static str, message: String },
+    /// `spec.suspend`.
+    Suspended,
+    /// The pod does not run: Kubernetes' reason and text.
+    PodTrouble { reason: String, message: String },
+    /// Something is on its way.
+    Progressing { message: String, reconciling: &'static str },
+    /// The forwarder's report cannot be read.
+    ReportUnavailable { message: String },
+    /// The Secret or its key is absent.
+    SecretMissing { message: String },
+    /// 401.
+    TokenInvalid { message: String },
+    /// 403 on every enabled stream.
+    TokenForbidden { message: String },
+    /// The SIEM is unreachable or refuses.
+    TargetUnreachable { message: String, since: Timestamp },
+    /// The portal is unreachable or fails.
+    SourceUnreachable { message: String, since: Timestamp },
+    /// The portal wants fewer requests.
+    SourceThrottled { message: String, since: Timestamp },
+    /// All is reachable, and yet events are late.
+    Lagging { message: String },
+    /// All is well.
+    Delivering { message: String },
+}
+
+impl Situation {
+    /// Whether the report is believed to describe the present.
+    pub(super) fn speaks_of_delivery(&self) -> bool {
+        match self {
+            Self::SecretMissing { .. }
+            | Self::TokenInvalid { .. }
+            | Self::TokenForbidden { .. }
+            | Self::TargetUnreachable { .. }
+            | Self::SourceUnreachable { .. }
+            | Self::SourceThrottled { .. }
+            | Self::Lagging { .. }
+            | Self::Delivering { .. } => true,
+            Self::Stalled { .. }
+            | Self::Suspended
+            | Self::PodTrouble { .. }
+            | Self::Progressing { .. }
+            | Self::ReportUnavailable { .. } => false,
+        }
+    }
+
+    /// Whether what was known of the token still holds while nothing is heard of it.
+    pub(super) fn keeps_token(&self) -> bool {
+        matches!(
+            self,
+            Self::TargetUnreachable { .. }
+                | Self::SourceUnreachable { .. }
+                | Self::SourceThrottled { .. }
+        )
+    }
+}
+
+/// Finds out what is the case.
+pub(super) fn situation(
+    facts: &Facts<'_>,
+    previous: &SiemAgentStatus,
+    now: Timestamp,
+) -> Situation {
+    let checks = [spec, suspended, rollout, workload, report, token, target, source, lagging];
+    checks
+        .iter()
+        .find_map(|check| check(facts, previous, now))
+        .unwrap_or_else(|| Situation::Delivering { message: well(facts) })
+}
+
+type Check = Option<Situation>;
+
+fn spec(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
+    match facts.outcome {
+        Outcome::Stalled(problems) => {
+            let reason = problems.first().map_or("InvalidSpec", |problem| problem.cause.as_str());
+            let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            Some(Situation::Stalled { reason, message: clip(&texts.join("; ")) })
+        }
+        Outcome::Waiting => Some(progressing(
+            "what an earlier agent of this name owned is still being removed".to_owned(),
+        )),
+        Outcome::Applied(_) | Outcome::Queued(_) => None,
+    }
+}
+
+fn suspended(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
+    facts.agent.spec.suspend.then_some(Situation::Suspended)
+}
+
+fn rollout(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
+    match facts.outcome {
+        Outcome::Queued(_) => Some(Situation::Progressing {
+            message: "waits for other agents to be rolled out to the operator's release; the forwarder goes on as it is".to_owned(),
+            reconciling: "RolloutQueued",
+        }),
+        Outcome::Stalled(_) | Outcome::Waiting | Outcome::Applied(_) => None,
+    }
+}
+
+fn workload(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
+    match facts.workload {
+        Workload::Running => None,
+        Workload::Progressing(what) => Some(progressing((*what).to_owned())),
+        Workload::Failing { reason, message } => {
+            Some(Situation::PodTrouble { reason: word(reason), message: clip(message) })
+        }
+    }
+}
+
+fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
+    let sighting = facts.sighting;
+    let missed = sighting
+        .failing
+        .as_ref()
+        .filter(|failing| now.duration_since(failing.since) > REPORT_PATIENCE);
+    if let Some(missed) = missed {
+        return Some(Situation::ReportUnavailable {
+            message: clip(&format!(
+                "the forwarder's report cannot be read from port 9464 of its pod: {}; does a NetworkPolicy stand between?",
+                missed.reason
+            )),
+        });
+    }
+    let Some(report) = sighting.current() else {
+        return Some(progressing("the forwarder's report is awaited".to_owned()));
+    };
+    let config_hash = match facts.outcome {
+        Outcome::Applied(objects) | Outcome::Queued(objects) => objects.config_hash.as_str(),
+        Outcome::Stalled(_) | Outcome::Waiting => return None,
+    };
+    if report.config_hash != config_hash {
+        return Some(progressing("the forwarder starts with the changed configuration".to_owned()));
+    }
+    // A forwarder that has just been started knows neither side yet.
+    let knows_nothing = report.source.state == SourceState::Unknown
+        && report.token.state == TokenState::Unknown
+        && report.target.state != TargetState::Down;
+    (knows_nothing && !was_ready(previous))
+        .then(|| progressing("the forwarder has not reached the portal yet".to_owned()))
+}
+
+fn token(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
+    let token = &facts.sighting.report.as_ref()?.token;
+    let message = clip(token.reason.as_deref().unwrap_or("the API gave no reason"));
+    match token.state {
+        TokenState::Missing => Some(Situation::SecretMissing { message }),
+        TokenState::Invalid => Some(Situation::TokenInvalid { message }),
+        TokenState::Forbidden => Some(Situation::TokenForbidden { message }),
+        TokenState::Valid | TokenState::Unknown => None,
+    }
+}
+
+fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
+    let report = facts.sighting.report.as_ref()?;
+    match report.target.state {
+        TargetState::Down => {
+            let since = since(report.target.since, previous, now);
+            let reason = report.target.reason.as_deref().unwrap_or("no reason is known");
+            let syslog = &facts.agent.spec.syslog;
+            let message =
+                format!("{} port {}: {}", syslog.bare_host(), syslog.port(), clip(reason));
+            let known = Situation::TargetUnreachable { message, since };
+            beyond_grace(known, since, previous, now)
+        }
+        // A first connection is being made.
+        TargetState::Unknown if !was_ready(previous) && !was_down(previous) => {
+            Some(progressing("the SIEM has not been reached yet".to_owned()))
+        }
+        TargetState::Unknown | TargetState::Up | TargetState::Datagram => None,
+    }
+}
+
+fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
+    let report = facts.sighting.report.as_ref()?;
+    let since = since(report.source.since, previous, now);
+    let message = clip(report.source.reason.as_deref().unwrap_or("no reason is known"));
+    let known = match report.source.state {
+        SourceState::Unreachable => Situation::SourceUnreachable { message, since },
+        SourceState::Throttled => Situation::SourceThrottled { message, since },
+        SourceState::Unknown if !was_ready(previous) && !was_down(previous) => {
+            return Some(progressing("the forwarder has not reached the portal yet".to_owned()));
+        }
+        SourceState::Unknown | SourceState::Reachable => return None,
+    };
+    beyond_grace(known, since, previous, now)
+}
+
+fn lagging(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
+    let lag = lag::seconds(facts, previous, now)?;
+    let report = facts.sighting.report.as_ref()?;
+    lag::is_lagging(lag, facts, previous).then(|| {
+        let forbidden = forbidden(report);
+        let why = if forbidden.is_empty() {
+            "delivery is more than 15 minutes behind though portal and SIEM answer: a backlog is being worked off, or the \
+             request budget or the SIEM is too slow"
+                .to_owned()
+        } else {
+            format!("delivery is more than 15 minutes behind: {forbidden}")
+        };
+        Situation::Lagging { message: why }
+    })
+}
+
+fn well(facts: &Facts<'_>) -> String {
+    let mut message = "events are delivered as they appear".to_owned();
+    if let Some(report) = &facts.sighting.report {
+        let forbidden = forbidden(report);
+        if !forbidden.is_empty() {
+            message = format!("events are delivered, but {forbidden}");
+        }
+    }
+    if !facts.twins.is_empty() {
+        message.push_str(&format!(
+            "; warning: {} exports the same source to the same target, so every event arrives more than once",
+            facts.twins.join(", ")
+        ));
+    }
+    message
+}
+
+/// Streams that the token may not read while it may read another.
+fn forbidden(report: &Report) -> String {
+    let streams = report.streams.iter().filter_map(|(stream, told)| {
+        told.forbidden
+            .as_ref()
+            .map(|why| format!("the token may not read {stream} ({})", clip(why)))
+    });
+    streams.collect::<Vec<_>>().join(", ")
+}
+
+fn progressing(message: String) -> Situation {
+    Situation::Progressing { message, reconciling: "Progressing" }
+}
+
+fn was_ready(previous: &SiemAgentStatus) -> bool {
+    condition(previous, "Ready").is_some_and(|ready| ready.status == "True")
+}
+
+/// Whether the way to the SIEM or from the portal was broken at the last look.
+fn was_down(previous: &SiemAgentStatus) -> bool {
+    down_since(previous).is_some()
+}
+
+/// Since when the status has said so: a forwarder that was started again counts from zero.
+fn down_since(previous: &SiemAgentStatus) -> Option<Timestamp> {
+    const REASONS: [&str; 3] = ["TargetUnreachable", "SourceUnreachable", "SourceThrottled"];
+    condition(previous, "Delivering")
+        .filter(|delivering| {
+            delivering.status == "False" && REASONS.contains(&delivering.reason.as_str())
+        })
+        .map(|delivering| delivering.last_transition_time.0)
+}
+
+fn since(told: Option<Timestamp>, previous: &SiemAgentStatus, now: Timestamp) -> Timestamp {
+    [told, down_since(previous)].into_iter().flatten().min().unwrap_or(now)
+}
+
+/// Trouble that is young leaves a ready agent ready, and one that was never ready on its way.
+fn beyond_grace(
+    known: Situation,
+    since: Timestamp,
+    previous: &SiemAgentStatus,
+    now: Timestamp,
+) -> Check {
+    if now.duration_since(since) >= GRACE {
+        return Some(known);
+    }
+    if was_ready(previous) {
+        return None;
+    }
+    Some(match known {
+        Situation::TargetUnreachable { message, .. }
+        | Situation::SourceUnreachable { message, .. }
+        | Situation::SourceThrottled { message, .. } => progressing(message),
+        other => other,
+    })
+}
+
+/// A condition's reason is one word.
+fn word(reason: &str) -> String {
+    let word: String =
+        reason.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
+    match word.chars().next() {
+        Some(first) if first.is_ascii_alphabetic() => word,
+        _ => "PodFailed".to_owned(),
+    }
+}

@@ -1,0 +1,274 @@
+//! What stays as it was, what time does, and (in `table`) the contract's table of causes.
+
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use siem_agent_crds::config::AgentIdentity;
+use siem_agent_crds::report::{
+    CheckpointReport, Report, SourceReport, SourceState, Stream, StreamReport, TargetReport,
+    TargetState, TokenReport,
+};
+use siem_agent_crds::siem_agent::State;
+
+use super::*;
+use crate::reconcile::build::{self, Prepared};
+use crate::reconcile::validate::{Cause, Validated};
+use crate::reports::Failing;
+
+const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
+
+fn ago(seconds: i64) -> Timestamp {
+    NOW - SignedDuration::from_secs(seconds)
+}
+
+/// A world that a row changes.
+struct World {
+    agent: SiemAgent,
+    objects: Objects<Applied>,
+    problems: Option<Vec<Problem>>,
+    queued: bool,
+    workload: Workload,
+    sighting: Sighting,
+    twins: Vec<String>,
+}
+
+fn world() -> World {
+    let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\n\
+                metadata: {name: soc, namespace: ns, uid: u, generation: 3}\n\
+                spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
+    let agent = siem_agent_crds::manifest::read(text).unwrap();
+    let validated =
+        Validated { agent: &agent, image: "image:1".to_owned(), requests_per_minute: 30 };
+    let objects: Objects<Prepared> = build::objects(&validated).unwrap();
+    let objects = objects.into_applied();
+    let report = report(&objects.config_hash);
+    World {
+        agent,
+        objects,
+        problems: None,
+        queued: false,
+        workload: Workload::Running,
+        sighting: Sighting {
+            report: Some(Arc::new(report)),
+            is_current: true,
+            last_read: Some(NOW),
+            failing: None,
+        },
+        twins: Vec::new(),
+    }
+}
+
+fn report(config_hash: &str) -> Report {
+    let stream = StreamReport {
+        enabled: true,
+        delivered_through: Some(ago(4)),
+        last_event_time: Some(ago(100)),
+        lag_seconds: Some(4.0),
+        forbidden: None,
+        delivered_total: 5,
+        rejected_total: 0,
+    };
+    Report {
+        version: 1,
+        program_version: "0".to_owned(),
+        agent: AgentIdentity::default(),
+        pod_uid: None,
+        config_hash: config_hash.to_owned(),
+        started_at: ago(1_000),
+        now: NOW,
+        source: SourceReport { state: SourceState::Reachable, reason: None, since: Some(ago(900)) },
+        target: TargetReport { state: TargetState::Up, reason: None, since: Some(ago(900)) },
+        token: TokenReport {
+            state: TokenState::Valid,
+            reason: None,
+            last_check_time: Some(ago(4)),
+            last_change_time: Some(ago(900)),
+        },
+        streams: BTreeMap::from([(Stream::Alerts, stream.clone()), (Stream::Activities, stream)]),
+        checkpoint: CheckpointReport::default(),
+    }
+}
+
+impl World {
+    fn after(mut self, previous: SiemAgentStatus) -> Self {
+        self.agent.status = Some(previous);
+        self
+    }
+
+    fn tell(&mut self, change: impl FnOnce(&mut Report)) {
+        let mut report = self.sighting.report.as_deref().unwrap().clone();
+        change(&mut report);
+        self.sighting.report = Some(Arc::new(report));
+    }
+
+    fn status_at(&self, now: Timestamp) -> SiemAgentStatus {
+        let outcome = match &self.problems {
+            Some(problems) => Outcome::Stalled(problems),
+            None if self.queued => Outcome::Queued(&self.objects),
+            None => Outcome::Applied(&self.objects),
+        };
+        let facts = Facts {
+            agent: &self.agent,
+            outcome,
+            workload: &self.workload,
+            sighting: &self.sighting,
+            twins: &self.twins,
+        };
+        status(&facts, now)
+    }
+
+    fn status(&self) -> SiemAgentStatus {
+        self.status_at(NOW)
+    }
+}
+
+/// What it was before: all well.
+fn well() -> SiemAgentStatus {
+    let mut well = world().status_at(ago(600));
+    well.conditions.iter_mut().for_each(|condition| {
+        condition.last_transition_time = Time(ago(5_000));
+    });
+    well
+}
+
+fn target_down(report: &mut Report, seconds: i64) {
+    report.target = TargetReport {
+        state: TargetState::Down,
+        reason: Some("connection refused".to_owned()),
+        since: Some(ago(seconds)),
+    };
+}
+
+fn source(report: &mut Report, state: SourceState) {
+    report.source = SourceReport { state, reason: Some("m".to_owned()), since: Some(ago(120)) };
+}
+
+#[test]
+fn the_portals_word_turns_after_two_hours_and_after_twelve() {
+    let hour = 3_600;
+    for (seconds, expected) in [
+        (90, State::Connected),
+        (2 * hour - 1, State::Connected),
+        (2 * hour + 1, State::ConnectionError),
+        (12 * hour - 1, State::ConnectionError),
+        (12 * hour + 1, State::Disconnected),
+    ] {
+        let mut siem = world().after(well());
+        siem.tell(|report| target_down(report, seconds));
+        let mut portal = world().after(well());
+        portal.tell(|report| {
+            source(report, SourceState::Unreachable);
+            report.source.since = Some(ago(seconds));
+        });
+        let mut silent = world().after(well());
+        silent.sighting.last_read = Some(ago(seconds));
+        silent.sighting.failing = Some(Failing { since: ago(seconds), reason: "m".to_owned() });
+        let mut dead = world().after(well());
+        dead.sighting.last_read = Some(ago(seconds));
+        dead.workload =
+            Workload::Failing { reason: "CrashLoopBackOff".to_owned(), message: "m".to_owned() };
+        for world in [siem, portal, silent, dead] {
+            assert_eq!(world.status().state, Some(expected), "{seconds}");
+        }
+    }
+    // Back at once.
+    let mut previous = well();
+    previous.state = Some(State::Disconnected);
+    assert_eq!(world().after(previous).status().state, Some(State::Connected));
+}
+
+#[test]
+fn an_outage_is_counted_through_a_restart_of_the_forwarder_and_of_the_operator() {
+    let mut down = world().after(well());
+    down.tell(|report| target_down(report, 61));
+    let before = down.status_at(NOW);
+    let later = NOW + SignedDuration::from_hours(3);
+    let mut restarted = world().after(before);
+    restarted.tell(|report| {
+        target_down(report, 0);
+        report.target.since = Some(later);
+    });
+    restarted.sighting.last_read = Some(later);
+    let status = restarted.status_at(later);
+    assert_eq!(condition(&status, "Ready").unwrap().reason, "TargetUnreachable");
+    assert_eq!(status.state, Some(State::ConnectionError));
+}
+
+#[test]
+fn a_transition_time_moves_only_with_the_status() {
+    let before = well();
+    let mut down = world().after(before.clone());
+    down.tell(|report| target_down(report, 61));
+    let status = down.status();
+    let time = |status: &SiemAgentStatus, type_: &str| {
+        condition(status, type_).unwrap().last_transition_time.0
+    };
+    assert_eq!(time(&status, "Ready"), NOW);
+    assert_eq!(time(&status, "TokenValid"), ago(5_000));
+    let mut other = world().after(status);
+    other.tell(|report| source(report, SourceState::Unreachable));
+    let later = other.status_at(NOW + SignedDuration::from_mins(1));
+    assert_eq!(condition(&later, "Ready").unwrap().reason, "SourceUnreachable");
+    assert_eq!(time(&later, "Ready"), NOW);
+}
+
+#[test]
+fn what_only_tells_that_all_goes_on_is_no_news() {
+    let before = well();
+    let mut world = world().after(before.clone());
+    world.tell(|report| {
+        report.token.last_check_time = Some(NOW);
+        for stream in report.streams.values_mut() {
+            stream.delivered_through = Some(NOW);
+            stream.last_event_time = Some(NOW);
+            stream.delivered_total += 100;
+            stream.lag_seconds = Some(30.0);
+        }
+    });
+    assert!(!is_news(&before, &world.status()));
+    world.agent.metadata.generation = Some(4);
+    assert!(is_news(&before, &world.status()));
+    let mut down = self::world().after(before.clone());
+    down.tell(|report| target_down(report, 61));
+    let told = down.status();
+    assert!(is_news(&before, &told));
+    let mut same = self::world().after(told.clone());
+    same.tell(|report| {
+        target_down(report, 75);
+        report.target.reason = Some("timed out".to_owned());
+    });
+    assert!(!is_news(&told, &same.status()));
+    assert!(is_news(&SiemAgentStatus::default(), &before));
+}
+
+#[test]
+fn the_lag_grows_when_nothing_is_heard_and_is_absent_while_suspended() {
+    let lag = |world: &World, minutes: i64| {
+        let now = NOW + SignedDuration::from_mins(minutes);
+        world.status_at(now).delivery.and_then(|delivery| delivery.lag)
+    };
+    let mut silent = world().after(well());
+    silent.sighting.failing = Some(Failing { since: NOW, reason: "m".to_owned() });
+    assert_eq!(lag(&silent, 0).as_deref(), Some("<1m"));
+    assert_eq!(lag(&silent, 4).as_deref(), Some("<5m"));
+    assert_eq!(lag(&silent, 400).as_deref(), Some(">=6h"));
+    // Nothing but the status is left of what was known.
+    silent.sighting = Sighting::default();
+    assert_eq!(lag(&silent, 400).as_deref(), Some(">=6h"));
+    silent.agent.spec.suspend = true;
+    assert_eq!(lag(&silent, 400), None);
+}
+
+#[test]
+fn twins_are_warned_about_and_stay_ready() {
+    let mut world = world().after(well());
+    world.twins = vec!["ns/other".to_owned()];
+    let status = world.status();
+    let ready = condition(&status, "Ready").unwrap();
+    assert_eq!(ready.status, "True");
+    assert!(ready.message.contains("warning: ns/other exports the same"), "{}", ready.message);
+    assert!(is_news(&well(), &status));
+}

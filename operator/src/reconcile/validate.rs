@@ -1,0 +1,287 @@
+//! Whether an agent can work at all: everything that the schema could not say. Pure; tells all problems, not the first.
+//!
+//! `Validated` is the only thing that `build` takes, so nothing is built of a spec that was not looked at. The API server
+//! would refuse most of this only with the Deployment, where the one who wrote the SiemAgent does not see it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use rustls_pki_types::ServerName;
+use siem_agent_crds::siem_agent::{Protocol, RawFilter, SiemAgent, SiemAgentSpec};
+
+use super::gather::{Live, Observed};
+use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned};
+use crate::quantity;
+
+/// What the operator was started with.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The forwarder's image where the agent pins none.
+    pub(crate) image: String,
+}
+
+/// An agent that can be built.
+#[derive(Debug)]
+pub(crate) struct Validated<'a> {
+    pub(crate) agent: &'a SiemAgent,
+    pub(crate) image: String,
+    /// This agent's share of the tenant's requests.
+    pub(crate) requests_per_minute: u32,
+}
+
+impl Validated<'_> {
+    pub(crate) fn spec(&self) -> &SiemAgentSpec {
+        &self.agent.spec
+    }
+}
+
+/// Why an agent cannot work; the reason of `Stalled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// An object of an owned name belongs to somebody else.
+    ForeignObject,
+    /// `spec.placement.sidecarOf` is for a later version.
+    SidecarNotSupported,
+    /// A field that cannot work.
+    InvalidSpec,
+    /// The API server refuses an object that is made of the spec.
+    Rejected,
+}
+
+impl Cause {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ForeignObject => "ForeignObject",
+            Self::SidecarNotSupported => "SidecarNotSupported",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::Rejected => "Rejected",
+        }
+    }
+}
+
+/// One thing that keeps an agent from working.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Problem {
+    pub(crate) cause: Cause,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// Checks an agent.
+///
+/// # Errors
+/// All that is wrong, the gravest first.
+pub(crate) fn validate<'a>(
+    agent: &'a SiemAgent,
+    observed: &Observed,
+    settings: &Settings,
+) -> Result<Validated<'a>, Vec<Problem>> {
+    let spec = &agent.spec;
+    let mut problems = foreign(agent, &observed.live);
+    if let Some(placement) = &spec.placement {
+        problems.push(Problem {
+            cause: Cause::SidecarNotSupported,
+            text: format!(
+                "spec.placement.sidecarOf: this version runs every forwarder in a Deployment of its own; a later one will run it \
+                 beside {}; remove spec.placement until then",
+                placement.sidecar_of.name
+            ),
+        });
+    }
+    let mut invalid = Vec::new();
+    tls_name(spec, &mut invalid);
+    filters(spec, &mut invalid);
+    resources(spec, &mut invalid);
+    metadata(spec, &mut invalid);
+    tolerations(spec, &mut invalid);
+    problems.extend(invalid.into_iter().map(|text| Problem { cause: Cause::InvalidSpec, text }));
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let pinned = &spec.forwarder.image;
+    Ok(Validated {
+        agent,
+        image: if pinned.is_empty() { settings.image.clone() } else { pinned.clone() },
+        requests_per_minute: observed.requests_per_minute,
+    })
+}
+
+/// An object that an earlier agent of the same name has left is on its way out, and only waited for.
+fn foreign(agent: &SiemAgent, live: &BTreeMap<Owned, Live>) -> Vec<Problem> {
+    let name = agent.metadata.name.as_deref().unwrap_or_default();
+    live.iter()
+        .filter(|(_, live)| !live.is_owned_by(agent) && !live.is_left_by_a_namesake(agent))
+        .map(|(which, _)| Problem {
+            cause: Cause::ForeignObject,
+            text: format!(
+                "{kind} {object} is not this agent's and is left alone: delete or rename it, or give the SiemAgent another name",
+                kind = which.kind(),
+                object = which.name(name),
+            ),
+        })
+        .collect()
+}
+
+fn tls_name(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
+    if spec.syslog.protocol != Protocol::TLS {
+        return;
+    }
+    let given = spec.syslog.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+    let (path, name) = match given {
+        Some(name) => ("spec.syslog.tls.serverName", name),
+        None => ("spec.syslog.host", spec.syslog.bare_host()),
+    };
+    if ServerName::try_from(name).is_err() {
+        invalid.push(format!("{path}: `{name}` is no name that a certificate can carry"));
+    }
+}
+
+/// A raw filter may add operators to a typed one, but not give the same operator twice.
+fn filters(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
+    let alerts = &spec.event_types.alerts.filter;
+    let activities = &spec.event_types.activities.filter;
+    let typed_alerts = [
+        ("severity", alerts.severities.is_empty()),
+        ("entity.service", alerts.services.is_empty()),
+        ("entity.policy", alerts.policies.is_empty()),
+    ];
+    let typed_activities = [
+        ("service", activities.services.is_empty()),
+        ("user.username", activities.users.is_empty()),
+        ("activity.eventType", activities.event_types.is_empty()),
+        ("ip.category", activities.ip_categories.is_empty()),
+        ("location.country", activities.countries.is_empty()),
+        ("policy", activities.policies.is_empty()),
+    ];
+    let mut check = |stream: &str, raw: &RawFilter, typed: &[(&str, bool)]| {
+        for (field, conditions) in raw {
+            let path = format!("spec.eventTypes.{stream}.filter.raw.{field}");
+            let Some(conditions) = conditions.as_object() else {
+                invalid.push(format!(
+                    "{path}: must be an object of operators, such as {{\"eq\": […]}}"
+                ));
+                continue;
+            };
+            let is_typed = typed.iter().any(|(known, is_empty)| known == field && !is_empty);
+            if is_typed && conditions.contains_key("eq") {
+                invalid
+                    .push(format!("{path}.eq: is set by a typed filter as well; keep one of them"));
+            }
+        }
+    };
+    check("alerts", &alerts.raw, &typed_alerts);
+    check("activities", &activities.raw, &typed_activities);
+}
+
+fn resources(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
+    let resources = &spec.forwarder.resources;
+    let path = "spec.forwarder.resources";
+    let none = BTreeMap::new();
+    let amounts =
+        |amounts: &Option<BTreeMap<String, Quantity>>| amounts.as_ref().unwrap_or(&none).clone();
+    let (limits, requests) = (amounts(&resources.limits), amounts(&resources.requests));
+    for (kind, amounts) in [("limits", &limits), ("requests", &requests)] {
+        for (name, amount) in amounts {
+            if quantity::parse(&amount.0).is_none_or(|amount| amount < 0) {
+                invalid.push(format!("{path}.{kind}.{name}: `{}` is no quantity", amount.0));
+            }
+        }
+    }
+    for (name, request) in &requests {
+        let limit = limits.get(name).and_then(|limit| quantity::parse(&limit.0));
+        if limit.is_some_and(|limit| quantity::parse(&request.0) > Some(limit)) {
+            invalid.push(format!("{path}.requests.{name}: must not be more than the limit"));
+        }
+    }
+    if resources.claims.is_some() {
+        invalid.push(format!("{path}.claims: a forwarder has no resource claims"));
+    }
+}
+
+fn metadata(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
+    let forwarder = &spec.forwarder;
+    let own = names::labels("");
+    for (key, value) in &forwarder.pod_labels {
+        if own.contains_key(key) {
+            invalid.push(format!("spec.forwarder.podLabels.{key}: is set by the operator"));
+        } else if !is_qualified_name(key) || !is_label_value(value) {
+            invalid.push(format!("spec.forwarder.podLabels.{key}: is no label with such a value"));
+        }
+    }
+    for (key, value) in &forwarder.node_selector {
+        if !is_qualified_name(key) || !is_label_value(value) {
+            invalid
+                .push(format!("spec.forwarder.nodeSelector.{key}: is no label with such a value"));
+        }
+    }
+    for key in forwarder.pod_annotations.keys() {
+        if key == CONFIG_HASH_ANNOTATION {
+            invalid.push(format!("spec.forwarder.podAnnotations.{key}: is set by the operator"));
+        } else if !is_qualified_name(&key.to_ascii_lowercase()) {
+            invalid.push(format!("spec.forwarder.podAnnotations.{key}: is no annotation's name"));
+        }
+    }
+}
+
+fn tolerations(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
+    for (index, toleration) in spec.forwarder.tolerations.iter().enumerate() {
+        let path = format!("spec.forwarder.tolerations[{index}]");
+        let is_empty = |text: &Option<String>| text.as_deref().unwrap_or_default().is_empty();
+        match toleration.operator.as_deref() {
+            None | Some("" | "Equal") if is_empty(&toleration.key) => {
+                invalid.push(format!("{path}.operator: must be Exists where there is no key"));
+            }
+            Some("Exists") if !is_empty(&toleration.value) => {
+                invalid.push(format!("{path}.value: must be empty with the operator Exists"));
+            }
+            None | Some("" | "Equal" | "Exists") => {}
+            Some(_) => invalid.push(format!("{path}.operator: must be Equal or Exists")),
+        }
+        match toleration.effect.as_deref() {
+            None | Some("" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") => {}
+            Some(_) => invalid
+                .push(format!("{path}.effect: must be NoSchedule, PreferNoSchedule or NoExecute")),
+        }
+        if toleration.toleration_seconds.is_some()
+            && toleration.effect.as_deref() != Some("NoExecute")
+        {
+            invalid.push(format!("{path}.tolerationSeconds: needs the effect NoExecute"));
+        }
+    }
+}
+
+/// `[prefix/]name`, as the keys of labels and annotations are.
+fn is_qualified_name(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let is_domain = |prefix: &str| {
+        prefix.len() <= 253
+            && prefix.split('.').all(|label| {
+                let lower = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit();
+                label.starts_with(lower)
+                    && label.ends_with(lower)
+                    && label.chars().all(|char| lower(char) || char == '-')
+            })
+    };
+    prefix.is_none_or(is_domain) && !name.is_empty() && is_label_value(name)
+}
+
+fn is_label_value(value: &str) -> bool {
+    let edge = |char: char| char.is_ascii_alphanumeric();
+    value.is_empty()
+        || value.len() <= 63
+            && value.starts_with(edge)
+            && value.ends_with(edge)
+            && value.chars().all(|char| edge(char) || "-_.".contains(char))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! How the Deployment and its pod are doing, in the words that Kubernetes itself uses. Pure.
+//!
+//! A Deployment says nothing when its pod cannot start; only the pod knows. Reasons that Kubernetes alternates between
+//! while nothing changes (ErrImagePull and ImagePullBackOff, a crash and the wait after it) are made one.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use crate::names::CONTAINER;
+
+/// The state of an agent's workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Workload {
+    /// Something is still on its way.
+    Progressing(&'static str),
+    /// It will not run unless somebody acts, or Kubernetes gets what it waits for.
+    Failing {
+        /// Kubernetes' own reason.
+        reason: String,
+        /// Its own text.
+        message: String,
+    },
+    /// The pod is ready.
+    Running,
+}
+
+/// The pod that stands for an agent just now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PodSight {
+    /// Addresses are reused; this is not.
+    pub(crate) uid: String,
+    /// Where its report is read.
+    pub(crate) address: Option<String>,
+    /// Whether its container is ready.
+    pub(crate) is_ready: bool,
+    /// What hinders it.
+    pub(crate) trouble: Option<(String, String)>,
+}
+
+/// Judges a Deployment and the newest of its pods that is not on its way out.
+pub(crate) fn judge(deployment: Option<&Deployment>, pod: Option<&PodSight>) -> Workload {
+    let Some(deployment) = deployment else {
+        return Workload::Progressing("the Deployment is being made");
+    };
+    let status = deployment.status.clone().unwrap_or_default();
+    let condition =
+        |type_: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
+    let failing = |reason: &str, message: &str| Workload::Failing {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    };
+    if status.observed_generation < deployment.metadata.generation {
+        return Workload::Progressing("the Deployment is being rolled out");
+    }
+    if let Some((reason, message)) = pod.and_then(|pod| pod.trouble.as_ref()) {
+        return failing(reason, message);
+    }
+    if let Some(refused) = condition("ReplicaFailure")
+        && refused.status == "True"
+    {
+        let reason = refused.reason.as_deref().unwrap_or("ReplicaFailure");
+        return failing(reason, refused.message.as_deref().unwrap_or_default());
+    }
+    let updated = status.updated_replicas.unwrap_or(0);
+    let is_updated = updated == 1 && status.replicas == Some(1);
+    match pod {
+        Some(pod) if pod.is_ready && is_updated => Workload::Running,
+        _ => match condition("Progressing") {
+            Some(stuck) if stuck.status == "False" => failing(
+                stuck.reason.as_deref().unwrap_or("ProgressDeadlineExceeded"),
+                stuck.message.as_deref().unwrap_or_default(),
+            ),
+            _ if pod.is_none() => Workload::Progressing("the pod is being made"),
+            _ if !is_updated => Workload::Progressing("the earlier pod is being replaced"),
+            _ => Workload::Progressing("the pod is starting"),
+        },
+    }
+}
+
+/// What matters of a pod.
+pub(crate) fn sight(pod: &Pod) -> PodSight {
+    let status = pod.status.clone().unwrap_or_default();
+    let container =
+        status.container_statuses.iter().flatten().find(|container| container.name == CONTAINER);
+    let is_ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let unschedulable = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    let trouble = if is_ready {
+        None
+    } else if let Some(condition) = unschedulable {
+        Some(("Unschedulable".to_owned(), condition.message.clone().unwrap_or_default()))
+    } else if status.phase.as_deref() == Some("Failed") {
+        Some((
+            status.reason.clone().unwrap_or_else(|| "PodFailed".to_owned()),
+            status.message.clone().unwrap_or_default(),
+        ))
+    } else {
+        container.and_then(trouble)
+    };
+    PodSight {
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        address: status.pod_ip.clone().filter(|address| !address.is_empty()),
+        is_ready,
+        trouble,
+    }
+}
+
+fn trouble(container: &ContainerStatus) -> Option<(String, String)> {
+    let state = container.state.clone().unwrap_or_default();
+    let ended =
+        state.terminated.or_else(|| container.last_state.clone().and_then(|last| last.terminated));
+    if let Some(waiting) = state.waiting {
+        let message = waiting.message.unwrap_or_default();
+        match waiting.reason.as_deref() {
+            None | Some("ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") => {}
+            Some("ErrImagePull" | "ImagePullBackOff") => {
+                return Some((
+                    "ImagePullBackOff".to_owned(),
+                    format!("the image {} cannot be pulled", container.image),
+                ));
+            }
+            Some(reason) => return Some((reason.to_owned(), message)),
+        }
+    }
+    // Also while it is up again for a moment between two crashes.
+    let ended = ended.filter(|_| container.restart_count > 0 || !container.ready)?;
+    let why = ended.reason.unwrap_or_else(|| "Error".to_owned());
+    let message = format!(
+        "the forwarder ended with exit code {} ({why}); its log says why: kubectl logs --previous",
+        ended.exit_code
+    );
+    Some(("CrashLoopBackOff".to_owned(), message))
+}
+
+#[cfg(test)]
+mod tests;

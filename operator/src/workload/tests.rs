@@ -1,0 +1,78 @@
+//! Deployments and pods as a cluster shows them.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn deployment(status: Value) -> Deployment {
+    serde_json::from_value(json!({"metadata": {"generation": 2}, "status": status})).unwrap()
+}
+
+fn pod(status: Value) -> PodSight {
+    sight(&serde_json::from_value(json!({"metadata": {"uid": "u"}, "status": status})).unwrap())
+}
+
+fn waiting(reason: &str, restarts: i32) -> Value {
+    json!({"phase": "Pending", "containerStatuses": [{
+        "name": "forwarder", "image": "i:1", "imageID": "", "ready": false, "restartCount": restarts,
+        "state": {"waiting": {"reason": reason, "message": "m"}},
+    }]})
+}
+
+#[test]
+fn a_pods_trouble_is_told_in_kubernetes_own_word() {
+    let crashed = json!({"phase": "Running", "containerStatuses": [{
+        "name": "forwarder", "image": "i:1", "imageID": "", "ready": false, "restartCount": 3,
+        "state": {"running": {}}, "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}},
+    }]});
+    let unschedulable = json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
+    ]});
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "disk"});
+    let cases = [
+        (waiting("ContainerCreating", 0), None),
+        (waiting("ErrImagePull", 0), Some("ImagePullBackOff")),
+        (waiting("ImagePullBackOff", 0), Some("ImagePullBackOff")),
+        (waiting("InvalidImageName", 0), Some("InvalidImageName")),
+        (waiting("CreateContainerConfigError", 0), Some("CreateContainerConfigError")),
+        (crashed, Some("CrashLoopBackOff")),
+        (unschedulable, Some("Unschedulable")),
+        (evicted, Some("Evicted")),
+    ];
+    for (status, reason) in cases {
+        let trouble = pod(status.clone()).trouble;
+        assert_eq!(trouble.as_ref().map(|(reason, _)| reason.as_str()), reason, "{status}");
+    }
+}
+
+#[test]
+fn a_workload_runs_only_when_the_updated_pod_is_ready_and_alone() {
+    let ready = json!({"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]});
+    let full =
+        json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
+    let is =
+        |status: &Value, sight: Option<&PodSight>| judge(Some(&deployment(status.clone())), sight);
+    assert_eq!(is(&full, Some(&pod(ready.clone()))), Workload::Running);
+    assert!(matches!(judge(None, None), Workload::Progressing(_)));
+    let stale = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1});
+    assert!(matches!(is(&stale, Some(&pod(ready.clone()))), Workload::Progressing(_)));
+    let replacing = json!({"observedGeneration": 2, "replicas": 1});
+    assert!(matches!(is(&replacing, Some(&pod(ready))), Workload::Progressing(_)));
+    let refused = json!({"observedGeneration": 2, "conditions": [
+        {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"},
+    ]});
+    let expected =
+        Workload::Failing { reason: "FailedCreate".to_owned(), message: "quota".to_owned() };
+    assert_eq!(is(&refused, None), expected);
+    let stuck = json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "conditions": [
+        {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "late"},
+    ]});
+    let starting = pod(waiting("ContainerCreating", 0));
+    assert!(
+        matches!(is(&stuck, Some(&starting)), Workload::Failing { reason, .. } if reason == "ProgressDeadlineExceeded")
+    );
+    let image = pod(waiting("ErrImagePull", 0));
+    assert!(
+        matches!(is(&full, Some(&image)), Workload::Failing { reason, .. } if reason == "ImagePullBackOff")
+    );
+}

@@ -1,0 +1,152 @@
+//! The commands that need no cluster, as users run them.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn operator(arguments: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_siem-operator"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn render_prints_what_is_expected() {
+    let mut n_compared = 0;
+    for entry in fs::read_dir("fixtures/render").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let file = path.display().to_string();
+        let output = operator(&["render", "-f", &file, "--forwarder-image", "image:1"], "");
+        assert!(output.status.success(), "{file}: {}", text(&output.stderr));
+        let again = operator(
+            &["render", "-f", "-", "--forwarder-image", "image:1"],
+            &fs::read_to_string(&path).unwrap(),
+        );
+        assert_eq!(output.stdout, again.stdout, "{file}");
+        let golden = path.with_extension("golden");
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test asks whether to rewrite what it expects"
+        )]
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&golden, &output.stdout).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(text(&output.stdout), expected, "{file}: UPDATE_EXPECT=1 rewrites it");
+        n_compared += 1;
+    }
+    assert_eq!(n_compared, 3);
+}
+
+#[test]
+fn render_refuses_what_the_api_server_would_refuse() {
+    let legal = fs::read_to_string("fixtures/render/minimal.yaml").unwrap();
+    for (more, field) in [
+        ("  unknown: 1\n", "spec.unknown"),
+        ("  startFrom: 9999h\n", "spec.startFrom"),
+        (
+            "  forwarder: {resources: {limits: {cpu: lots}}}\n",
+            "spec.forwarder.resources.limits.cpu",
+        ),
+        ("  placement: {sidecarOf: {kind: Deployment, name: x}}\n", "spec.placement"),
+    ] {
+        let output = operator(&["render", "-f", "-"], &format!("{legal}{more}"));
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        assert!(text(&output.stderr).contains(field), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn every_illegal_manifest_is_refused() {
+    for entry in fs::read_dir("../crds/fixtures/illegal").unwrap() {
+        let path = entry.unwrap().path().display().to_string();
+        assert_eq!(operator(&["render", "-f", &path], "").status.code(), Some(2), "{path}");
+    }
+}
+
+#[test]
+fn crd_prints_the_committed_one() {
+    let output = operator(&["crd"], "");
+    assert_eq!(text(&output.stdout), fs::read_to_string("../crds/siemagents.yaml").unwrap());
+}
+
+#[test]
+fn init_writes_a_manifest_that_render_takes() {
+    let output = operator(
+        &[
+            "init",
+            "--name=soc",
+            "--namespace=security",
+            "--url=https://contoso.us2.portal.cloudappsecurity.com",
+            "--syslog-host=siem.example.com",
+            "--protocol=TLS",
+            "--format=GenericCEF",
+            "--time-format=RFC3164",
+            "--no-activities",
+            "--severity=High",
+            "--proxy=proxy",
+            "--display-name=SOC \"one\"",
+        ],
+        "",
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rendered = operator(&["render", "-f", "-"], &text(&output.stdout));
+    assert!(rendered.status.success(), "{}", text(&rendered.stderr));
+    for expected in
+        ["displayName: SOC \"one\"", "url: http://proxy:8080", "- High", "protocol: TLS"]
+    {
+        assert!(text(&rendered.stdout).contains(expected), "{expected}");
+    }
+    let illegal = ["init", "--name=soc", "--url=ftp://x", "--syslog-host=h"];
+    assert_eq!(operator(&illegal, "").status.code(), Some(2));
+    assert!(!operator(&["init", "--name=soc"], "").status.success());
+}
+
+#[test]
+fn init_never_shows_the_token_of_the_old_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let file = path.display().to_string();
+    let unit = "[Service]\nExecStart=/usr/bin/java -jar /opt/mcas-siemagent-0.87.20-signed.jar \\\n \
+                --logsDirectory /var/log --proxy proxy:3128 --token UExBTlRFRA==\n";
+    let shown = |output: &Output| text(&output.stdout) + &text(&output.stderr);
+    let given = ["init", "--from-jar", "-", "--token-out", &file];
+    let output = operator(&given, unit);
+    assert!(output.status.success(), "{}", shown(&output));
+    assert!(!shown(&output).contains("UExBTlRFRA"));
+    assert!(text(&output.stdout).contains("http://proxy:3128"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "UExBTlRFRA==");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let rendered = operator(&["render", "-f", "-"], &text(&output.stdout));
+    assert!(rendered.status.success(), "{}", shown(&rendered));
+    // The file is there already, and is not overwritten; nor is the token shown then.
+    let again = operator(&given, unit);
+    assert_eq!(again.status.code(), Some(1));
+    for broken in [
+        "java -jar mcas-siemagent.jar --token UExBTlRFRA== --proxy 'a b'",
+        "java -jar mcas-siemagent.jar --proxy --token UExBTlRFRA==",
+        "java --token UExBTlRFRA==",
+    ] {
+        assert!(!shown(&operator(&["init", "--from-jar", "-"], broken)).contains("UExBTlRFRA"));
+    }
+    assert!(!shown(&again).contains("UExBTlRFRA"));
+    assert!(Path::new(&file).is_file());
+}
