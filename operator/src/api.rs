@@ -1,1 +1,246 @@
-//! x
+//! Every request to the API server that is not a watch or the Lease: each has a time-out, each write is fenced.
+//!
+//! A write goes out only while this operator surely leads, and ends before anybody else may begin. It carries the
+//! resourceVersion that it was decided on, so that one that comes too late is refused by the server itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams,
+    Preconditions,
+};
+use kube::core::Status;
+use kube::{Api, Client, Resource as _};
+use serde_json::{Value, json};
+use siem_agent_crds::{SiemAgent, SiemAgentStatus};
+use tokio::time::timeout;
+
+use crate::leadership::Leadership;
+use crate::names::{MANAGER, Owned};
+use crate::reconcile::gather::Live;
+
+/// One request; the lease's renewal leaves 5 s for what is under way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The API server.
+#[derive(Clone)]
+pub(crate) struct Server {
+    client: Client,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Server")
+    }
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Somebody else leads, or may soon.
+    #[error("this operator does not lead")]
+    NotLeading,
+    /// No answer in time.
+    #[error("{0}: the API server does not answer")]
+    TimedOut(String),
+    /// What it was decided on has changed since.
+    #[error("{0}: has been changed in the meantime")]
+    Conflict(String, #[source] Box<Status>),
+    /// The object cannot be.
+    #[error("{0}: is refused")]
+    Rejected(String, #[source] Box<Status>),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String, #[source] kube::Error),
+}
+
+/// The kind of an owned object.
+pub(crate) fn resource(which: Owned) -> ApiResource {
+    match which {
+        Owned::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+        Owned::Config | Owned::Checkpoint => ApiResource::erase::<ConfigMap>(&()),
+        Owned::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+        Owned::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+        Owned::Deployment => ApiResource::erase::<Deployment>(&()),
+    }
+}
+
+impl Server {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// An object as the server's cache has it: cheap, and at most a moment old.
+    pub(crate) async fn look(
+        &self,
+        namespace: &str,
+        which: Owned,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let any = GetParams::any();
+        self.get(namespace, &resource(which), name, &any).await
+    }
+
+    /// An object as it is.
+    pub(crate) async fn read(
+        &self,
+        namespace: &str,
+        which: Owned,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Error> {
+        self.get(namespace, &resource(which), name, &GetParams::default()).await
+    }
+
+    /// A SiemAgent as it is, whatever is in it.
+    pub(crate) async fn read_agent(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let resource = ApiResource::erase::<SiemAgent>(&());
+        self.get(namespace, &resource, name, &GetParams::default()).await
+    }
+
+    /// Applies an object. Over a live one, only if it is still that one; where there was none, nothing of anybody else's
+    /// is overwritten.
+    pub(crate) async fn apply(
+        &self,
+        leadership: &Leadership,
+        namespace: &str,
+        which: Owned,
+        object: &Value,
+        live: Option<&Live>,
+    ) -> Result<DynamicObject, Error> {
+        let mut object = object.clone();
+        let name = text(&object, "/metadata/name");
+        let mut parameters = PatchParams::apply(MANAGER);
+        if let (Some(live), Some(Value::Object(metadata))) = (live, object.get_mut("metadata")) {
+            metadata.insert("resourceVersion".to_owned(), live.resource_version.clone().into());
+            parameters.force = true;
+        }
+        let api = self.api(namespace, &resource(which));
+        let patch = Patch::Apply(&object);
+        write(
+            leadership,
+            || format!("apply {} {name}", which.kind()),
+            api.patch(&name, &parameters, &patch),
+        )
+        .await
+    }
+
+    /// Deletes an object if it is still the one that was looked at.
+    pub(crate) async fn delete(
+        &self,
+        leadership: &Leadership,
+        namespace: &str,
+        which: Owned,
+        name: &str,
+        live: &Live,
+    ) -> Result<(), Error> {
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(live.uid.clone()),
+                resource_version: Some(live.resource_version.clone()),
+            }),
+            ..DeleteParams::background()
+        };
+        let api = self.api(namespace, &resource(which));
+        let what = || format!("delete {} {name}", which.kind());
+        match write(leadership, what, api.delete(name, &parameters)).await {
+            Err(Error::Failed(_, kube::Error::Api(status))) if status.is_not_found() => Ok(()),
+            deleted => deleted.map(drop),
+        }
+    }
+
+    /// Writes a status, if the agent is still as it was. Its resourceVersion afterwards.
+    pub(crate) async fn write_status(
+        &self,
+        leadership: &Leadership,
+        metadata: (&str, &str, Option<&str>),
+        status: &SiemAgentStatus,
+    ) -> Result<Option<String>, Error> {
+        let (namespace, name, resource_version) = metadata;
+        let patch = json!({
+            "apiVersion": SiemAgent::api_version(&()),
+            "kind": SiemAgent::kind(&()),
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": resource_version},
+            "status": status,
+        });
+        let api = self.api(namespace, &ApiResource::erase::<SiemAgent>(&()));
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&patch);
+        let what = || format!("write the status of {name}");
+        let written = write(leadership, what, api.patch_status(name, &parameters, &patch)).await?;
+        Ok(written.metadata.resource_version)
+    }
+
+    /// Makes an Event.
+    pub(crate) async fn tell(
+        &self,
+        leadership: &Leadership,
+        namespace: &str,
+        event: &k8s_openapi::api::events::v1::Event,
+    ) -> Result<(), Error> {
+        let api = Api::namespaced(self.client.clone(), namespace);
+        let parameters =
+            PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+        let create = api.create(&parameters, event);
+        write(leadership, || "make an Event".to_owned(), create).await.map(drop)
+    }
+
+    async fn get(
+        &self,
+        namespace: &str,
+        resource: &ApiResource,
+        name: &str,
+        parameters: &GetParams,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let what = || format!("read {} {name}", resource.kind);
+        let api = self.api(namespace, resource);
+        match timeout(PATIENCE, api.get_with(name, parameters)).await {
+            Err(_elapsed) => Err(Error::TimedOut(what())),
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() => Ok(None),
+            Ok(answer) => answer.map(Some).map_err(|error| refused(what(), error)),
+        }
+    }
+
+    fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+}
+
+async fn write<T>(
+    leadership: &Leadership,
+    what: impl Fn() -> String,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    if !leadership.is_leader() {
+        return Err(Error::NotLeading);
+    }
+    match timeout(PATIENCE, call).await {
+        Err(_elapsed) => Err(Error::TimedOut(what())),
+        Ok(answer) => answer.map_err(|error| refused(what(), error)),
+    }
+}
+
+fn refused(what: String, error: kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) if status.is_conflict() => Error::Conflict(what, status),
+        kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
+            Error::Rejected(what, status)
+        }
+        // Admission, a quota; never a right that this operator lacks, which names the verb.
+        kube::Error::Api(status) if status.code == 403 && !status.message.contains(" cannot ") => {
+            Error::Rejected(what, status)
+        }
+        other => Error::Failed(what, other),
+    }
+}
+
+fn text(object: &Value, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}

@@ -1,1 +1,93 @@
-//! x
+//! Events: one for each transition that people care about. Pure; `reconcile` sends them.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
+use kube::{Resource as _, ResourceExt as _};
+use siem_agent_crds::{SiemAgent, SiemAgentStatus};
+
+use crate::names::MANAGER;
+use crate::reconcile::status::condition;
+
+/// The server's own limit.
+const LONGEST_NOTE: usize = 1_000;
+
+/// The Events of a changed status: Ready turns or gets another reason, the token turns, a twin appears.
+pub(crate) fn of_change(
+    agent: &SiemAgent,
+    previous: &SiemAgentStatus,
+    next: &SiemAgentStatus,
+    instance: &str,
+    now: Timestamp,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    let turned = |type_: &str, by_reason: bool| {
+        let (before, after) = (condition(previous, type_), condition(next, type_)?);
+        let same = before.is_some_and(|before| {
+            before.status == after.status && (!by_reason || before.reason == after.reason)
+        });
+        (!same).then_some(after)
+    };
+    let ready = turned("Ready", true);
+    if let Some(ready) = ready {
+        let is_well =
+            ready.status == "True" || ["Progressing", "Suspended"].contains(&ready.reason.as_str());
+        events.push(event(agent, ready, is_well, instance, now));
+    }
+    // What Ready says already is not said again.
+    if let Some(token) = turned("TokenValid", false)
+        && token.status == "False"
+        && ready.is_none_or(|ready| ready.message != token.message)
+    {
+        events.push(event(agent, token, false, instance, now));
+    }
+    let is_warned = |status: &SiemAgentStatus| {
+        condition(status, "Ready").is_some_and(|ready| ready.message.contains("warning: "))
+    };
+    if let Some(ready) = condition(next, "Ready")
+        && is_warned(next)
+        && !is_warned(previous)
+    {
+        let twin = Condition { reason: "DuplicateExport".to_owned(), ..ready.clone() };
+        events.push(event(agent, &twin, false, instance, now));
+    }
+    events
+}
+
+fn event(
+    agent: &SiemAgent,
+    condition: &Condition,
+    is_well: bool,
+    instance: &str,
+    now: Timestamp,
+) -> Event {
+    let mut note = condition.message.clone();
+    while note.len() > LONGEST_NOTE {
+        note.pop();
+    }
+    Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", agent.name_any())),
+            namespace: agent.namespace(),
+            ..ObjectMeta::default()
+        },
+        event_time: Timestamp::from_microsecond(now.as_microsecond()).ok().map(MicroTime),
+        type_: Some(if is_well { "Normal" } else { "Warning" }.to_owned()),
+        reason: Some(condition.reason.clone()),
+        action: Some("Reconcile".to_owned()),
+        note: Some(note),
+        reporting_controller: Some(MANAGER.to_owned()),
+        reporting_instance: Some(instance.chars().take(128).collect()),
+        regarding: Some(ObjectReference {
+            api_version: Some(SiemAgent::api_version(&()).into_owned()),
+            kind: Some(SiemAgent::kind(&()).into_owned()),
+            name: agent.metadata.name.clone(),
+            namespace: agent.metadata.namespace.clone(),
+            uid: agent.metadata.uid.clone(),
+            resource_version: agent.metadata.resource_version.clone(),
+            field_path: None,
+        }),
+        ..Event::default()
+    }
+}

@@ -7,12 +7,15 @@
 //!
 //! Only the wiring of modules is here; `cli` is where a run begins.
 
-#![expect(dead_code, reason = "the wiring that uses the pure core comes with the next commit")]
-
 use std::process::ExitCode;
 
 mod cli;
 mod controller;
+mod world;
+mod caches;
+mod memory;
+mod keeper;
+mod counting;
 mod queue;
 mod reconcile;
 mod names;

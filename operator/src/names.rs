@@ -112,8 +112,8 @@ fn owner(agent: &SiemAgent) -> Option<OwnerReference> {
         name: agent.metadata.name.clone()?,
         uid: agent.metadata.uid.clone()?,
         controller: Some(true),
-        // Whoever deletes the agent in the foreground need not be allowed to delete what it owns.
-        block_owner_deletion: Some(true),
+        // To set it one needs a right on the agent's finalizers, and nobody has to wait for these objects to go.
+        block_owner_deletion: None,
     })
 }
 

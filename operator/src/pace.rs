@@ -23,7 +23,8 @@ pub(crate) struct Pace {
 impl Pace {
     /// Whether this agent's checkpoint may be written at this time; if so, it counts as written.
     pub(crate) fn admit(&mut self, key: &Key, now: Instant) -> bool {
-        if self.last.get(key).is_some_and(|last| now.duration_since(*last) < PER_AGENT) {
+        self.last.retain(|_, last| now.duration_since(*last) < PER_AGENT);
+        if self.last.contains_key(key) {
             return false;
         }
         match self.second {
@@ -44,11 +45,6 @@ impl Pace {
 
     /// The write did not succeed: it may be tried again at once.
     pub(crate) fn retract(&mut self, key: &Key) {
-        self.last.remove(key);
-    }
-
-    /// Forgets an agent that is gone.
-    pub(crate) fn forget(&mut self, key: &Key) {
         self.last.remove(key);
     }
 }

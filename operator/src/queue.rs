@@ -90,15 +90,6 @@ impl Queue {
         wait.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0))
     }
 
-    /// Forgets an agent that is gone; one that is active is forgotten when it is done.
-    pub(crate) fn forget(&mut self, key: &Key) {
-        self.failures.remove(key);
-        self.again.remove(key);
-        if let Some(at) = self.due.remove(key) {
-            self.by_time.remove(&(at, key.clone()));
-        }
-    }
-
     /// How many are due and wait.
     pub(crate) fn depth(&self, now: Instant) -> usize {
         self.by_time.iter().take_while(|(at, _)| *at <= now).count()

@@ -1,7 +1,87 @@
-//! x
+//! Logs, and the port that shows how the operator is doing: `/livez`, `/readyz`, `/metrics`.
+//!
+//! Ready means that the caches are complete, on the leader and on one that waits alike. Alive means that it answers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt};
+
+use crate::controller::Work;
+use crate::metrics;
+use crate::world::World;
+
+/// The form of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum LogFormat {
+    /// One JSON object a line.
     Json,
+    /// For people.
     #[default]
     Text,
+}
+
+/// Starts logging. `directives` are those of `RUST_LOG`; by default what this program says, and the client's complaints.
+pub(crate) fn start(format: LogFormat, directives: Option<&str>) {
+    let filter = EnvFilter::new(directives.unwrap_or("warn,siem_operator=info"));
+    let layer = match format {
+        LogFormat::Json => {
+            fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+        }
+        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+    };
+    // A second start keeps the first.
+    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+}
+
+#[derive(Debug, Clone)]
+struct Shown {
+    world: Arc<World>,
+    work: Arc<Work>,
+}
+
+/// Serves until the program ends.
+///
+/// # Errors
+/// When the listener fails.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    world: Arc<World>,
+    work: Arc<Work>,
+) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Shown { world, work });
+    axum::serve(listener, routes).await
+}
+
+async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
+    let metrics = &shown.world.metrics;
+    if !metrics.is_warm() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the caches are not complete yet\n");
+    }
+    if metrics.is_crd_outdated() {
+        return (StatusCode::OK, "ok, but the CRD on the server is older than this operator\n");
+    }
+    (StatusCode::OK, "ok\n")
+}
+
+async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    match metrics::encode(&shown.world, &shown.work) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            Ok(([(header::CONTENT_TYPE, kind)], text))
+        }
+        Err(_unwritable) => Err(StatusCode::INTERNAL_SERVER_ERROR),
+    }
 }

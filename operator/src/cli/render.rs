@@ -33,7 +33,6 @@ fn render(text: &str, file: &str, image: &str) -> Result<String, Failure> {
     let observed = Observed {
         live: BTreeMap::new(),
         workload: Workload::Progressing("nothing is applied"),
-        pod: None,
         sighting: Sighting::default(),
         requests_per_minute: budget,
         twins: Vec::new(),

@@ -1,11 +1,122 @@
-//! `siem-operator run`.
+//! `siem-operator run`: puts everything together, runs until SIGTERM, and ends in order: what is under way is finished,
+//! then the Lease is given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::info;
 
 use super::{Failure, RunArguments};
+use crate::api::Server;
+use crate::caches::Scope;
+use crate::controller::{self, Work};
+use crate::counting::Counting;
+use crate::leadership::{Candidate, Leadership};
+use crate::memory::Memory;
+use crate::metrics::{Metrics, OfRequest};
+use crate::reconcile::validate::Settings;
+use crate::reports::Reports;
+use crate::telemetry;
+use crate::world::World;
+
+/// A connection to the API server takes no longer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
-    let RunArguments { listen, .. } = arguments;
-    if listen.is_empty() {
-        return Ok(());
+    let RunArguments { namespaces, listen, forwarder_image, log_format } = arguments;
+    telemetry::start(log_format, variable("RUST_LOG").as_deref());
+    // Somebody else may have chosen the same already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::world(&error))?;
+    runtime.block_on(serve(namespaces, &listen, forwarder_image))
+}
+
+async fn serve(
+    mut namespaces: Vec<String>,
+    listen: &str,
+    forwarder_image: String,
+) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::world(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::world(&error))?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| Failure::World(format!("listen on {listen} (--listen): {error}")))?;
+    let requests = Family::default();
+    let client = client(requests.clone()).await?;
+    let instance = identity();
+    let lease_namespace =
+        variable("POD_NAMESPACE").unwrap_or_else(|| client.default_namespace().to_owned());
+
+    namespaces.sort();
+    namespaces.dedup();
+    let scopes: Vec<_> = if namespaces.is_empty() {
+        vec![Scope::new(&client, None)]
+    } else {
+        namespaces.into_iter().map(|name| Scope::new(&client, Some(name))).collect()
+    };
+    let (scopes, sights) = scopes.into_iter().unzip();
+    let world = Arc::new(World {
+        scopes,
+        server: Server::new(client.clone()),
+        leadership: Leadership::new(),
+        settings: Settings { image: forwarder_image },
+        reports: Reports::default(),
+        memory: Memory::default(),
+        metrics: Metrics::new(requests),
+        instance: instance.clone(),
+        shares: std::sync::Mutex::default(),
+    });
+    let work = Arc::new(Work::default());
+    let admin = tokio::spawn(telemetry::serve(listener, Arc::clone(&world), Arc::clone(&work)));
+    info!(version = env!("CARGO_PKG_VERSION"), instance, listen, "started");
+
+    let candidate = Candidate::new(client.clone(), &lease_namespace, instance);
+    let (stop, stopping) = watch::channel(false);
+    let running = controller::run(Arc::clone(&world), work, sights, client, stopping);
+    tokio::pin!(running);
+    tokio::select! {
+        () = &mut running => {}
+        () = candidate.run(&world.leadership) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
-    Err(Failure::World("run comes with the next commit".to_owned()))
+    info!("stopping: finish what is under way, release the lease, exit");
+    stop.send_replace(true);
+    running.await;
+    candidate.release(&world.leadership).await;
+    admin.abort();
+    Ok(())
+}
+
+/// No retries of the client's own: the queue has them, and a call must end in time.
+async fn client(requests: Family<OfRequest, Counter>) -> Result<Client, Failure> {
+    let mut config = Config::infer().await.map_err(|error| {
+        Failure::World(format!("find the API server, in the cluster or by KUBECONFIG: {error}"))
+    })?;
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_PATIENCE);
+    let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
+    Ok(builder.with_layer(&Counting(requests)).build())
+}
+
+/// Another one at each start, so that a restart is seen as another holder.
+fn identity() -> String {
+    let name = variable("POD_NAME").or_else(|| variable("HOSTNAME"));
+    format!("{}_{:016x}", name.as_deref().unwrap_or("siem-operator"), fastrand::u64(..))
+}
+
+#[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

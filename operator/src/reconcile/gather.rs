@@ -2,11 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 
+use crate::api;
+use crate::budget::Key;
+use crate::caches;
+use crate::checkpoint;
 use crate::names::Owned;
 use crate::reports::Sighting;
-use crate::workload::{PodSight, Workload};
+use crate::workload::{self, Workload};
+use crate::world::World;
 
 /// An object of an owned name, as it is on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +48,6 @@ impl Live {
 pub(crate) struct Observed {
     pub(crate) live: BTreeMap<Owned, Live>,
     pub(crate) workload: Workload,
-    pub(crate) pod: Option<PodSight>,
     pub(crate) sighting: Sighting,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
@@ -50,4 +56,77 @@ pub(crate) struct Observed {
     /// Whether the Deployment on the server has been seen through by its controller: a difference is then not the
     /// user's change, but the operator's.
     pub(crate) is_settled: bool,
+}
+
+/// Reads the caches, and asks the server for wanted objects that no cache has: they may be somebody else's.
+///
+/// # Errors
+/// When the server does not say.
+pub(crate) async fn gather(
+    world: &World,
+    key: &Key,
+    agent: &SiemAgent,
+) -> Result<Observed, api::Error> {
+    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let mut live = BTreeMap::new();
+    for which in Owned::ALL {
+        let remembered = world.memory.applied(uid, which);
+        let cached = world.owned(key, which).as_deref().map(of_object);
+        let found = match (cached, remembered) {
+            // What we have just written is newer than what the watch has shown.
+            (Some(cached), Some(remembered)) if is_older(&cached, &remembered) => Some(remembered),
+            (Some(cached), _) => Some(cached),
+            (None, Some(remembered)) if world.memory.is_fresh(uid, which) => Some(remembered),
+            (None, _) if is_asked_for(world, key, agent, which) => {
+                world.server.look(&key.0, which, &which.name(&key.1)).await?.as_ref().map(of_object)
+            }
+            (None, _) => None,
+        };
+        if let Some(found) = found {
+            live.insert(which, found);
+        }
+    }
+    let pod = world.pod(key).as_deref().map(workload::sight);
+    let deployment = world.owned(key, Owned::Deployment).as_deref().and_then(caches::deployment);
+    let sighting = world.reports.sighting(key, uid, pod.as_ref().map(|pod| pod.uid.as_str()));
+    let is_settled = deployment.as_ref().is_some_and(|deployment| {
+        let status = deployment.status.clone().unwrap_or_default();
+        status.observed_generation == deployment.metadata.generation
+    });
+    Ok(Observed {
+        live,
+        workload: workload::judge(deployment.as_ref(), pod.as_ref()),
+        sighting,
+        requests_per_minute: world.share(key, agent),
+        twins: world.twins(key, agent),
+        is_settled,
+    })
+}
+
+/// What matters of a live object.
+pub(crate) fn of_object(object: &DynamicObject) -> Live {
+    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
+    Live {
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+        controller: controller
+            .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
+        digest: caches::digest_of(object),
+        delivered: object.annotations().get(checkpoint::DELIVERED_ANNOTATION).cloned(),
+    }
+}
+
+fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bool {
+    match which {
+        Owned::ServiceAccount | Owned::Config | Owned::Deployment => true,
+        Owned::Claim => agent.spec.forwarder.persistence.enabled,
+        Owned::NetworkPolicy => agent.spec.forwarder.network_policy.enabled,
+        // Looked at when it is written; only a foreign one is looked at again.
+        Owned::Checkpoint => world.memory.is_checkpoint_foreign(key),
+    }
+}
+
+pub(crate) fn is_older(cached: &Live, remembered: &Live) -> bool {
+    let number = |live: &Live| live.resource_version.parse::<u64>().unwrap_or(0);
+    cached.uid == remembered.uid && number(cached) < number(remembered)
 }

@@ -17,7 +17,6 @@ fn observed() -> Observed {
     Observed {
         live: BTreeMap::new(),
         workload: Workload::Running,
-        pod: None,
         sighting: Sighting::default(),
         requests_per_minute: 30,
         twins: Vec::new(),

@@ -1,0 +1,93 @@
+//! Keeps each forwarder's checkpoint in its ConfigMap, on a schedule of its own. `checkpoint` decides what is worth it.
+
+use std::sync::Mutex;
+
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::checkpoint::KEY;
+use siem_agent_crds::report::Report;
+use tracing::{info, warn};
+
+use crate::budget::Key;
+use crate::error_chain::chain;
+use crate::names::Owned;
+use crate::pace::Pace;
+use crate::reconcile::gather;
+use crate::world::{World, lock};
+use crate::{api, checkpoint, clock, digest};
+
+/// Why a checkpoint was not written.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the checkpoint")]
+    Server(#[source] api::Error),
+    #[error("encode the checkpoint")]
+    Encode(#[source] serde_json::Error),
+}
+
+/// Writes what a report tells, if it is due and may be written now.
+pub(crate) async fn keep(
+    world: &World,
+    pace: &Mutex<Pace>,
+    key: &Key,
+    agent: &SiemAgent,
+    report: &Report,
+) {
+    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let marker = world.checkpoint(key, uid).and_then(|live| live.delivered);
+    if !checkpoint::is_due(marker.as_deref(), report) || world.memory.is_checkpoint_foreign(key) {
+        return;
+    }
+    if !lock(pace).admit(key, World::now()) {
+        return;
+    }
+    match write(world, key, agent, report).await {
+        Ok(()) => {}
+        Err(Error::Server(api::Error::NotLeading)) => lock(pace).retract(key),
+        Err(error) => {
+            lock(pace).retract(key);
+            warn!(
+                namespace = key.0,
+                name = key.1,
+                reason = chain(&error),
+                "the checkpoint is not kept"
+            );
+        }
+    }
+}
+
+async fn write(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> Result<(), Error> {
+    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let which = Owned::Checkpoint;
+    let name = which.name(&key.1);
+    let there = world.server.read(&key.0, which, &name).await.map_err(Error::Server)?;
+    let live = there.as_ref().map(gather::of_object);
+    let is_foreign = live.as_ref().is_some_and(|live| !live.is_owned_by(agent));
+    world.memory.set_checkpoint_foreign(
+        key,
+        is_foreign && !live.as_ref().is_some_and(|live| live.is_left_by_a_namesake(agent)),
+    );
+    if is_foreign {
+        return Ok(());
+    }
+    let stored = there
+        .as_ref()
+        .and_then(|there| there.data.get("data")?.get(KEY)?.as_str().map(str::to_owned));
+    let Some(next) = checkpoint::next(agent, stored.as_deref(), report, clock::now()) else {
+        info!(
+            namespace = key.0,
+            name = key.1,
+            "a report is not kept: of another source, or ahead of the time"
+        );
+        return Ok(());
+    };
+    let config_map =
+        checkpoint::config_map(agent, &next, checkpoint::marker(report)).map_err(Error::Encode)?;
+    let object = serde_json::to_value(config_map).map_err(Error::Encode)?;
+    let applied = world
+        .server
+        .apply(&world.leadership, &key.0, which, &object, live.as_ref())
+        .await
+        .map_err(Error::Server)?;
+    world.memory.note(uid, which, &digest::of_desired(&object), gather::of_object(&applied));
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! What this operator has written itself and the watches may not have shown yet. Nothing is lost with it but a request.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use siem_agent_crds::SiemAgentStatus;
+use tokio::time::Instant;
+
+use crate::budget::Key;
+use crate::names::Owned;
+use crate::reconcile::gather::Live;
+
+/// A watch shows what was written within so long.
+const FRESH: Duration = Duration::from_secs(5);
+/// So many agents are rolled out at once when the operator brings another version.
+const MAX_ROLLOUTS: usize = 5;
+/// A roll-out that takes longer no longer holds up the others.
+const ROLLOUT_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// The memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    applied: BTreeMap<(String, Owned), Written>,
+    statuses: BTreeMap<String, (u64, SiemAgentStatus)>,
+    foreign_checkpoints: BTreeSet<Key>,
+    rollouts: BTreeMap<Key, Instant>,
+    /// Which agent of a name is meant.
+    uids: BTreeMap<Key, String>,
+}
+
+#[derive(Debug)]
+struct Written {
+    desired: String,
+    live: Live,
+    at: Instant,
+}
+
+impl Memory {
+    /// Takes note of an applied object.
+    pub(crate) fn note(&self, uid: &str, which: Owned, desired: &str, live: Live) {
+        let written = Written { desired: desired.to_owned(), live, at: Instant::now() };
+        self.lock().applied.insert((uid.to_owned(), which), written);
+    }
+
+    /// An object as it was after it was applied.
+    pub(crate) fn applied(&self, uid: &str, which: Owned) -> Option<Live> {
+        let inner = self.lock();
+        inner.applied.get(&(uid.to_owned(), which)).map(|written| written.live.clone())
+    }
+
+    /// Whether an object was applied a moment ago.
+    pub(crate) fn is_fresh(&self, uid: &str, which: Owned) -> bool {
+        let inner = self.lock();
+        inner
+            .applied
+            .get(&(uid.to_owned(), which))
+            .is_some_and(|written| written.at.elapsed() < FRESH)
+    }
+
+    /// Whether this live object is what came of applying this: the server may write a value in another form.
+    pub(crate) fn came_of(&self, uid: &str, which: Owned, desired: &str, live: &Live) -> bool {
+        let inner = self.lock();
+        inner.applied.get(&(uid.to_owned(), which)).is_some_and(|written| {
+            written.desired == desired
+                && written.live.digest.is_some()
+                && written.live.digest == live.digest
+        })
+    }
+
+    /// An object is gone.
+    pub(crate) fn forget_object(&self, uid: &str, which: Owned) {
+        self.lock().applied.remove(&(uid.to_owned(), which));
+    }
+
+    /// Takes note of a written status.
+    pub(crate) fn note_status(&self, uid: &str, resource_version: &str, status: SiemAgentStatus) {
+        let number = resource_version.parse().unwrap_or(0);
+        self.lock().statuses.insert(uid.to_owned(), (number, status));
+    }
+
+    /// The status that was written after the agent was as the watch shows it, with its resourceVersion.
+    pub(crate) fn newer_status(
+        &self,
+        uid: &str,
+        shown: Option<&str>,
+    ) -> Option<(String, SiemAgentStatus)> {
+        let shown = shown.and_then(|shown| shown.parse::<u64>().ok())?;
+        let inner = self.lock();
+        let (number, status) = inner.statuses.get(uid)?;
+        (*number > shown).then(|| (number.to_string(), status.clone()))
+    }
+
+    /// Whether the checkpoint's name is somebody else's.
+    pub(crate) fn set_checkpoint_foreign(&self, key: &Key, is_foreign: bool) {
+        let mut inner = self.lock();
+        if is_foreign {
+            inner.foreign_checkpoints.insert(key.clone());
+        } else {
+            inner.foreign_checkpoints.remove(key);
+        }
+    }
+
+    /// Whether the checkpoint's name was somebody else's at the last look.
+    pub(crate) fn is_checkpoint_foreign(&self, key: &Key) -> bool {
+        self.lock().foreign_checkpoints.contains(key)
+    }
+
+    /// Whether this agent's roll-out may begin, or has.
+    pub(crate) fn may_roll_out(&self, key: &Key, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.rollouts.retain(|_, since| now.duration_since(*since) < ROLLOUT_PATIENCE);
+        if inner.rollouts.contains_key(key) || inner.rollouts.len() < MAX_ROLLOUTS {
+            inner.rollouts.entry(key.clone()).or_insert(now);
+            return true;
+        }
+        false
+    }
+
+    /// This agent's roll-out has ended.
+    pub(crate) fn rolled_out(&self, key: &Key) {
+        self.lock().rollouts.remove(key);
+    }
+
+    /// Takes note of which agent of this name there is; what an earlier one left is forgotten.
+    pub(crate) fn meet(&self, key: &Key, uid: &str) {
+        let known = self.lock().uids.get(key).cloned();
+        if known.as_deref() == Some(uid) {
+            return;
+        }
+        self.forget(key);
+        self.lock().uids.insert(key.clone(), uid.to_owned());
+    }
+
+    /// Forgets an agent that is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        let mut inner = self.lock();
+        inner.foreign_checkpoints.remove(key);
+        inner.rollouts.remove(key);
+        if let Some(uid) = inner.uids.remove(key) {
+            inner.applied.retain(|(of, _), _| *of != uid);
+            inner.statuses.remove(&uid);
+        }
+    }
+
+    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().expect("nothing panics while the lock is held")
+    }
+}

@@ -1,0 +1,279 @@
+//! The agents' own series, read when they are scraped; only the leader has them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::MetricConstructor;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::report::Stream;
+use siem_agent_crds::siem_agent::{State, TokenState};
+
+use crate::budget;
+use crate::clock;
+use crate::reports::Sighting;
+use crate::world::World;
+
+/// Makes clones that count together.
+#[derive(Debug, Clone)]
+pub(super) struct Clones(pub(super) Histogram);
+
+impl MetricConstructor<Histogram> for Clones {
+    fn new_metric(&self) -> Histogram {
+        self.0.clone()
+    }
+}
+
+/// The fleet at the moment of the scrape.
+#[derive(Debug)]
+pub(super) struct Fleet(pub(super) Arc<World>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAgent {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStream {
+    namespace: String,
+    name: String,
+    stream: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCondition {
+    namespace: String,
+    name: String,
+    r#type: String,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    namespace: String,
+    name: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfInfo {
+    namespace: String,
+    name: String,
+    format: String,
+    protocol: String,
+    image: String,
+}
+
+/// One agent with what it has reported.
+struct Member {
+    agent: SiemAgent,
+    sighting: Sighting,
+}
+
+impl Member {
+    fn of(&self) -> OfAgent {
+        let (namespace, name) = budget::key(&self.agent);
+        OfAgent { namespace, name }
+    }
+
+    fn of_stream(&self, stream: Stream) -> OfStream {
+        let (namespace, name) = budget::key(&self.agent);
+        OfStream { namespace, name, stream: stream.as_str() }
+    }
+
+    fn streams(&self) -> impl Iterator<Item = Stream> {
+        let types = &self.agent.spec.event_types;
+        [(Stream::Alerts, types.alerts.enabled), (Stream::Activities, types.activities.enabled)]
+            .into_iter()
+            .filter_map(|(stream, enabled)| enabled.then_some(stream))
+    }
+
+    /// The later of what the last report and the status say, Unix seconds. Nothing while suspended: nothing is late then.
+    fn delivered_through(&self, stream: Stream) -> Option<f64> {
+        if self.agent.spec.suspend {
+            return None;
+        }
+        let told = self.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
+        let delivery = self.agent.status.as_ref().and_then(|status| status.delivery.as_ref());
+        let kept = delivery.and_then(|delivery| match stream {
+            Stream::Alerts => delivery.alerts.as_ref(),
+            Stream::Activities => delivery.activities.as_ref(),
+        });
+        let told = told.and_then(|told| told.delivered_through);
+        let kept = kept.and_then(|kept| kept.delivered_through.as_ref()).map(|time| time.0);
+        let through = told.max(kept)?;
+        Some(seconds(through.as_millisecond()))
+    }
+}
+
+impl Collector for Fleet {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let world = &self.0;
+        let members: Vec<_> = world
+            .agents()
+            .iter()
+            .filter_map(|agent| agent.0.as_ref().ok())
+            .map(|agent| {
+                let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+                let sighting = world.reports.sighting(&budget::key(agent), uid, None);
+                Member { agent: agent.clone(), sighting }
+            })
+            .collect();
+        let now = seconds(clock::now().as_millisecond());
+        through(&mut encoder, &members, now)?;
+        token(&mut encoder, &members)?;
+        conditions(&mut encoder, &members)?;
+        states(&mut encoder, &members)?;
+        records(&mut encoder, &members)?;
+        info(&mut encoder, &members)
+    }
+}
+
+fn gauges<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (L, f64)>,
+) -> Result<(), fmt::Error> {
+    let mut values = values.into_iter().peekable();
+    if values.peek().is_none() {
+        return Ok(());
+    }
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn through(
+    encoder: &mut DescriptorEncoder<'_>,
+    members: &[Member],
+    now: f64,
+) -> Result<(), fmt::Error> {
+    let through: Vec<_> = members
+        .iter()
+        .flat_map(|member| {
+            member.streams().filter_map(|stream| {
+                Some((member.of_stream(stream), member.delivered_through(stream)?))
+            })
+        })
+        .collect();
+    let lag: Vec<_> =
+        through.iter().map(|(labels, time)| (labels.clone(), (now - time).max(0.0))).collect();
+    gauges(
+        encoder,
+        "siemagent_delivered_through_timestamp_seconds",
+        "Unix time through which all that the API has shown is delivered",
+        through,
+    )?;
+    gauges(encoder, "siemagent_delivery_lag_seconds", "Now minus that", lag)
+}
+
+fn token(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    let valid = members.iter().filter_map(|member| {
+        let token = member.agent.status.as_ref()?.token.as_ref()?;
+        let valid = match token.state {
+            TokenState::Valid => 1.0,
+            TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => 0.0,
+            TokenState::Unknown => return None,
+        };
+        Some((member.of(), valid))
+    });
+    gauges(encoder, "siemagent_token_valid", "Whether the API takes the token", valid)
+}
+
+fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    let each = members.iter().flat_map(|member| {
+        let (namespace, name) = budget::key(&member.agent);
+        let conditions = member.agent.status.iter().flat_map(|status| status.conditions.clone());
+        conditions.flat_map(move |condition| {
+            ["True", "False", "Unknown"].map(|status| {
+                let labels = OfCondition {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    r#type: condition.type_.clone(),
+                    status,
+                };
+                (labels, f64::from(u8::from(condition.status == status)))
+            })
+        })
+    });
+    gauges(encoder, "siemagent_condition", "The conditions", each.collect::<Vec<_>>())
+}
+
+fn states(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    const STATES: [(State, &str); 5] = [
+        (State::Created, "Created"),
+        (State::Connected, "Connected"),
+        (State::ConnectionError, "ConnectionError"),
+        (State::Disconnected, "Disconnected"),
+        (State::Suspended, "Suspended"),
+    ];
+    let each = members.iter().flat_map(|member| {
+        let (namespace, name) = budget::key(&member.agent);
+        let current = member.agent.status.as_ref().and_then(|status| status.state);
+        let known = current.is_some();
+        STATES.into_iter().filter(move |_| known).map(move |(state, word)| {
+            let labels = OfState { namespace: namespace.clone(), name: name.clone(), state: word };
+            (labels, f64::from(u8::from(current == Some(state))))
+        })
+    });
+    gauges(encoder, "siemagent_state", "The portal's word for the agent", each.collect::<Vec<_>>())
+}
+
+/// The forwarder's own counts since its start; they begin anew with it, as counters may.
+fn records(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    for (name, help, rejected) in [
+        ("siemagent_records_delivered", "Records delivered, each once", false),
+        ("siemagent_records_rejected", "Records that cannot be mapped", true),
+    ] {
+        let values: Vec<_> = members
+            .iter()
+            .flat_map(|member| {
+                let report = member.sighting.report.as_ref();
+                let streams = report.into_iter().flat_map(|report| report.streams.iter());
+                streams.map(|(stream, told)| {
+                    let n = if rejected { told.rejected_total } else { told.delivered_total };
+                    (member.of_stream(*stream), n)
+                })
+            })
+            .collect();
+        if values.is_empty() {
+            continue;
+        }
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, n) in values {
+            ConstCounter::new(n).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn info(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    let each = members.iter().map(|member| {
+        let (namespace, name) = budget::key(&member.agent);
+        let spec = &member.agent.spec;
+        let image = member.agent.status.as_ref().and_then(|status| status.image.clone());
+        let labels = OfInfo {
+            namespace,
+            name,
+            format: format!("{:?}", spec.format.kind),
+            protocol: format!("{:?}", spec.syslog.protocol),
+            image: image.unwrap_or_default(),
+        };
+        (labels, 1.0)
+    });
+    gauges(encoder, "siemagent_info", "How the agent is set up", each)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a time has fewer than 52 bits")]
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1_000.0
+}

@@ -1,0 +1,81 @@
+//! Brings what is on the server to what it shall be: server-side apply in the order of the list, then what is no longer
+//! wanted is removed. Sends nothing for an object that is as it shall be.
+
+use siem_agent_crds::SiemAgent;
+use tokio::time::Instant;
+
+use super::build::{Applied, Desired, Objects, Prepared};
+use super::gather::{self, Observed};
+use crate::api;
+use crate::budget::Key;
+use crate::names::Owned;
+use crate::world::World;
+
+/// How far it came.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// All is on the server.
+    Done(Objects<Applied>),
+    /// Other agents are being rolled out first; nothing was touched.
+    Queued(Objects<Applied>),
+}
+
+/// What may be removed when it is not wanted.
+const OPTIONAL: [Owned; 2] = [Owned::NetworkPolicy, Owned::Claim];
+
+/// Applies and prunes.
+///
+/// # Errors
+/// The first request that did not succeed; the next pass goes on.
+pub(super) async fn apply(
+    world: &World,
+    key: &Key,
+    agent: &SiemAgent,
+    observed: &Observed,
+    objects: Objects<Prepared>,
+) -> Result<Progress, api::Error> {
+    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let differs = |desired: &&Desired| {
+        observed.live.get(&desired.which).is_none_or(|live| {
+            live.digest.as_ref() != Some(&desired.digest)
+                && !world.memory.came_of(uid, desired.which, &desired.digest, live)
+        })
+    };
+    let different: Vec<_> = objects.list.iter().filter(differs).cloned().collect();
+    let rolls_out = different.iter().any(|desired| {
+        desired.which == Owned::Deployment && observed.live.contains_key(&Owned::Deployment)
+    });
+    // A change that the user has made is theirs to time; one that comes with another operator is spread.
+    let seen = agent.status.as_ref().map(|status| status.observed_generation);
+    let is_the_users = seen != agent.metadata.generation;
+    if rolls_out
+        && !is_the_users
+        && observed.is_settled
+        && !world.memory.may_roll_out(key, Instant::now())
+    {
+        return Ok(Progress::Queued(objects.into_applied()));
+    }
+    for desired in different {
+        let live = observed.live.get(&desired.which);
+        let applied = world
+            .server
+            .apply(&world.leadership, &key.0, desired.which, &desired.object, live)
+            .await?;
+        let live = gather::of_object(&applied);
+        world.memory.note(uid, desired.which, &desired.digest, live);
+    }
+    for which in OPTIONAL {
+        let is_wanted = objects.list.iter().any(|desired| desired.which == which);
+        if let Some(live) = observed.live.get(&which)
+            && !is_wanted
+            && live.is_owned_by(agent)
+        {
+            world
+                .server
+                .delete(&world.leadership, &key.0, which, &which.name(&key.1), live)
+                .await?;
+            world.memory.forget_object(uid, which);
+        }
+    }
+    Ok(Progress::Done(objects.into_applied()))
+}

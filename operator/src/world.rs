@@ -1,0 +1,162 @@
+//! Everything that a pass may look at and act through: caches, reports, budgets, memory, the server.
+
+use std::sync::{Arc, Mutex};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DynamicObject;
+use siem_agent_crds::SiemAgent;
+use tokio::time::Instant;
+
+use crate::api::Server;
+use crate::budget::{self, Key, Shares};
+use crate::caches::{Agent, Scope};
+use crate::leadership::Leadership;
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::names::Owned;
+use crate::reconcile::gather::{self, Live};
+use crate::reconcile::validate::Settings;
+use crate::reports::{Reports, Target};
+
+/// The operator's world.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) scopes: Vec<Scope>,
+    pub(crate) server: Server,
+    pub(crate) leadership: Leadership,
+    pub(crate) settings: Settings,
+    pub(crate) reports: Reports,
+    pub(crate) memory: Memory,
+    pub(crate) metrics: Metrics,
+    /// Who tells Events.
+    pub(crate) instance: String,
+    pub(crate) shares: Mutex<Arc<Shares>>,
+}
+
+impl World {
+    fn scope(&self, namespace: &str) -> Option<&Scope> {
+        self.scopes.iter().find(|scope| scope.covers(namespace))
+    }
+
+    /// An agent as the watch shows it.
+    pub(crate) fn agent(&self, key: &Key) -> Option<Arc<Agent>> {
+        self.scope(&key.0)?.agent(key)
+    }
+
+    /// All agents that can be read.
+    pub(crate) fn agents(&self) -> Vec<Arc<Agent>> {
+        self.scopes.iter().flat_map(Scope::agents).collect()
+    }
+
+    /// An owned object as the watch shows it.
+    pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
+        self.scope(&key.0)?.owned(key, which)
+    }
+
+    /// The agent's pod.
+    pub(crate) fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
+        self.scope(&key.0)?.pod(key)
+    }
+
+    /// The checkpoint's ConfigMap, as it was last seen or written.
+    pub(crate) fn checkpoint(&self, key: &Key, uid: &str) -> Option<Live> {
+        let cached = self.owned(key, Owned::Checkpoint).as_deref().map(gather::of_object);
+        let written = self
+            .memory
+            .applied(uid, Owned::Checkpoint)
+            .filter(|_| cached.is_some() || self.memory.is_fresh(uid, Owned::Checkpoint));
+        match (cached, written) {
+            (Some(cached), Some(written)) if gather::is_older(&cached, &written) => Some(written),
+            (cached, written) => cached.or(written),
+        }
+    }
+
+    /// The agent's share of its tenant's requests; an agent that nobody has counted yet takes what is left of it.
+    pub(crate) fn share(&self, key: &Key, agent: &SiemAgent) -> u32 {
+        if let Some(share) = self.shares().share(key) {
+            return share;
+        }
+        self.count();
+        let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
+        self.shares().share(key).unwrap_or(budget)
+    }
+
+    /// Counts all agents again. Those whose share has changed.
+    pub(crate) fn count(&self) -> Vec<Key> {
+        let agents = self.agents();
+        let counted = Shares::of(agents.iter().filter_map(|agent| agent.0.as_ref().ok()));
+        let mut shares = lock(&self.shares);
+        let changed = counted.changed_since(&shares).cloned().collect();
+        *shares = Arc::new(counted);
+        changed
+    }
+
+    fn shares(&self) -> Arc<Shares> {
+        Arc::clone(&lock(&self.shares))
+    }
+
+    /// Agents that export the same streams of the same source to the same target.
+    pub(crate) fn twins(&self, key: &Key, agent: &SiemAgent) -> Vec<String> {
+        let is_twin = |other: &SiemAgent| {
+            let (one, two) = (&agent.spec, &other.spec);
+            let both = |one: bool, two: bool| one && two;
+            !one.suspend
+                && !two.suspend
+                && budget::tenant(&one.source.url) == budget::tenant(&two.source.url)
+                && one.syslog.host.eq_ignore_ascii_case(&two.syslog.host)
+                && one.syslog.port() == two.syslog.port()
+                && (both(one.event_types.alerts.enabled, two.event_types.alerts.enabled)
+                    || both(one.event_types.activities.enabled, two.event_types.activities.enabled))
+        };
+        let agents = self.agents();
+        let twins = agents.iter().filter_map(|other| other.0.as_ref().ok()).filter_map(|other| {
+            let other_key = budget::key(other);
+            (other_key != *key && is_twin(other))
+                .then(|| format!("{}/{}", other_key.0, other_key.1))
+        });
+        let mut twins: Vec<_> = twins.collect();
+        twins.sort();
+        // More names than these tell nobody anything.
+        twins.truncate(3);
+        twins
+    }
+
+    /// Whom to ask for reports: every agent that may have one and whose pod is ready.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let pods = self.scopes.iter().flat_map(Scope::pods_by_agent);
+        pods.filter_map(|(key, pod)| self.target(key, &pod)).collect()
+    }
+
+    fn target(&self, key: Key, pod: &Pod) -> Option<Target> {
+        let agent = self.agent(&key)?;
+        let agent = agent.0.as_ref().ok()?;
+        let pod = crate::workload::sight(pod);
+        let is_ready = agent.status.as_ref().is_some_and(|status| {
+            crate::reconcile::status::condition(status, "Ready")
+                .is_some_and(|ready| ready.status == "True")
+        });
+        pod.is_ready.then_some(Target {
+            key,
+            agent_uid: agent.metadata.uid.clone()?,
+            pod_uid: pod.uid,
+            address: pod.address?,
+            is_ready,
+        })
+    }
+
+    /// Forgets an agent that is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        self.reports.forget(key);
+        self.memory.forget(key);
+    }
+
+    /// The time that everything of this world is measured in.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
+    }
+}
+
+#[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while the lock is held")
+}
