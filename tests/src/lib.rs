@@ -18,3 +18,4 @@ pub mod kubectl;
 pub mod control_plane;
 pub mod admission;
 pub mod node;
+pub mod kwok;

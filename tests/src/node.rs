@@ -53,6 +53,8 @@ use crate::clock;
 use crate::control_plane::{ControlPlane, User};
 use crate::leash;
 
+pub(crate) use schedule::{ELSEWHERE, bind, is_elsewhere};
+
 /// How often everything is looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// A node whose Lease is older than 40 s is given up by the controller manager.
@@ -278,7 +280,11 @@ async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     workers.shutdown().await;
 }
 
-fn follow<K>(client: &Client, namespace: &str, watches: &mut Vec<JoinHandle<()>>) -> Store<K>
+pub(crate) fn follow<K>(
+    client: &Client,
+    namespace: &str,
+    watches: &mut Vec<JoinHandle<()>>,
+) -> Store<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + DeserializeOwned

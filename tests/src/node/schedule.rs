@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodSpec};
+use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use serde_json::json;
@@ -12,7 +13,25 @@ use serde_json::json;
 use super::{Shared, status};
 
 /// The label of nodes that only exist in the API.
-const ELSEWHERE: (&str, &str) = ("type", "kwok");
+pub(crate) const ELSEWHERE: (&str, &str) = ("type", "kwok");
+
+/// Gives a pod to a node, as a scheduler does.
+pub(crate) async fn bind(pods: &Api<Pod>, name: &str, node: &str) -> kube::Result<Status> {
+    let target = ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(node.to_owned()),
+        ..ObjectReference::default()
+    };
+    let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+    let binding = Binding { metadata, target };
+    pods.create_subresource("binding", name, &PostParams::default(), &binding).await
+}
+
+/// Whether a pod asks for a node that only exists in the API.
+pub(crate) fn is_elsewhere(spec: &PodSpec) -> bool {
+    let selector = spec.node_selector.as_ref();
+    selector.and_then(|selector| selector.get(ELSEWHERE.0)).is_some_and(|at| at == ELSEWHERE.1)
+}
 
 /// One look at a pending pod; what fails is tried again at the next.
 pub(super) async fn schedule(shared: &Shared, pod: &Pod) {
@@ -36,19 +55,8 @@ pub(super) async fn schedule(shared: &Shared, pod: &Pod) {
     };
     match why_not {
         None => {
-            let target = ObjectReference {
-                kind: Some("Node".to_owned()),
-                name: Some(shared.name.clone()),
-                ..ObjectReference::default()
-            };
-            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-            let binding = Binding { metadata, target };
-            let params = PostParams::default();
             // Bound already: the store will know soon.
-            let _ = shared
-                .pods_api()
-                .create_subresource::<_, Status>("binding", name, &params, &binding)
-                .await;
+            let _ = bind(&shared.pods_api(), name, &shared.name).await;
         }
         Some(message) if !says(pod, &message) => {
             let condition = json!({
@@ -61,11 +69,6 @@ pub(super) async fn schedule(shared: &Shared, pod: &Pod) {
         }
         Some(_) => {}
     }
-}
-
-fn is_elsewhere(spec: &PodSpec) -> bool {
-    let selector = spec.node_selector.as_ref();
-    selector.and_then(|selector| selector.get(ELSEWHERE.0)).is_some_and(|at| at == ELSEWHERE.1)
 }
 
 fn fits(spec: &PodSpec, labels: &BTreeMap<String, String>) -> bool {
