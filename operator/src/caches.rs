@@ -51,6 +51,8 @@ pub(crate) struct Scope {
 pub(crate) enum Seen {
     /// Something about this agent.
     Agent(Key),
+    /// An object of this agent is gone: its UID.
+    Gone(Key, String),
     /// A whole list of agents: the server may be another one, with another CRD.
     Listed,
     /// A whole list of something else: what has gone in the meantime is not told one by one.
@@ -208,7 +210,11 @@ where
 {
     let seen = stream.filter_map(move |event| {
         let seen = match event {
-            Ok(Event::Apply(object) | Event::Delete(object)) => agent(&object).map(Seen::Agent),
+            Ok(Event::Apply(object)) => agent(&object).map(Seen::Agent),
+            Ok(Event::Delete(object)) => {
+                let uid = object.meta().uid.clone().unwrap_or_default();
+                agent(&object).map(|key| Seen::Gone(key, uid))
+            }
             Ok(Event::InitDone) => Some(listed.clone()),
             Ok(Event::Init | Event::InitApply(_)) => None,
             Err(error) => {

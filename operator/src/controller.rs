@@ -110,7 +110,15 @@ async fn follow(world: Arc<World>, work: Arc<Work>, sights: Vec<Sights>, client:
                 work.recount.notify_one();
                 work.add(key, World::now());
             }
-            Seen::Relisted => work.add_all(&world),
+            Seen::Gone(key, uid) => {
+                world.memory.forget_object(&uid);
+                work.recount.notify_one();
+                work.add(key, World::now());
+            }
+            Seen::Relisted => {
+                world.memory.distrust();
+                work.add_all(&world);
+            }
             Seen::Listed => {
                 work.recount.notify_one();
                 work.add_all(&world);

@@ -28,6 +28,7 @@ struct Inner {
     statuses: BTreeMap<String, (u64, SiemAgentStatus)>,
     foreign_checkpoints: BTreeSet<Key>,
     rollouts: BTreeMap<Key, Instant>,
+    unsettled: BTreeMap<Key, Instant>,
     /// Which agent of a name is meant.
     uids: BTreeMap<Key, String>,
 }
@@ -36,13 +37,14 @@ struct Inner {
 struct Written {
     desired: String,
     live: Live,
-    at: Instant,
+    /// `None` once a list was seen that must have it.
+    at: Option<Instant>,
 }
 
 impl Memory {
     /// Takes note of an applied object.
     pub(crate) fn note(&self, uid: &str, which: Owned, desired: &str, live: Live) {
-        let written = Written { desired: desired.to_owned(), live, at: Instant::now() };
+        let written = Written { desired: desired.to_owned(), live, at: Some(Instant::now()) };
         self.lock().applied.insert((uid.to_owned(), which), written);
     }
 
@@ -58,7 +60,8 @@ impl Memory {
         inner
             .applied
             .get(&(uid.to_owned(), which))
-            .is_some_and(|written| written.at.elapsed() < FRESH)
+            .and_then(|written| written.at)
+            .is_some_and(|at| at.elapsed() < FRESH)
     }
 
     /// Whether this live object is what came of applying this: the server may write a value in another form.
@@ -71,9 +74,25 @@ impl Memory {
         })
     }
 
-    /// An object is gone.
-    pub(crate) fn forget_object(&self, uid: &str, which: Owned) {
-        self.lock().applied.remove(&(uid.to_owned(), which));
+    /// An object with this UID is gone.
+    pub(crate) fn forget_object(&self, object_uid: &str) {
+        self.lock().applied.retain(|_, written| written.live.uid != object_uid);
+    }
+
+    /// A whole list has come: what is not in it is gone, however short a time ago it was written.
+    pub(crate) fn distrust(&self) {
+        self.lock().applied.values_mut().for_each(|written| written.at = None);
+    }
+
+    /// Since when this agent's Deployment has not been seen through by its controller; `None` when it has.
+    pub(crate) fn unsettled(&self, key: &Key, is_settled: bool, now: Instant) -> Option<Duration> {
+        let mut inner = self.lock();
+        if is_settled {
+            inner.unsettled.remove(key);
+            return None;
+        }
+        let since = *inner.unsettled.entry(key.clone()).or_insert(now);
+        Some(now.duration_since(since))
     }
 
     /// Takes note of a written status.
@@ -140,6 +159,7 @@ impl Memory {
         let mut inner = self.lock();
         inner.foreign_checkpoints.remove(key);
         inner.rollouts.remove(key);
+        inner.unsettled.remove(key);
         if let Some(uid) = inner.uids.remove(key) {
             inner.applied.retain(|(of, _), _| *of != uid);
             inner.statuses.remove(&uid);

@@ -22,6 +22,7 @@ use self::validate::{Cause, Problem};
 use crate::budget::Key;
 use crate::clock;
 use crate::error_chain::chain;
+use crate::names::Owned;
 use crate::workload::Workload;
 use crate::world::World;
 use crate::{api, events};
@@ -30,6 +31,8 @@ use crate::{api, events};
 const RESYNC: Duration = Duration::from_secs(10 * 60);
 /// One that is not ready may need another word as time goes by.
 const RESYNC_OF_TROUBLE: Duration = Duration::from_secs(60);
+/// A change of an annotation alone makes a Deployment unsettled for a moment; it is not worth two writes.
+const SETTLING: Duration = Duration::from_secs(3);
 /// What is on its way out is gone in a moment.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -108,6 +111,15 @@ async fn write_status(
     outcome: Outcome<'_>,
 ) -> Result<Duration, Error> {
     let now = clock::now();
+    let unsettled = world.memory.unsettled(key, observed.is_settled, World::now());
+    let seen = agent.status.as_ref().map(|status| status.observed_generation);
+    if seen == agent.metadata.generation
+        && matches!(outcome, Outcome::Applied(_))
+        && observed.live.contains_key(&Owned::Deployment)
+        && unsettled.is_some_and(|unsettled| unsettled < SETTLING)
+    {
+        return Ok(SETTLING);
+    }
     if observed.workload == Workload::Running && observed.is_settled {
         world.memory.rolled_out(key);
     }

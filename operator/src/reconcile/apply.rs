@@ -74,7 +74,7 @@ pub(super) async fn apply(
                 .server
                 .delete(&world.leadership, &key.0, which, &which.name(&key.1), live)
                 .await?;
-            world.memory.forget_object(uid, which);
+            world.memory.forget_object(&live.uid);
         }
     }
     Ok(Progress::Done(objects.into_applied()))
