@@ -8,6 +8,7 @@ mod audit;
 mod launch;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -137,8 +138,14 @@ impl ControlPlane {
     /// When it cannot be written.
     pub fn kubeconfig_with(&self, name: &str, url: &str, token: &str) -> Result<PathBuf> {
         let path = self.folder().join(format!("{name}.kubeconfig"));
-        fs::write(&path, kubeconfig(url, &self.ca, token).to_string())
-            .with_context(|| format!("write {}", path.display()))?;
+        // As one step: another test may be reading it.
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(self.folder())?;
+            file.write_all(kubeconfig(url, &self.ca, token).to_string().as_bytes())?;
+            file.persist(&path)?;
+            anyhow::Ok(())
+        };
+        write().with_context(|| format!("write {}", path.display()))?;
         Ok(path)
     }
 

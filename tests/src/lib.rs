@@ -17,5 +17,7 @@ pub mod programs;
 pub mod kubectl;
 pub mod control_plane;
 pub mod admission;
+pub mod operator;
+pub mod scene;
 pub mod node;
 pub mod kwok;

@@ -1,0 +1,142 @@
+//! A namespace of the control plane with what an operator needs in it, and words to look at it with.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::control_plane::{ControlPlane, Request};
+use crate::forwarder::{LOOK, PATIENCE};
+use crate::kubectl::Kubectl;
+use crate::operator::Place;
+
+/// A world for an operator in a namespace of its own.
+#[derive(Debug)]
+pub struct Scene {
+    /// The control plane.
+    pub plane: &'static ControlPlane,
+    /// Its namespace.
+    pub namespace: String,
+    /// The operator's account.
+    pub place: Place,
+    kubectl: Kubectl,
+}
+
+impl Scene {
+    /// Makes a namespace, and an account for the operator in it.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn new() -> Result<Self> {
+        let plane = ControlPlane::shared().await?;
+        let namespace = plane.namespace().await?;
+        let place = Place::new(plane, &namespace).await?;
+        Ok(Self { plane, place, kubectl: plane.kubectl()?, namespace })
+    }
+
+    /// kubectl in the namespace, as admin.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn kubectl(&self, arguments: &[&str], stdin: &str) -> Result<String> {
+        let inside = format!("--namespace={}", self.namespace);
+        let arguments: Vec<&str> =
+            [inside.as_str()].into_iter().chain(arguments.to_vec()).collect();
+        self.kubectl.run(&arguments, stdin).await
+    }
+
+    /// An object, such as `deployment/soc-forwarder`.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn get(&self, what: &str) -> Result<Option<Value>> {
+        let arguments = ["get", "--ignore-not-found", "--show-managed-fields", "-o", "json", what];
+        let text = self.kubectl(&arguments, "").await?;
+        Ok(if text.trim().is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.get(what).await?;
+            if let Some(seen) = &seen
+                && is(seen)
+            {
+                return Ok(seen.clone());
+            }
+            if Instant::now() > until {
+                bail!("{what} does not become what is expected: {seen:#?}");
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until an object is gone.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn until_gone(&self, what: &str) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while let Some(seen) = self.get(what).await? {
+            ensure!(Instant::now() < until, "{what} does not go: {seen:#}");
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the agent's Ready has this reason for its present generation.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn until_ready_is(&self, name: &str, reason: &str) -> Result<Value> {
+        self.until(&format!("siemagent/{name}"), |agent| {
+            let ready = condition(agent, "Ready");
+            ready["reason"] == reason
+                && ready["observedGeneration"] == agent["metadata"]["generation"]
+        })
+        .await
+    }
+
+    /// What the operator has asked to change since a position, Lease apart.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub fn writes_since(&self, position: u64) -> Result<Vec<Request>> {
+        let user = self.place.user();
+        let requests = self.plane.requests_since(position)?;
+        let is_write = |request: &Request| {
+            request.user == user && request.writes() && request.resource != "leases"
+        };
+        Ok(requests.into_iter().filter(is_write).collect())
+    }
+
+    /// Waits until the operator has sent no write for so long.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn until_quiet(&self, quiet: Duration) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        let mut position = self.plane.audit_position()?;
+        let mut since = Instant::now();
+        while since.elapsed() < quiet {
+            ensure!(Instant::now() < until, "the operator does not come to rest");
+            sleep(LOOK).await;
+            if !self.writes_since(position)?.is_empty() {
+                position = self.plane.audit_position()?;
+                since = Instant::now();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A condition of an agent; null where there is none.
+pub fn condition(agent: &Value, type_: &str) -> Value {
+    let conditions = agent["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.into_iter().find(|condition| condition["type"] == type_).unwrap_or(Value::Null)
+}

@@ -1,0 +1,359 @@
+//! The whole: a SiemAgent is applied with kubectl, a real forwarder runs in a pod, a real rsyslogd receives.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use siem_agent_crds::report::Stream;
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options as Portal};
+use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_tests::node::{Image, Node, Options};
+use siem_agent_tests::operator::Operator;
+use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_tests::scene::{Scene, condition};
+use tokio::time::{Instant, sleep};
+
+/// An operator with a node to run its pods.
+struct Stage {
+    scene: Scene,
+    operator: Operator,
+    node: Node,
+}
+
+impl Stage {
+    async fn new() -> Result<Self> {
+        let scene = Scene::new().await?;
+        let forwarder = Image {
+            program: program("siem-forwarder")?,
+            arguments: vec!["--listen=$(POD_IP):9464".to_owned()],
+        };
+        let broken = Image { program: PathBuf::from("/bin/false"), arguments: Vec::new() };
+        let images =
+            [("forwarder:1".to_owned(), forwarder), ("broken:1".to_owned(), broken)].into();
+        let node =
+            Node::start(scene.plane, &scene.namespace, Options { images, ..Options::default() })
+                .await?;
+        let operator = Operator::start(&scene.place, &["--forwarder-image", "forwarder:1"]).await?;
+        Ok(Self { scene, operator, node })
+    }
+
+    async fn token(&self, token: &str) -> Result<()> {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "defender"},
+            "stringData": {"token": token},
+        });
+        self.scene.kubectl(&["apply", "-f", "-"], &secret.to_string()).await.map(drop)
+    }
+
+    async fn apply(&self, name: &str, url: &str, port: u16, more: &str) -> Result<()> {
+        let manifest = format!(
+            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
+             url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    \
+             pollInterval: 1s\n    overlap: 30s\n  syslog: {{host: 127.0.0.1, port: {port}}}\n{more}"
+        );
+        self.scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
+    }
+
+    async fn pod(&self) -> Result<Value> {
+        let pods = self.scene.get("pods").await?.context("list pods")?;
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let alive = pods.into_iter().find(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        alive.context("there is no pod")
+    }
+
+    /// The reasons of the Events about an agent so far, in no order.
+    async fn events(&self, name: &str) -> Result<Vec<String>> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.scene.namespace);
+        let list: Value =
+            serde_json::from_str(&self.scene.kubectl(&["get", "--raw", &path], "").await?)?;
+        let events = list["items"].as_array().cloned().unwrap_or_default();
+        let about = events.into_iter().filter(|event| {
+            event["regarding"]["name"] == name && event["regarding"]["kind"] == "SiemAgent"
+        });
+        Ok(about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    async fn until_metric(
+        &self,
+        begins: &str,
+        is: impl Fn(&[(String, f64)]) -> bool,
+    ) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let series = self.operator.series(begins).await?;
+            if is(&series) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "{begins}: {series:?}");
+            sleep(LOOK).await;
+        }
+    }
+}
+
+fn portal(n_history: usize) -> Portal {
+    Portal {
+        rate: 0.0,
+        budget: 0,
+        history: (n_history, Duration::from_secs(3600)),
+        ..Portal::default()
+    }
+}
+
+fn counts(lines: &[String]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for line in lines {
+        if let Some(id) = line.split("externalId=").nth(1).and_then(|rest| rest.split(' ').next()) {
+            *counts.entry(id.to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+async fn until_all_arrived(
+    defender: &Defender,
+    receivers: &[&Rsyslog],
+) -> Result<BTreeMap<String, usize>> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut lines = Vec::new();
+        for receiver in receivers {
+            lines.extend(receiver.lines()?);
+        }
+        let counts = counts(&lines);
+        let produced = defender.produced();
+        let missing = produced.iter().filter(|(_, id)| !counts.contains_key(id)).count();
+        if missing == 0 {
+            return Ok(counts);
+        }
+        ensure!(Instant::now() < until, "{missing} of {} lost", produced.len());
+        sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn kubectl_apply_is_all_it_takes() -> Result<()> {
+    let stage = Stage::new().await?;
+    let defender = Defender::start(portal(200)).await?;
+    let first = Rsyslog::start(Input::Tcp).await?;
+    stage.token(DEMO_TOKEN).await?;
+    stage.apply("soc", &defender.url(), first.port, "").await?;
+    let wait = ["wait", "siemagent/soc", "--for=condition=Ready", "--timeout=60s"];
+    stage.scene.kubectl(&wait, "").await?;
+    until_all_arrived(&defender, &[&first]).await?;
+    let agent = stage.scene.until_ready_is("soc", "Delivering").await?;
+    assert_eq!(agent["status"]["state"], "Connected");
+    assert_eq!(agent["status"]["token"]["state"], "Valid");
+    assert_eq!(agent["status"]["delivery"]["lag"], "<1m");
+    assert_eq!(agent["status"]["image"], "forwarder:1");
+    ensure!(agent["status"]["delivery"]["alerts"]["deliveredThrough"].is_string(), "{agent:#}");
+    assert_eq!(condition(&agent, "Reconciling"), Value::Null);
+    stage
+        .until_metric("siemagent_token_valid{", |series| series.len() == 1 && series[0].1 > 0.5)
+        .await?;
+    stage.until_metric("siemagent_records_delivered_total{", |series| series.len() == 2).await?;
+    stage
+        .until_metric("siemagent_delivery_lag_seconds{", |series| {
+            series.len() == 2 && series.iter().all(|(_, lag)| *lag < 60.0)
+        })
+        .await?;
+
+    // The checkpoint is kept, within its schedule, and is what a forwarder will believe.
+    let checkpoint = stage.scene.until("configmap/soc-checkpoint", |_| true).await?;
+    let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
+    let text = checkpoint["data"]["checkpoint.json"].as_str().unwrap_or_default();
+    let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
+    let kept = siem_agent_crds::checkpoint::Checkpoint::read(text, uid, &defender.url(), now)?;
+    ensure!(kept.alerts.is_some() && kept.activities.is_some() && !kept.alert_ids.is_empty());
+
+    // Idle: nothing is written though the forwarder goes on asking.
+    stage.scene.until_quiet(Duration::from_secs(3)).await?;
+    let position = stage.scene.plane.audit_position()?;
+    let version = |agent: &Value| agent["metadata"]["resourceVersion"].clone();
+    let before = version(&stage.scene.until("siemagent/soc", |_| true).await?);
+    defender.produce(20);
+    until_all_arrived(&defender, &[&first]).await?;
+    sleep(Duration::from_secs(17)).await;
+    let writes = stage.scene.writes_since(position)?;
+    ensure!(writes.iter().all(|write| write.name == "soc-checkpoint"), "{writes:?}");
+    assert_eq!(version(&stage.scene.until("siemagent/soc", |_| true).await?), before);
+
+    // Another receiver: nothing is lost between them.
+    let second = Rsyslog::start(Input::Tcp).await?;
+    defender.produce(30);
+    stage.apply("soc", &defender.url(), second.port, "  format: {dialect: Strict}\n").await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    defender.produce(30);
+    until_all_arrived(&defender, &[&first, &second]).await?;
+    ensure!(!second.lines()?.is_empty(), "the second receiver got its share");
+
+    // Suspended and resumed: it goes on where it stopped.
+    stage.apply("soc", &defender.url(), second.port, "  suspend: true\n").await?;
+    let agent = stage.scene.until_ready_is("soc", "Suspended").await?;
+    assert_eq!(agent["status"]["state"], "Suspended");
+    stage.until_metric("siemagent_delivery_lag_seconds{", <[_]>::is_empty).await?;
+    defender.produce(10);
+    stage.apply("soc", &defender.url(), second.port, "").await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    until_all_arrived(&defender, &[&first, &second]).await?;
+
+    stage.scene.kubectl(&["delete", "siemagent", "soc"], "").await?;
+    for what in ["deployment/soc-forwarder", "configmap/soc-checkpoint", "configmap/soc-config"] {
+        stage.scene.until_gone(what).await?;
+    }
+    stage
+        .until_metric("siemagent_", |series| {
+            series.iter().all(|(name, _)| name.starts_with("siemagent_operator_"))
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
+    let stage = Stage::new().await?;
+    let defender = Defender::start(portal(20)).await?;
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
+    let expect = async |ready: &str, token: &str, valid: Option<f64>| -> Result<Value> {
+        let agent = stage.scene.until_ready_is("soc", ready).await?;
+        assert_eq!(agent["status"]["token"]["state"], token);
+        stage
+            .until_metric("siemagent_token_valid{", |series| {
+                series.first().map(|(_, value)| *value) == valid
+            })
+            .await?;
+        Ok(agent)
+    };
+    let agent = expect("SecretMissing", "Missing", Some(0.0)).await?;
+    assert_eq!(condition(&agent, "Delivering")["status"], "Unknown");
+    let pod = stage.pod().await?["metadata"]["uid"].clone();
+    stage.token(DEMO_TOKEN).await?;
+    expect("Delivering", "Valid", Some(1.0)).await?;
+    until_all_arrived(&defender, &[&rsyslog]).await?;
+
+    stage
+        .token("d3JvbmctdG9rZW4tb2YtYXQtbGVhc3Qtc2l4dHktZm91ci1jaGFyYWN0ZXJzLXdyb25nLXRva2Vu")
+        .await?;
+    let agent = expect("TokenInvalid", "Invalid", Some(0.0)).await?;
+    let said = condition(&agent, "TokenValid")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(said.contains("Invalid token"), "the API's own words: {said}");
+    assert_eq!(agent["status"]["state"], "Connected", "as last seen");
+    stage.token(DEMO_TOKEN).await?;
+    expect("Delivering", "Valid", Some(1.0)).await?;
+
+    defender.forbid(Stream::Alerts, true);
+    defender.forbid(Stream::Activities, true);
+    expect("TokenForbidden", "Forbidden", Some(0.0)).await?;
+    defender.forbid(Stream::Alerts, false);
+    defender.forbid(Stream::Activities, false);
+    // A stream that was forbidden is asked again once a minute.
+    let until = Instant::now() + 2 * PATIENCE;
+    while condition(&stage.scene.until("siemagent/soc", |_| true).await?, "Ready")["status"]
+        != "True"
+    {
+        ensure!(Instant::now() < until, "not ready again");
+        sleep(LOOK).await;
+    }
+    assert_eq!(stage.pod().await?["metadata"]["uid"], pod, "no pod was replaced");
+    let restarts = stage.pod().await?["status"]["containerStatuses"][0]["restartCount"].clone();
+    assert_eq!(restarts, 0);
+    let mut events = stage.events("soc").await?;
+    events.sort();
+    events.dedup();
+    for expected in ["Delivering", "SecretMissing", "TokenForbidden", "TokenInvalid"] {
+        ensure!(events.iter().any(|reason| reason == expected), "{expected}: {events:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn outages_and_broken_pods_are_named_and_mend_by_themselves() -> Result<()> {
+    let stage = Stage::new().await?;
+    let defender = Defender::start(portal(20)).await?;
+    let mut rsyslog = Rsyslog::start(Input::Tcp).await?;
+    stage.token(DEMO_TOKEN).await?;
+    stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    until_all_arrived(&defender, &[&rsyslog]).await?;
+
+    rsyslog.end(Signal::SIGKILL)?;
+    defender.produce(10);
+    let until = Instant::now() + 2 * PATIENCE;
+    let agent = loop {
+        let agent = stage.scene.until("siemagent/soc", |_| true).await?;
+        if condition(&agent, "Ready")["reason"] == "TargetUnreachable" {
+            break agent;
+        }
+        ensure!(Instant::now() < until, "{:#}", agent["status"]);
+        sleep(LOOK).await;
+    };
+    assert_eq!(condition(&agent, "Delivering")["status"], "False");
+    assert_eq!(condition(&agent, "TokenValid")["status"], "True");
+    assert_eq!(agent["status"]["state"], "Connected");
+    stage
+        .until_metric("siemagent_delivery_lag_seconds{", |series| {
+            series.iter().any(|(_, lag)| *lag > 60.0)
+        })
+        .await?;
+    rsyslog.again().await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    until_all_arrived(&defender, &[&rsyslog]).await?;
+
+    let missing = "  forwarder: {image: nowhere:1}\n";
+    stage.apply("soc", &defender.url(), rsyslog.port, missing).await?;
+    let agent = stage.scene.until_ready_is("soc", "ImagePullBackOff").await?;
+    assert_eq!(condition(&agent, "WorkloadAvailable")["reason"], "ImagePullBackOff");
+    let broken = "  forwarder: {image: \"broken:1\"}\n";
+    stage.apply("soc", &defender.url(), rsyslog.port, broken).await?;
+    stage.scene.until_ready_is("soc", "CrashLoopBackOff").await?;
+    let nowhere = "  forwarder: {nodeSelector: {kubernetes.io/hostname: nowhere}}\n";
+    stage.apply("soc", &defender.url(), rsyslog.port, nowhere).await?;
+    stage.scene.until_ready_is("soc", "Unschedulable").await?;
+    stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    defender.produce(10);
+    until_all_arrived(&defender, &[&rsyslog]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<()> {
+    let stage = Stage::new().await?;
+    let defender = Defender::start(portal(5)).await?;
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    stage.token(DEMO_TOKEN).await?;
+    stage.apply("one", &defender.url(), rsyslog.port, "").await?;
+    stage.scene.until_ready_is("one", "Delivering").await?;
+    let pod = stage.pod().await?;
+    let budget = async || -> Result<u32> {
+        let address = pod["status"]["podIP"].as_str().unwrap_or_default();
+        let text = reqwest::get(format!("http://{address}:9464/metrics")).await?.text().await?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("siem_forwarder_source_budget_requests_per_minute "));
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).context("read the budget")
+    };
+    let until_budget = async |expected: u32| -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while budget().await? != expected {
+            ensure!(Instant::now() < until, "{} is not {expected}", budget().await?);
+            sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    until_budget(6000).await?;
+    let tight = "  eventTypes: {alerts: {enabled: false}}\n";
+    stage.apply("two", &format!("{}/", defender.url()), rsyslog.port, tight).await?;
+    until_budget(3000).await?;
+    let agent = stage.scene.until_ready_is("two", "Delivering").await?;
+    let message = condition(&agent, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(message.contains("warning:") && message.contains("/one"), "twins: {message}");
+    stage.apply("two", &defender.url(), rsyslog.port, "  suspend: true\n").await?;
+    until_budget(6000).await?;
+    let after = stage.pod().await?;
+    assert_eq!(after["metadata"]["uid"], pod["metadata"]["uid"], "no pod was replaced");
+    drop(stage.node);
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! The operator on a real API server: what it makes, puts back, leaves alone and takes away.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::operator::Operator;
+use siem_agent_tests::scene::{Scene, condition};
+use tokio::time::{Instant, sleep};
+
+async fn apply(scene: &Scene, name: &str, more: &str) -> Result<()> {
+    scene.kubectl(&["apply", "-f", "-"], &manifest(name, more)).await.map(drop)
+}
+
+fn manifest(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
+         url: https://contoso.us2.portal.cloudappsecurity.com\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  \
+         syslog: {{host: siem.example.com}}\n{more}"
+    )
+}
+
+const EVERYTHING: &str = "  forwarder:\n    persistence: {enabled: true}\n    networkPolicy: {enabled: true}\n    \
+                          resources: {limits: {cpu: \"0.5\", memory: 1024Mi}}\n    \
+                          tolerations: [{key: a, operator: Exists}]\n    podLabels: {team: soc}\n";
+const OWNED: [&str; 5] = [
+    "serviceaccount/soc-forwarder",
+    "configmap/soc-config",
+    "deployment/soc-forwarder",
+    "persistentvolumeclaim/soc-state",
+    "networkpolicy/soc-forwarder",
+];
+
+#[tokio::test]
+async fn an_agent_gets_what_render_prints_and_leaves_nothing_behind() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &["--forwarder-image", "image:1"]).await?;
+    apply(&scene, "soc", EVERYTHING).await?;
+    let agent = scene.until_ready_is("soc", "Progressing").await?;
+    assert_eq!(condition(&agent, "Reconciling")["status"], "True");
+    assert_eq!(agent["status"]["state"], "Created");
+    for what in OWNED {
+        scene.until(what, |_| true).await?;
+    }
+    // Every field that render prints is there, and ours.
+    let read_back = scene.kubectl(&["get", "siemagent/soc", "-o", "yaml"], "").await?;
+    let rendered =
+        std::process::Command::new(siem_agent_tests::forwarder::program("siem-operator")?)
+            .args(["render", "--forwarder-image", "image:1", "-f", "-"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .and_then(|mut render| {
+                use std::io::Write as _;
+                render.stdin.take().map(|mut stdin| stdin.write_all(read_back.as_bytes()));
+                render.wait_with_output()
+            })?;
+    let rendered = String::from_utf8(rendered.stdout)?;
+    let position = scene.plane.audit_position()?;
+    let applied = scene
+        .kubectl(
+            &["apply", "--server-side", "--field-manager=siem-agent-operator", "-f", "-"],
+            &rendered,
+        )
+        .await?;
+    assert_eq!(applied.lines().count(), 5, "{applied}");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(scene.writes_since(position)?, [], "the same manager applied the same");
+    // Nothing is left, with nobody there who could clean up.
+    operator.terminate().await?;
+    scene.kubectl(&["delete", "siemagent", "soc"], "").await?;
+    for what in OWNED {
+        scene.until_gone(what).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unchanged_world_is_left_alone_also_after_a_restart() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc", EVERYTHING).await?;
+    apply(&scene, "plain", "").await?;
+    apply(&scene, "away", "  suspend: true\n").await?;
+    apply(&scene, "beside", "  placement: {sidecarOf: {kind: Deployment, name: x}}\n").await?;
+    scene.until_ready_is("soc", "Progressing").await?;
+    scene.until_ready_is("plain", "Progressing").await?;
+    scene.until_ready_is("away", "Suspended").await?;
+    let beside = scene.until_ready_is("beside", "SidecarNotSupported").await?;
+    assert_eq!(condition(&beside, "Stalled")["status"], "True");
+    scene.until_quiet(Duration::from_secs(5)).await?;
+    operator.terminate().await?;
+
+    let position = scene.plane.audit_position()?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    let looked = |passes: f64| async move { anyhow::Ok(passes >= 4.0) };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let passes: f64 = operator
+            .series("controller_runtime_reconcile_total{")
+            .await?
+            .iter()
+            .map(|(_, value)| value)
+            .sum();
+        if looked(passes).await? {
+            break;
+        }
+        ensure!(Instant::now() < until, "no pass: {}", operator.log());
+        sleep(LOOK).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(scene.writes_since(position)?, [], "{}", operator.log());
+    // Touched by hand without a change of what we own.
+    scene.kubectl(&["annotate", "siemagent", "--all", "example.com/touched=yes"], "").await?;
+    scene
+        .kubectl(
+            &["annotate", "deployment,configmap,serviceaccount", "-l", "siemagent.dev/name", "a=b"],
+            "",
+        )
+        .await?;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(scene.writes_since(position)?, [], "{}", operator.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn drift_is_put_back_and_what_is_not_ours_stays() -> Result<()> {
+    let scene = Scene::new().await?;
+    let _operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc", EVERYTHING).await?;
+    for what in OWNED {
+        scene.until(what, |_| true).await?;
+    }
+    scene.until_quiet(Duration::from_secs(2)).await?;
+    let deployment = "deployment/soc-forwarder";
+    // A sidecar that some webhook added, and a user's annotation.
+    let foreign = json!({
+        "metadata": {"annotations": {"example.com/note": "mine"}},
+        "spec": {"template": {"spec": {"containers": [{"name": "injected", "image": "mesh:1"}]}}},
+    });
+    scene.kubectl(&["patch", deployment, "-p", &foreign.to_string()], "").await?;
+    scene.kubectl(&["scale", deployment, "--replicas=3"], "").await?;
+    scene.until(deployment, |it| it["spec"]["replicas"] == 1).await?;
+    scene.kubectl(&["set", "image", deployment, "forwarder=evil:1"], "").await?;
+    scene
+        .until(deployment, |it| {
+            let containers = &it["spec"]["template"]["spec"]["containers"];
+            containers.as_array().is_some_and(|containers| {
+                containers.iter().all(|container| container["image"] != "evil:1")
+            })
+        })
+        .await?;
+    scene
+        .kubectl(&["label", deployment, "app.kubernetes.io/managed-by-", "siemagent.dev/name-"], "")
+        .await?;
+    scene.until(deployment, |it| it["metadata"]["labels"]["siemagent.dev/name"] == "soc").await?;
+    let after = scene.get(deployment).await?.context("the Deployment")?;
+    assert_eq!(after["metadata"]["annotations"]["example.com/note"], "mine");
+    let containers = after["spec"]["template"]["spec"]["containers"].as_array().cloned();
+    let names: Vec<_> =
+        containers.unwrap_or_default().iter().map(|it| it["name"].clone()).collect();
+    ensure!(names.contains(&json!("injected")), "{names:?}");
+
+    let config = json!({"data": {"live.yaml": "nonsense", "more": "mine"}}).to_string();
+    scene.kubectl(&["patch", "configmap/soc-config", "-p", &config], "").await?;
+    let config =
+        scene.until("configmap/soc-config", |it| it["data"]["live.yaml"] != "nonsense").await?;
+    assert_eq!(config["data"]["more"], "mine");
+    let token = json!({"automountServiceAccountToken": true}).to_string();
+    scene.kubectl(&["patch", "serviceaccount/soc-forwarder", "-p", &token], "").await?;
+    scene
+        .until("serviceaccount/soc-forwarder", |it| it["automountServiceAccountToken"] == false)
+        .await?;
+    let open = json!({"spec": {"egress": [{}]}}).to_string();
+    let policy = "networkpolicy/soc-forwarder";
+    scene.kubectl(&["patch", policy, "--type=merge", "-p", &open], "").await?;
+    scene
+        .until(policy, |it| it["spec"]["egress"].as_array().is_some_and(|rules| rules.len() > 1))
+        .await?;
+    scene.kubectl(&["delete", policy, deployment, "configmap/soc-config"], "").await?;
+    for what in OWNED {
+        scene.until(what, |it| it["metadata"]["deletionTimestamp"].is_null()).await?;
+    }
+    // What is no longer wanted goes.
+    apply(&scene, "soc", "").await?;
+    scene.until_gone(policy).await?;
+    scene.until_gone("persistentvolumeclaim/soc-state").await
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_else_is_not_touched() -> Result<()> {
+    let scene = Scene::new().await?;
+    let foreign = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: soc-config}\ndata: {config.yaml: mine}\n\
+                   ---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: other-forwarder}\n";
+    scene.kubectl(&["create", "-f", "-"], foreign).await?;
+    let _operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc", "").await?;
+    apply(&scene, "other", "").await?;
+    for (name, object) in
+        [("soc", "ConfigMap soc-config"), ("other", "ServiceAccount other-forwarder")]
+    {
+        let agent = scene.until_ready_is(name, "ForeignObject").await?;
+        let stalled = condition(&agent, "Stalled");
+        assert_eq!(stalled["status"], "True");
+        ensure!(stalled["message"].as_str().unwrap_or_default().contains(object), "{stalled}");
+    }
+    let config = scene.get("configmap/soc-config").await?.context("the ConfigMap")?;
+    assert_eq!(config["data"], json!({"config.yaml": "mine"}));
+    assert_eq!(config["metadata"]["ownerReferences"], Value::Null);
+    ensure!(scene.get("deployment/soc-forwarder").await?.is_none(), "nothing is made beside it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rejections_by_the_server_stall_the_agent_with_the_servers_words() -> Result<()> {
+    let scene = Scene::new().await?;
+    let _operator = Operator::start(&scene.place, &[]).await?;
+    // A quota refuses the claim: an admission plug-in that no schema can know of.
+    let quota = "apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: none}\nspec: {hard: {persistentvolumeclaims: \"0\"}}\n";
+    scene.kubectl(&["create", "-f", "-"], quota).await?;
+    scene.until("resourcequota/none", |it| it["status"]["hard"].is_object()).await?;
+    apply(&scene, "soc", EVERYTHING).await?;
+    let agent = scene.until_ready_is("soc", "Rejected").await?;
+    let message = condition(&agent, "Stalled")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(message.contains("soc-state") && message.contains("exceeded quota"), "{message}");
+    scene.kubectl(&["delete", "resourcequota", "none"], "").await?;
+    apply(&scene, "soc", "").await?;
+    scene.until_ready_is("soc", "Progressing").await?;
+    Ok(())
+}
