@@ -57,6 +57,12 @@ pub(crate) fn next(
         source: source.to_owned(),
         alerts: told.alerts,
         activities: told.activities,
+        exported: report
+            .streams
+            .iter()
+            .filter(|(_, told)| told.enabled)
+            .map(|(of, _)| *of)
+            .collect(),
         alert_ids: told.alert_ids.clone(),
     };
     if next.is_ahead_of(now) {

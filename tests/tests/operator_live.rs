@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
+use siem_agent_tests::arrival::Receiver as _;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options as Portal};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_tests::node::{Image, Node, Options};
