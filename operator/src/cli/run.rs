@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, header};
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use prometheus_client::metrics::counter::Counter;
@@ -53,8 +54,8 @@ async fn serve(
         .await
         .map_err(|error| Failure::World(format!("listen on {listen} (--listen): {error}")))?;
     let requests = Family::default();
-    let client = client(requests.clone()).await?;
     let instance = identity();
+    let client = client(requests.clone(), &instance).await?;
     let lease_namespace =
         variable("POD_NAMESPACE").unwrap_or_else(|| client.default_namespace().to_owned());
 
@@ -100,12 +101,17 @@ async fn serve(
 }
 
 /// No retries of the client's own: the queue has them, and a call must end in time.
-async fn client(requests: Family<OfRequest, Counter>) -> Result<Client, Failure> {
+async fn client(requests: Family<OfRequest, Counter>, instance: &str) -> Result<Client, Failure> {
     let mut config = Config::infer().await.map_err(|error| {
         Failure::World(format!("find the API server, in the cluster or by KUBECONFIG: {error}"))
     })?;
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_PATIENCE);
+    // The server's audit log then tells which of several operators asked.
+    let agent = format!("siem-operator/{} {instance}", env!("CARGO_PKG_VERSION"));
+    if let Ok(agent) = HeaderValue::from_str(&agent) {
+        config.headers.push((header::USER_AGENT, agent));
+    }
     let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
     Ok(builder.with_layer(&Counting(requests)).build())
 }
