@@ -19,5 +19,6 @@ pub mod control_plane;
 pub mod admission;
 pub mod operator;
 pub mod scene;
+pub mod cut;
 pub mod node;
 pub mod kwok;

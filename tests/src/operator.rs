@@ -56,7 +56,9 @@ impl Place {
         let apply = ["apply", "--server-side", "--namespace", namespace, "-f", "-"];
         kubectl.run(&apply, &bindings).await?;
         let token = plane.service_account_token(namespace, ACCOUNT).await?;
-        let kubeconfig = plane.kubeconfig_with(&format!("operator-{namespace}"), url, &token)?;
+        let port = url.rsplit(':').next().unwrap_or_default();
+        let name = format!("operator-{namespace}-{port}");
+        let kubeconfig = plane.kubeconfig_with(&name, url, &token)?;
         Ok(Self { namespace: namespace.to_owned(), kubeconfig })
     }
 
