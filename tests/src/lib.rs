@@ -14,6 +14,7 @@ pub mod rsyslog;
 pub mod syslog_ng;
 pub mod leash;
 pub mod programs;
+pub mod images;
 pub mod kubectl;
 pub mod control_plane;
 pub mod admission;
