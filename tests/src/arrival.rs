@@ -63,9 +63,10 @@ pub fn mount(forwarder: &Forwarder, name: &str, files: &[(&str, &Path)]) -> Resu
     Ok(())
 }
 
-/// The id in a line.
+/// The record's id in a line of either dialect: Strict moves one that is too long for `externalId` to `cs5`.
 pub fn id(line: &str) -> Option<&str> {
-    line.split("externalId=").nth(1)?.split(' ').next()
+    let of = |key| line.split(key).nth(1)?.split(' ').next();
+    of(" cs5Label=eventId cs5=").or_else(|| of("externalId="))
 }
 
 /// How often each id stands in these lines.

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::arrival::counts;
 use crate::pki::Identity;
 
 /// How messages are told apart (RFC 6587).
@@ -93,14 +94,7 @@ impl Receiver {
 
     /// How often each id has arrived.
     pub fn ids(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for frame in self.frames() {
-            let id = frame.split("externalId=").nth(1).and_then(|rest| rest.split(' ').next());
-            if let Some(id) = id {
-                *counts.entry(id.to_owned()).or_insert(0) += 1;
-            }
-        }
-        counts
+        counts(&self.frames())
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::arrival::Receiver as _;
+use siem_agent_tests::arrival::{Receiver as _, counts, missing};
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options as Portal};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_tests::node::{Image, Node, Options};
@@ -103,16 +103,6 @@ fn portal(n_history: usize) -> Portal {
     }
 }
 
-fn counts(lines: &[String]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for line in lines {
-        if let Some(id) = line.split("externalId=").nth(1).and_then(|rest| rest.split(' ').next()) {
-            *counts.entry(id.to_owned()).or_insert(0) += 1;
-        }
-    }
-    counts
-}
-
 async fn until_all_arrived(
     defender: &Defender,
     receivers: &[&Rsyslog],
@@ -124,12 +114,9 @@ async fn until_all_arrived(
             lines.extend(receiver.lines()?);
         }
         let counts = counts(&lines);
-        let produced = defender.produced();
-        let missing = produced.iter().filter(|(_, id)| !counts.contains_key(id)).count();
-        if missing == 0 {
-            return Ok(counts);
-        }
-        ensure!(Instant::now() < until, "{missing} of {} lost", produced.len());
+        let missing = missing(defender, &counts);
+        let Some(first) = missing.first() else { return Ok(counts) };
+        ensure!(Instant::now() < until, "{} lost, such as {first}", missing.len());
         sleep(LOOK).await;
     }
 }
