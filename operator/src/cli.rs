@@ -1,6 +1,7 @@
 //! The command line, and the only place that reads arguments and the environment.
 
 mod run;
+mod check;
 mod crd;
 mod render;
 mod init;
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     /// Watches SiemAgents and does what they say, until SIGTERM.
     Run(RunArguments),
+    /// Tries what an installation needs, a line each; `helm test` runs it in a pod.
+    Check(check::CheckArguments),
     /// Prints the CustomResourceDefinition.
     Crd,
     /// Prints the exact objects that would be applied for a SiemAgent.
@@ -48,6 +51,9 @@ struct RunArguments {
     /// The forwarder's image where a SiemAgent pins none.
     #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
     forwarder_image: String,
+    /// What is logged; RUST_LOG, where it is set, says more exactly what.
+    #[arg(long, value_enum, default_value_t)]
+    log_level: crate::telemetry::LogLevel,
     /// The form of the logs.
     #[arg(long, value_enum, default_value_t)]
     log_format: crate::telemetry::LogFormat,
@@ -84,20 +90,23 @@ impl Failure {
 pub(crate) fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => return check::run(arguments),
         Command::Crd => crd::run(),
         Command::Render(arguments) => render::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            complain(&failure.to_string());
-            ExitCode::from(match failure {
-                Failure::Given(_) => 2,
-                Failure::World(_) => 1,
-            })
-        }
+        Err(failure) => failed(&failure),
     }
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    complain(&failure.to_string());
+    ExitCode::from(match failure {
+        Failure::Given(_) => 2,
+        Failure::World(_) => 1,
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "words for the person in front of the command line")]
@@ -110,6 +119,11 @@ fn complain(text: &str) {
 /// Writes a command's result.
 fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::world(&error))
+}
+
+#[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The text of a file, or of standard input for `-`.

@@ -29,9 +29,38 @@ pub(crate) enum LogFormat {
     Text,
 }
 
-/// Starts logging. `directives` are those of `RUST_LOG`; by default what this program says, and the client's complaints.
-pub(crate) fn start(format: LogFormat, directives: Option<&str>) {
-    let filter = EnvFilter::new(directives.unwrap_or("warn,siem_operator=info"));
+/// What is logged of this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// Someone may need to.
+    Warn,
+    /// State changed.
+    #[default]
+    Info,
+    /// Why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// What this program says, and the client's complaints.
+    fn directives(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "warn,siem_operator=info",
+            Self::Debug => "warn,siem_operator=debug",
+            Self::Trace => "warn,siem_operator=trace",
+        }
+    }
+}
+
+/// Starts logging. `directives` are those of `RUST_LOG`, and win over the level.
+pub(crate) fn start(format: LogFormat, level: LogLevel, directives: Option<&str>) {
+    let filter = EnvFilter::new(directives.unwrap_or_else(|| level.directives()));
     let layer = match format {
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{Failure, RunArguments};
+use super::{Failure, RunArguments, variable};
 use crate::api::Server;
 use crate::caches::Scope;
 use crate::controller::{self, Work};
@@ -31,8 +31,8 @@ use crate::world::World;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
-    let RunArguments { namespaces, listen, forwarder_image, log_format } = arguments;
-    telemetry::start(log_format, variable("RUST_LOG").as_deref());
+    let RunArguments { namespaces, listen, forwarder_image, log_level, log_format } = arguments;
+    telemetry::start(log_format, log_level, variable("RUST_LOG").as_deref());
     // Somebody else may have chosen the same already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -101,7 +101,10 @@ async fn serve(
 }
 
 /// No retries of the client's own: the queue has them, and a call must end in time.
-async fn client(requests: Family<OfRequest, Counter>, instance: &str) -> Result<Client, Failure> {
+pub(super) async fn client(
+    requests: Family<OfRequest, Counter>,
+    instance: &str,
+) -> Result<Client, Failure> {
     let mut config = Config::infer().await.map_err(|error| {
         Failure::World(format!("find the API server, in the cluster or by KUBECONFIG: {error}"))
     })?;
@@ -120,9 +123,4 @@ async fn client(requests: Family<OfRequest, Counter>, instance: &str) -> Result<
 fn identity() -> String {
     let name = variable("POD_NAME").or_else(|| variable("HOSTNAME"));
     format!("{}_{:016x}", name.as_deref().unwrap_or("siem-operator"), fastrand::u64(..))
-}
-
-#[expect(clippy::disallowed_methods, reason = "cli reads the environment")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
