@@ -24,7 +24,10 @@ pub const ACCOUNT: &str = "siem-agent-operator";
 #[derive(Clone, Debug)]
 pub struct Place {
     namespace: String,
-    kubeconfig: PathBuf,
+    account: String,
+    watched: Vec<String>,
+    /// The account's kubeconfig.
+    pub kubeconfig: PathBuf,
 }
 
 impl Place {
@@ -59,12 +62,35 @@ impl Place {
         let port = url.rsplit(':').next().unwrap_or_default();
         let name = format!("operator-{namespace}-{port}");
         let kubeconfig = plane.kubeconfig_with(&name, url, &token)?;
-        Ok(Self { namespace: namespace.to_owned(), kubeconfig })
+        let watched = vec![namespace.to_owned()];
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            account: ACCOUNT.to_owned(),
+            watched,
+            kubeconfig,
+        })
+    }
+
+    /// An account that stands already, such as a Helm release's, and the namespaces that it watches; none: all.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn of_account(
+        plane: &ControlPlane,
+        namespace: &str,
+        account: &str,
+        watched: Vec<String>,
+    ) -> Result<Self> {
+        let token = plane.service_account_token(namespace, account).await?;
+        let name = format!("operator-{namespace}-{account}");
+        let kubeconfig = plane.kubeconfig_with(&name, &plane.url(), &token)?;
+        let (namespace, account) = (namespace.to_owned(), account.to_owned());
+        Ok(Self { namespace, account, watched, kubeconfig })
     }
 
     /// The name under which the audit log knows it.
     pub fn user(&self) -> String {
-        format!("system:serviceaccount:{}:{ACCOUNT}", self.namespace)
+        format!("system:serviceaccount:{}:{}", self.namespace, self.account)
     }
 }
 
@@ -105,7 +131,7 @@ impl Operator {
         let process = Leashed::spawn(
             Command::new(program("siem-operator")?)
                 .arg("run")
-                .args(["--namespace", &place.namespace])
+                .args(place.watched.iter().map(|namespace| format!("--namespace={namespace}")))
                 .args(["--listen", &format!("127.0.0.1:{port}")])
                 .args(more)
                 .env_clear()
@@ -123,6 +149,11 @@ impl Operator {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Where its port is.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
@@ -133,7 +164,7 @@ impl Operator {
     /// # Errors
     /// When it does not answer 200.
     pub async fn get(&self, path: &str) -> Result<String> {
-        let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.port)).await?;
+        let answer = reqwest::get(format!("{}/{path}", self.url())).await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 

@@ -1,0 +1,11 @@
+//! The chart: what its files say of each other, what the real Helm makes of it, and what a real API server says to that.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test ends the test")]
+
+mod files;
+mod values;
+mod matrix;
+mod rendered;
+mod lifecycle;
+mod releases;
+mod check;
