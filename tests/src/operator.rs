@@ -138,6 +138,9 @@ impl Operator {
                 .env("KUBECONFIG", &place.kubeconfig)
                 .env("POD_NAMESPACE", &place.namespace)
                 .env("RUST_BACKTRACE", "1")
+                // As in its image, which has no CA roots.
+                .env("SSL_CERT_FILE", "/dev/null")
+                .env("SSL_CERT_DIR", "/dev/null")
                 .stdout(Stdio::null())
                 .stderr(log),
         )?;
