@@ -41,6 +41,15 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::MissingId,
+        Self::MissingTimestamp,
+        Self::NotAnObject,
+        Self::Malformed,
+        Self::TooLarge,
+    ];
+
     /// The label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@ use siem_agent_crds::report::{self, Report};
 
 use crate::checkpoint::{Checkpoint, Cursor, Millis};
 use crate::event::Stream;
-use crate::sink::{Observer, Sink, Target};
+use crate::sink::{Observer, Role, Sink, Target};
 
 pub use metrics::Metrics;
 
@@ -48,6 +48,7 @@ struct State {
     streams: BTreeMap<Stream, StreamState>,
     skew: Option<Millis>,
     sink: Option<Sink>,
+    certificates: BTreeMap<Role, Timestamp>,
     checkpoint: report::CheckpointReport,
 }
 
@@ -89,8 +90,15 @@ impl Progress {
             last_check: None,
             last_change: None,
         };
-        let state =
-            State { token, sources: BTreeMap::new(), streams, skew: None, sink: None, checkpoint };
+        let state = State {
+            token,
+            sources: BTreeMap::new(),
+            streams,
+            skew: None,
+            sink: None,
+            certificates: BTreeMap::new(),
+            checkpoint,
+        };
         Arc::new(Self { identity, metrics, state: Mutex::new(state) })
     }
 
@@ -264,6 +272,14 @@ impl Observer for Progress {
 
     fn disconnected(&self, reason: &'static str) {
         self.metrics.disconnected(reason);
+    }
+
+    fn certificate_ends(&self, role: Role, at: Option<Timestamp>) {
+        let mut state = self.lock();
+        match at {
+            Some(at) => drop(state.certificates.insert(role, at)),
+            None => drop(state.certificates.remove(&role)),
+        }
     }
 }
 

@@ -116,6 +116,27 @@ pub trait Observer: Send + Sync + 'static {
     fn too_large(&self, stream: Stream);
     /// A connection ended; the reason is one of a small fixed set.
     fn disconnected(&self, reason: &'static str);
+    /// When the first certificate of a chain in use ends; `None` where there is no chain.
+    fn certificate_ends(&self, role: Role, at: Option<Timestamp>);
+}
+
+/// Whose certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Ours, which the SIEM may ask for.
+    Client,
+    /// The SIEM's.
+    Server,
+}
+
+impl Role {
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
 }
 
 /// A handle to the one task that owns the connection.

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -88,6 +89,8 @@ pub struct Current {
     pub config: Arc<ClientConfig>,
     /// Whether it carries a certificate of ours.
     pub with_client_certificate: bool,
+    /// When the first certificate of our own chain ends.
+    pub client_ends: Option<Timestamp>,
 }
 
 impl fmt::Debug for Current {
@@ -145,6 +148,11 @@ impl Keeper {
                 None => Err(error),
             },
         }
+    }
+
+    /// When the first certificate of our own chain in use ends.
+    pub fn client_ends(&self) -> Option<Timestamp> {
+        self.current.as_ref()?.client_ends
     }
 
     /// Whether the files differ from those in use, and can be used.
@@ -208,10 +216,12 @@ impl Material {
                 .with_safe_default_protocol_versions()
                 .map_err(Error::Provider)?
                 .with_root_certificates(self.roots()?);
+        let mut client_ends = None;
         let config = match &self.client {
             None => builder.with_no_client_auth(),
             Some(client) => {
                 let certificates = certificates(&client.certificates)?;
+                client_ends = earliest_end(&certificates);
                 let key = PrivateKeyDer::from_pem_slice(&read(&client.key)?).map_err(|source| {
                     Error::Pem { path: client.key.clone(), what: "private key", source }
                 })?;
@@ -220,7 +230,11 @@ impl Material {
                 })?
             }
         };
-        Ok(Current { config: Arc::new(config), with_client_certificate: self.client.is_some() })
+        Ok(Current {
+            config: Arc::new(config),
+            with_client_certificate: self.client.is_some(),
+            client_ends,
+        })
     }
 
     fn roots(&self) -> Result<RootCertStore, Error> {
@@ -243,6 +257,16 @@ impl Material {
     }
 }
 
+/// When the first certificate of a chain ends: the chain is worth nothing from then on. `None` where none can be read,
+/// which is for whoever uses them to complain about.
+pub fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
+    let ends = chain.iter().filter_map(|certificate| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    });
+    ends.min()
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
@@ -255,4 +279,24 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
         return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_ends_with_the_first_of_its_certificates() {
+        let certificate = |year| {
+            let mut params = rcgen::CertificateParams::default();
+            params.not_after = rcgen::date_time_ymd(year, 5, 1);
+            let key = rcgen::KeyPair::generate().unwrap();
+            params.self_signed(&key).unwrap().der().clone()
+        };
+        let ends = |chain: &[CertificateDer<'_>]| earliest_end(chain).map(|at| at.to_string());
+        let chain = [certificate(2031), certificate(2030), certificate(2032)];
+        assert_eq!(ends(&chain), Some("2030-05-01T00:00:00Z".to_owned()));
+        assert_eq!(ends(&[]), None);
+        assert_eq!(ends(&[CertificateDer::from(vec![0; 8])]), None);
+    }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -19,7 +20,7 @@ use crate::event::{Activity, Event, Stream};
 use crate::frame::{self, Framing};
 use crate::retry::Failure as Kind;
 use crate::settings::Settings;
-use crate::sink::{Observer, Sink, Target};
+use crate::sink::{Observer, Role, Sink, Target};
 use crate::source::query::Query;
 use crate::source::{self, Arrived, Auth, Source};
 
@@ -117,6 +118,7 @@ impl Observer for Silent {
     fn resent(&self, _: usize) {}
     fn too_large(&self, _: Stream) {}
     fn disconnected(&self, _: &'static str) {}
+    fn certificate_ends(&self, _: Role, _: Option<Timestamp>) {}
 }
 
 async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {

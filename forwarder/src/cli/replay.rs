@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -18,7 +19,7 @@ use crate::event::Stream;
 use crate::parse::split::Piece;
 use crate::retry::{self, Decision};
 use crate::settings::Settings;
-use crate::sink::{Observer, Sink};
+use crate::sink::{Observer, Role, Sink};
 use crate::source::gate::{Gate, Purpose};
 use crate::source::query::Query;
 use crate::source::{self, Arrived, Source};
@@ -54,6 +55,7 @@ impl Observer for Silent {
     fn resent(&self, _: usize) {}
     fn too_large(&self, _: Stream) {}
     fn disconnected(&self, _: &'static str) {}
+    fn certificate_ends(&self, _: Role, _: Option<Timestamp>) {}
 }
 
 async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Failure> {

@@ -15,11 +15,15 @@ use siem_agent_crds::report::TokenState;
 use super::Progress;
 use crate::clock;
 use crate::event::Stream;
+use crate::parse::RejectReason;
 use crate::sink::{Sink, Target};
 
 /// From a poll interval to the latency that the API itself has been seen to have, seconds.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 21_600.0, 172_800.0];
+/// Why a record is not sent, besides what parsing may find: more of one millisecond than the API lists, and a datagram
+/// that the kernel refuses.
+const REFUSED: [&str; 2] = ["skip_limit", "datagram_too_large"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -41,6 +45,11 @@ struct OfRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRole {
+    role: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,6 +103,10 @@ impl Metrics {
             }
             drop(metrics.gap.get_or_create(&of(stream)));
             drop(metrics.latency.get_or_create(&of(stream)));
+            for reason in RejectReason::ALL.map(RejectReason::as_str).into_iter().chain(REFUSED) {
+                let of = OfReject { stream: stream.as_str(), reason };
+                drop(metrics.rejected.get_or_create(&of));
+            }
         }
         metrics
     }
@@ -294,7 +307,21 @@ impl Collector for Now {
             unconfirmed.collect(),
         )?;
         let skew = state.skew.iter().map(|skew| (None, *skew as f64 / 1_000.0));
-        gauge("siem_forwarder_clock_skew_seconds", "The API's clock minus ours", skew.collect())
+        gauge("siem_forwarder_clock_skew_seconds", "The API's clock minus ours", skew.collect())?;
+        if state.certificates.is_empty() {
+            return Ok(());
+        }
+        let mut metric = encoder.encode_descriptor(
+            "siem_forwarder_tls_certificate_not_after_timestamp_seconds",
+            "Unix time at which the first certificate of the chain ends",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
+        for (role, ends) in &state.certificates {
+            let of = OfRole { role: role.as_str() };
+            ConstGauge::new(ends.as_second() as f64).encode(metric.encode_family(&of)?)?;
+        }
+        Ok(())
     }
 }
 

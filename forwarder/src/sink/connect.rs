@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use jiff::Timestamp;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -78,6 +79,8 @@ pub(super) struct Connection {
     pub(super) kernel: Kernel,
     /// Whether we showed a certificate, which a peer may refuse late.
     pub(super) with_client_certificate: bool,
+    /// When the first certificate that the peer has shown ends.
+    pub(super) server_ends: Option<Timestamp>,
 }
 
 /// Opens a connection; `material` keeps the last TLS configuration that could be read.
@@ -97,6 +100,7 @@ pub(super) async fn connect(
             written,
             kernel,
             with_client_certificate: false,
+            server_ends: None,
         }),
         Transport::Tls { server_name, .. } => {
             let current = keeper.current().map_err(Error::Material)?;
@@ -107,11 +111,14 @@ pub(super) async fn connect(
                 .await
                 .map_err(|_elapsed| failed(io::ErrorKind::TimedOut.into()))?
                 .map_err(failed)?;
+            let shown = stream.get_ref().1.peer_certificates();
+            let server_ends = shown.and_then(tls::earliest_end);
             Ok(Connection {
                 stream: Box::new(stream),
                 written,
                 kernel,
                 with_client_certificate: current.with_client_certificate,
+                server_ends,
             })
         }
     }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::connect::{Connection, Duplex, connect};
 use super::outbox::Outbox;
-use super::{Job, Observer, Settings, Target, Transport};
+use super::{Job, Observer, Role, Settings, Target, Transport};
 use crate::clock;
 use crate::error_chain::chain;
 use crate::retry::Backoff;
@@ -65,6 +65,11 @@ pub(super) async fn run(
             attempt = connect(&settings, &mut keeper) => attempt,
             () = stopped(&mut stop) => return,
         };
+        // Ours is known before the peer has agreed to it.
+        observer.certificate_ends(Role::Client, keeper.client_ends());
+        if let Ok(connection) = &attempt {
+            observer.certificate_ends(Role::Server, connection.server_ends);
+        }
         let began = Instant::now();
         let mut confirmed = false;
         let reason = match attempt {
@@ -143,7 +148,8 @@ impl Session<'_> {
         stop: &mut watch::Receiver<bool>,
         confirmed: &mut bool,
     ) -> End {
-        let Connection { stream, written, kernel, with_client_certificate } = connection;
+        let Connection { stream, written, kernel, with_client_certificate, server_ends: _ } =
+            connection;
         let (mut reader, writer) = tokio::io::split(stream);
         let mut idle_writer = Some(writer);
         let mut write = Box::pin(write_whole(None));
