@@ -32,6 +32,10 @@ const ASKED_AT_ONCE: usize = 16;
 const ASK_TICK: Duration = Duration::from_millis(500);
 /// Changes of the budgets are let settle, so that many agents that come at once cause one change each.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How often the CRD is looked at while it is outdated, so that the complaint ends soon after it was applied.
+const CRD_INTERVAL_OF_TROUBLE: Duration = Duration::from_secs(15);
+/// How often otherwise: somebody may have applied another release's.
+const CRD_INTERVAL: Duration = Duration::from_secs(600);
 /// What is under way at the end may still be done.
 const LAST_PASSES: Duration = Duration::from_secs(10);
 
@@ -70,7 +74,7 @@ pub(crate) async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut background = JoinSet::new();
-    background.spawn(follow(Arc::clone(&world), Arc::clone(&work), sights, client));
+    background.spawn(follow(Arc::clone(&world), Arc::clone(&work), sights, client.clone()));
     for scope in &world.scopes {
         tokio::select! {
             () = scope.warm() => {}
@@ -80,6 +84,7 @@ pub(crate) async fn run(
     world.metrics.warm();
     info!("caches are warm");
     background.spawn(share(Arc::clone(&world), Arc::clone(&work)));
+    background.spawn(watch_crd(Arc::clone(&world), client));
     loop {
         tokio::select! {
             () = world.leadership.gained() => {}
@@ -129,11 +134,21 @@ async fn follow(world: Arc<World>, work: Arc<Work>, sights: Vec<Sights>, client:
     }
 }
 
+/// Looks at the CRD again and again: a change of it relists nothing.
+async fn watch_crd(world: Arc<World>, client: Client) {
+    loop {
+        let is_outdated = world.metrics.is_crd_outdated();
+        sleep(if is_outdated { CRD_INTERVAL_OF_TROUBLE } else { CRD_INTERVAL }).await;
+        check_crd(&world, &client).await;
+    }
+}
+
 async fn check_crd(world: &World, client: &Client) {
     match crd_check::missing_fields(client).await {
         Ok(missing) => {
+            let was_outdated = world.metrics.is_crd_outdated();
             world.metrics.crd_outdated(!missing.is_empty());
-            if !missing.is_empty() {
+            if !missing.is_empty() && !was_outdated {
                 error!(
                     fields = missing.join(", "),
                     "the CRD on the server is older than this operator and drops these fields: apply crds/siemagents.yaml"

@@ -55,6 +55,14 @@ struct OfCondition {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    namespace: String,
+    name: String,
+    r#type: String,
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
     namespace: String,
     name: String,
@@ -129,6 +137,7 @@ impl Collector for Fleet {
         through(&mut encoder, &members, now)?;
         token(&mut encoder, &members)?;
         conditions(&mut encoder, &members)?;
+        reasons(&mut encoder, &members)?;
         states(&mut encoder, &members)?;
         records(&mut encoder, &members)?;
         info(&mut encoder, &members)
@@ -206,6 +215,29 @@ fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result
         })
     });
     gauges(encoder, "siemagent_condition", "The conditions", each.collect::<Vec<_>>())
+}
+
+/// Why each condition is as it is; one series a condition, so that there are few however many reasons there may be.
+fn reasons(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    let each = members.iter().flat_map(|member| {
+        let (namespace, name) = budget::key(&member.agent);
+        let conditions = member.agent.status.iter().flat_map(|status| status.conditions.clone());
+        conditions.map(move |condition| {
+            let labels = OfReason {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                r#type: condition.type_,
+                reason: condition.reason,
+            };
+            (labels, 1.0)
+        })
+    });
+    gauges(
+        encoder,
+        "siemagent_condition_reason",
+        "The reason of each condition",
+        each.collect::<Vec<_>>(),
+    )
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
