@@ -26,3 +26,5 @@ pub mod scene;
 pub mod cut;
 pub mod node;
 pub mod kwok;
+pub mod prometheus;
+pub mod alert_rules;
