@@ -1,5 +1,9 @@
 //! The alerts and the dashboard: what is promised of each, unit tests by promtool, and all of them at work.
 
+mod dashboard;
+mod live;
+mod metrics;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
