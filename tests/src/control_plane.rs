@@ -2,7 +2,8 @@
 //!
 //! A test binary shares one ([`ControlPlane::shared`]) and its tests isolate by [`ControlPlane::namespace`]; what wants
 //! to break a control plane starts its own. There is no scheduler and no kubelet: pods stay pending until a test brings
-//! what runs them. It must never be reachable from elsewhere, nor outlive the test process.
+//! what runs them, or has a real node ([`crate::real_node`]). It must never be reachable from elsewhere, nor outlive the
+//! test process.
 
 mod audit;
 mod launch;
@@ -30,6 +31,7 @@ use crate::leash::Leashed;
 use crate::programs::programs;
 
 pub use audit::Request;
+pub(crate) use launch::{KUBELETS_CLIENT, Site};
 
 /// The CRD as it is committed.
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/siemagents.yaml");
@@ -97,8 +99,31 @@ impl ControlPlane {
     pub async fn start() -> Result<Self> {
         let names = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
         let [etcd, server, manager, kubectl] = programs(names).await?;
+        let programs = launch::Programs { etcd, server, manager, scheduler: None };
+        Self::launch(&programs, kubectl, None).await
+    }
+
+    /// What one for a real node consists of, built where it is not yet.
+    pub(crate) async fn programs() -> Result<(launch::Programs, PathBuf)> {
+        let names =
+            ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"];
+        let [etcd, server, manager, scheduler, kubectl] = programs(names).await?;
+        Ok((launch::Programs { etcd, server, manager, scheduler: Some(scheduler) }, kubectl))
+    }
+
+    /// Starts one for a real node, in the network namespace of the calling thread.
+    pub(crate) async fn start_for(site: Site) -> Result<Self> {
+        let (programs, kubectl) = Self::programs().await?;
+        Self::launch(&programs, kubectl, Some(site)).await
+    }
+
+    async fn launch(
+        programs: &launch::Programs,
+        kubectl: PathBuf,
+        site: Option<Site>,
+    ) -> Result<Self> {
         let launch::Launched { processes, folder, port, ca } =
-            launch::launch(&etcd, &server, &manager).await?;
+            launch::launch(programs, site).await?;
         let n_namespaces = AtomicUsize::new(0);
         let crd = OnceCell::new();
         Ok(Self { processes, folder, port, ca, kubectl, n_namespaces, crd })
@@ -130,6 +155,15 @@ impl ControlPlane {
     /// When it cannot be written.
     pub fn kubeconfig(&self, user: User) -> Result<PathBuf> {
         self.kubeconfig_with(user.name(), &self.url(), &user.token())
+    }
+
+    /// The kubeconfig of a user at another URL, as a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_at(&self, user: User, url: &str) -> Result<PathBuf> {
+        let port = url.rsplit(':').next().unwrap_or_default();
+        self.kubeconfig_with(&format!("{}-{port}", user.name()), url, &user.token())
     }
 
     /// A kubeconfig file of this name, for this token, at this URL: a proxy's, for tests that cut the connection.
@@ -248,7 +282,7 @@ impl ControlPlane {
         self.crd.get_or_try_init(install).await.copied()
     }
 
-    /// What a program said: `etcd`, `server` or `manager`.
+    /// What a program said: `etcd`, `server`, `manager` or `scheduler`.
     pub fn log(&self, program: &str) -> String {
         fs::read_to_string(self.folder().join(format!("{program}.log"))).unwrap_or_default()
     }

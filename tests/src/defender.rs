@@ -3,7 +3,7 @@
 //! It keeps the limits of the real one (requests a minute, records a page, how far `skip` reaches, a scan cursor that
 //! drops the last records of a page that is not the last), refuses the filters that the real one refuses, makes realistic
 //! records from a seed, fails on demand, and remembers every id that it has shown and every request. It speaks to
-//! loopback only, over plain HTTP or TLS, from a thread of its own.
+//! loopback and to a network namespace of the tests only, over plain HTTP or TLS, from a thread of its own.
 
 mod answer;
 mod api;
@@ -27,6 +27,7 @@ use serde_json::Value;
 use siem_agent_crds::report::Stream;
 
 use crate::pki::Identity;
+use crate::real_node;
 use tenant::{Shared, Tenant};
 
 pub use data::Hostility;
@@ -36,6 +37,9 @@ pub use fault::{Endpoint, Fault, FaultKind, Pages};
 pub const DEMO_TOKEN: &str =
     "ZGVtby1kZWZlbmRlci10b2tlbi1mb3ItdGhlLXNpbXVsYXRvci1vbmx5LW5vdC1hLXNlY3JldA==";
 
+/// The portal's name where it listens for the pods of a real node.
+pub const NAME_FOR_PODS: &str = "portal.siem.test";
+
 /// What the portal answers to a token whose owner has lost his rights.
 const OWNER_NOT_PERMITTED: &str =
     "Invalid user - the owner of this token is not permitted to use tokens";
@@ -43,7 +47,7 @@ const OWNER_NOT_PERMITTED: &str =
 /// What to simulate.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen, on loopback; port 0 takes a free one.
+    /// Where to listen, on loopback or on a real node's address; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Seed of the records.
     pub seed: u64,
@@ -147,7 +151,10 @@ impl Defender {
     pub async fn start(options: Options) -> anyhow::Result<Self> {
         let (listen, tls, (n_records, span)) =
             (options.listen, options.tls.clone(), options.history);
-        ensure!(listen.ip().is_loopback(), "the simulated portal listens on loopback only");
+        ensure!(
+            listen.ip().is_loopback() || listen.ip() == real_node::ADDRESS,
+            "the simulated portal listens on loopback only"
+        );
         let n_alerts = options.alert_history.unwrap_or_else(|| n_records.div_ceil(50));
         let mut tenant = Tenant::new(options);
         tenant.make(Stream::Activities, n_records, span);
@@ -161,7 +168,8 @@ impl Defender {
     pub fn url(&self) -> String {
         if self.tls {
             // As certificates of tests name it.
-            format!("https://localhost:{}", self.address.port())
+            let name = if self.address.ip().is_loopback() { "localhost" } else { NAME_FOR_PODS };
+            format!("https://{name}:{}", self.address.port())
         } else {
             format!("http://{}", self.address)
         }

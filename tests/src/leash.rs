@@ -1,4 +1,4 @@
-//! Ends processes and removes folders when the test process is gone, however it went: failed, aborted or killed.
+//! Ends processes and removes folders and cgroups when the test process is gone, however it went: failed, aborted or killed.
 //!
 //! Separate from the values that own them, because a `static` is never dropped and a killed process drops nothing.
 //! One shell, started once, reads what to end from a pipe that only this process holds open. It must never end
@@ -14,18 +14,28 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// Reads `hold GROUP`, `release GROUP` and `folder PATH` until the pipe closes, and then ends the groups held and
-/// removes the folders, twice, because a process may still be writing while it dies.
+/// Reads `hold GROUP`, `release GROUP`, `folder PATH` and `cgroup PATH` until the pipe closes, and then ends the groups
+/// held, removes the cgroups once nothing lives in them, and the folders, twice, because a process may still be writing
+/// while it dies.
 const HOLDER: &str = r#"
 held=" "
+cgroups=""
 while read -r verb what; do
   case "$verb" in
     hold) held="$held$what " ;;
     release) held="${held%% "$what" *} ${held#* "$what" }" ;;
     folder) set -- "$@" "$what" ;;
+    cgroup) cgroups="$cgroups $what" ;;
   esac
 done
 for group in $held; do kill -s KILL -- "-$group"; done
+for cgroup in $cgroups; do
+  tries=0
+  while [ -d "$cgroup" ] && [ "$tries" -lt 100 ]; do
+    find "$cgroup" -depth -type d -exec rmdir {} + || sleep 0.1
+    tries=$((tries + 1))
+  done
+done
 [ "$#" -eq 0 ] || rm -rf -- "$@" || { sleep 1; rm -rf -- "$@"; }
 "#;
 
@@ -97,6 +107,14 @@ impl Drop for Leashed {
 /// When the shell that does it cannot be started.
 pub fn folder(path: &Path) -> Result<()> {
     tell(Some(&format!("folder {}", path.display())))
+}
+
+/// Has a cgroup and those below it removed when this process is gone. Its path must hold no spaces.
+///
+/// # Errors
+/// When the shell that does it cannot be started.
+pub(crate) fn cgroup(path: &Path) -> Result<()> {
+    tell(Some(&format!("cgroup {}", path.display())))
 }
 
 fn tell(line: Option<&str>) -> Result<()> {

@@ -28,3 +28,4 @@ pub mod node;
 pub mod kwok;
 pub mod prometheus;
 pub mod alert_rules;
+pub mod real_node;

@@ -1,7 +1,7 @@
 //! A real rsyslogd as the receiver: writes each message, byte for byte, as one line of a file.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -37,7 +37,8 @@ pub enum Input {
 #[derive(Debug)]
 pub struct Rsyslog {
     folder: TempDir,
-    /// Where it listens, on 127.0.0.1.
+    address: Ipv4Addr,
+    /// Where it listens.
     pub port: u16,
     input: Input,
     stamped: bool,
@@ -57,7 +58,15 @@ impl Rsyslog {
     /// # Errors
     /// When it is not installed or does not come up.
     pub async fn start(input: Input) -> Result<Self> {
-        Self::start_with(input, false).await
+        Self::start_with(Ipv4Addr::LOCALHOST, input, false).await
+    }
+
+    /// Starts it on another address than 127.0.0.1: that of a network namespace.
+    ///
+    /// # Errors
+    /// As [`Rsyslog::start`].
+    pub async fn start_at(address: Ipv4Addr, input: Input) -> Result<Self> {
+        Self::start_with(address, input, false).await
     }
 
     /// Starts it so that it writes before each message the time at which it received it (RFC 3339, microseconds).
@@ -65,12 +74,12 @@ impl Rsyslog {
     /// # Errors
     /// As [`Rsyslog::start`].
     pub async fn start_stamped(input: Input) -> Result<Self> {
-        Self::start_with(input, true).await
+        Self::start_with(Ipv4Addr::LOCALHOST, input, true).await
     }
 
-    async fn start_with(input: Input, stamped: bool) -> Result<Self> {
+    async fn start_with(address: Ipv4Addr, input: Input, stamped: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut rsyslog = Self { folder, port: free_port()?, input, stamped, child: None };
+        let mut rsyslog = Self { folder, address, port: free_port()?, input, stamped, child: None };
         rsyslog.again().await?;
         Ok(rsyslog)
     }
@@ -89,20 +98,20 @@ impl Rsyslog {
             Input::Udp => {
                 fs::read_to_string("/proc/net/udp")?.contains(&format!(":{:04X} ", self.port))
             }
-            Input::Tcp | Input::Tls { .. } => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+            Input::Tcp | Input::Tls { .. } => TcpStream::connect((self.address, self.port)).is_ok(),
         })
     }
 
     fn configuration(&self) -> String {
         let folder = self.folder.path().display();
-        let port = self.port;
+        let Self { address, port, .. } = self;
         let template = if self.stamped { "stamped" } else { "raw" };
         let input = match &self.input {
             Input::Udp => format!(
-                "module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"4m\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+                "module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"4m\" address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
             ),
             Input::Tcp => format!(
-                "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+                "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
             ),
             Input::Tls { driver, files, mutual } => {
                 let mode = if *mutual { "x509/certvalid" } else { "anon" };
@@ -112,7 +121,7 @@ impl Rsyslog {
                     "global(defaultNetstreamDriver=\"{driver}\" defaultNetstreamDriverCAFile=\"{ca}\" \
                      defaultNetstreamDriverCertFile=\"{certificate}\" defaultNetstreamDriverKeyFile=\"{key}\")\n\
                      module(load=\"imtcp\" streamDriver.name=\"{driver}\" streamDriver.mode=\"1\" streamDriver.authMode=\"{mode}\")\n\
-                     input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"all\")"
+                     input(type=\"imtcp\" address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
                 )
             }
         };

@@ -21,6 +21,7 @@ pub struct Scene {
     /// The operator's account.
     pub place: Place,
     kubectl: Kubectl,
+    patience: Duration,
 }
 
 impl Scene {
@@ -29,10 +30,17 @@ impl Scene {
     /// # Errors
     /// When the API server does not answer, or it does not come about in time.
     pub async fn new() -> Result<Self> {
-        let plane = ControlPlane::shared().await?;
+        Self::on(ControlPlane::shared().await?, PATIENCE).await
+    }
+
+    /// The same on another control plane, where things take longer.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn on(plane: &'static ControlPlane, patience: Duration) -> Result<Self> {
         let namespace = plane.namespace().await?;
         let place = Place::new(plane, &namespace).await?;
-        Ok(Self { plane, place, kubectl: plane.kubectl()?, namespace })
+        Ok(Self { plane, place, kubectl: plane.kubectl()?, namespace, patience })
     }
 
     /// kubectl in the namespace, as admin.
@@ -61,7 +69,7 @@ impl Scene {
     /// # Errors
     /// When the API server does not answer, or it does not come about in time.
     pub async fn until(&self, what: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         loop {
             let seen = self.get(what).await?;
             if let Some(seen) = &seen
@@ -81,7 +89,7 @@ impl Scene {
     /// # Errors
     /// When the API server does not answer, or it does not come about in time.
     pub async fn until_gone(&self, what: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         while let Some(seen) = self.get(what).await? {
             ensure!(Instant::now() < until, "{what} does not go: {seen:#}");
             sleep(LOOK).await;
@@ -120,7 +128,7 @@ impl Scene {
     /// # Errors
     /// When the API server does not answer, or it does not come about in time.
     pub async fn until_quiet(&self, quiet: Duration) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         let mut position = self.plane.audit_position()?;
         let mut since = Instant::now();
         while since.elapsed() < quiet {

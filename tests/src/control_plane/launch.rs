@@ -1,9 +1,11 @@
-//! Files, flags and order: what has to stand in a folder before etcd, kube-apiserver and kube-controller-manager start.
+//! Files, flags and order: what has to stand in a folder before etcd, kube-apiserver and kube-controller-manager start, and
+//! kube-scheduler where there is a real node.
 //!
 //! Ports are found free and can be taken by someone else before they are used: a start that ends by itself is tried
 //! again. No flag weakens what is tested: RBAC, admission and validation are the defaults.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -24,6 +26,32 @@ const SERVICES: &str = "10.96.0.0/16";
 const N_TRIES: usize = 3;
 /// The controller manager's token; its name is the one that Kubernetes' own roles are bound to.
 const MANAGER: (&str, &str) = ("token-of-manager", "system:kube-controller-manager");
+/// The scheduler's.
+const SCHEDULER: (&str, &str) = ("token-of-scheduler", "system:kube-scheduler");
+/// As whom the API server speaks to the kubelet.
+pub(crate) const KUBELETS_CLIENT: &str = "kube-apiserver";
+
+/// The programs.
+pub(crate) struct Programs {
+    pub(super) etcd: PathBuf,
+    pub(super) server: PathBuf,
+    pub(super) manager: PathBuf,
+    /// Where pods are to be put on a real node.
+    pub(super) scheduler: Option<PathBuf>,
+}
+
+/// A real node that belongs to the control plane, in the network namespace in which it is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    /// The node's name.
+    pub(crate) name: &'static str,
+    /// The address at which pods and kubelet find the API server, and it the kubelet.
+    pub(crate) address: Ipv4Addr,
+    /// The kubelet's token.
+    pub(crate) kubelet: &'static str,
+    /// kube-proxy's token.
+    pub(crate) proxy: &'static str,
+}
 
 pub(super) struct Launched {
     pub(super) processes: Vec<Leashed>,
@@ -32,14 +60,14 @@ pub(super) struct Launched {
     pub(super) ca: PathBuf,
 }
 
-pub(super) async fn launch(etcd: &Path, server: &Path, manager: &Path) -> Result<Launched> {
+pub(super) async fn launch(programs: &Programs, site: Option<Site>) -> Result<Launched> {
     let folder = tempfile::Builder::new().prefix("siem-control-plane-").tempdir()?;
     leash::folder(folder.path())?;
-    write_files(folder.path())?;
+    write_files(folder.path(), site)?;
     let mut n_tries = 0;
     loop {
         n_tries += 1;
-        match attempt(folder.path(), etcd, server, manager).await {
+        match attempt(folder.path(), programs, site).await {
             Ok((processes, port)) => {
                 let ca = folder.path().join("ca.crt");
                 return Ok(Launched { processes, folder, port, ca });
@@ -52,10 +80,12 @@ pub(super) async fn launch(etcd: &Path, server: &Path, manager: &Path) -> Result
     }
 }
 
-fn write_files(folder: &Path) -> Result<()> {
+fn write_files(folder: &Path, site: Option<Site>) -> Result<()> {
     let authority = Authority::new("siem-control-plane")?;
-    // The address at which pods would find the API server, and its names, besides loopback's.
+    let address = site.map_or(Ipv4Addr::LOCALHOST, |site| site.address).to_string();
+    // The address at which pods find the API server, and its names, besides loopback's.
     let names = [
+        address.as_str(),
         "localhost",
         "127.0.0.1",
         "10.96.0.1",
@@ -72,11 +102,26 @@ fn write_files(folder: &Path) -> Result<()> {
             line(&user.token(), user.name(), groups)
         })
         .concat();
+    let more: String = site
+        .map(|site| {
+            let node = format!("system:node:{}", site.name);
+            authority.write(&authority.server(&[site.name, &address])?, &folder.join("kubelet"))?;
+            authority
+                .write(&authority.client(KUBELETS_CLIENT)?, &folder.join("kubelets-client"))?;
+            anyhow::Ok([
+                line(site.kubelet, &node, "system:nodes"),
+                line(site.proxy, "system:kube-proxy", ""),
+                line(SCHEDULER.0, SCHEDULER.1, ""),
+            ])
+        })
+        .transpose()?
+        .unwrap_or_default()
+        .concat();
     let accounts = KeyPair::generate()?;
     let files = [
         ("service-accounts.key", accounts.serialize_pem()),
         ("service-accounts.pub", accounts.public_key_pem()),
-        ("users.csv", users + &line(MANAGER.0, MANAGER.1, "")),
+        ("users.csv", users + &line(MANAGER.0, MANAGER.1, "") + &more),
         ("audit.yaml", audit::POLICY.to_owned()),
     ];
     for (name, text) in files {
@@ -88,9 +133,8 @@ fn write_files(folder: &Path) -> Result<()> {
 /// One start. An error holds what the program said that ended.
 async fn attempt(
     folder: &Path,
-    etcd: &Path,
-    server: &Path,
-    manager: &Path,
+    programs: &Programs,
+    site: Option<Site>,
 ) -> Result<(Vec<Leashed>, u16)> {
     let at = |name: &str| folder.join(name).display().to_string();
     let [clients, peers, port] = [free_port()?, free_port()?, free_port()?];
@@ -101,7 +145,7 @@ async fn attempt(
     let etcd = spawn(
         folder,
         "etcd",
-        Command::new(etcd).args([
+        Command::new(&programs.etcd).args([
             "--name=test".to_owned(),
             format!("--data-dir={}", data.display()),
             format!("--listen-client-urls=http://127.0.0.1:{clients}"),
@@ -117,11 +161,8 @@ async fn attempt(
     let server = spawn(
         folder,
         "server",
-        Command::new(server).args([
+        Command::new(&programs.server).args(reached(folder, site)).args([
             format!("--etcd-servers=http://127.0.0.1:{clients}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
             format!("--secure-port={port}"),
             format!("--tls-cert-file={}", at("tls.crt")),
             format!("--tls-private-key-file={}", at("tls.key")),
@@ -161,7 +202,7 @@ async fn attempt(
     processes.push(spawn(
         folder,
         "manager",
-        Command::new(manager).args([
+        Command::new(&programs.manager).args([
             format!("--kubeconfig={}", its.display()),
             "--leader-elect=false".to_owned(),
             "--use-service-account-credentials=true".to_owned(),
@@ -174,7 +215,42 @@ async fn attempt(
             "--secure-port=0".to_owned(),
         ]),
     )?);
+    if let Some(scheduler) = &programs.scheduler {
+        let its = folder.join("scheduler.kubeconfig");
+        let url = format!("https://127.0.0.1:{port}");
+        fs::write(&its, kubeconfig(&url, &folder.join("ca.crt"), SCHEDULER.0).to_string())?;
+        processes.push(spawn(
+            folder,
+            "scheduler",
+            Command::new(scheduler).args([
+                format!("--kubeconfig={}", its.display()),
+                "--leader-elect=false".to_owned(),
+                "--secure-port=0".to_owned(),
+            ]),
+        )?);
+    }
     Ok((processes, port))
+}
+
+/// Where the API server is reached, and how it reaches the kubelet.
+fn reached(folder: &Path, site: Option<Site>) -> Vec<String> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    match site {
+        None => vec![
+            "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=127.0.0.1".to_owned(),
+            "--endpoint-reconciler-type=none".to_owned(),
+        ],
+        Some(site) => vec![
+            "--bind-address=0.0.0.0".to_owned(),
+            format!("--advertise-address={}", site.address),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+            format!("--kubelet-certificate-authority={}", at("ca.crt")),
+            format!("--kubelet-client-certificate={}", at("kubelets-client/tls.crt")),
+            format!("--kubelet-client-key={}", at("kubelets-client/tls.key")),
+        ],
+    }
 }
 
 fn spawn(folder: &Path, name: &str, command: &mut Command) -> Result<Leashed> {
