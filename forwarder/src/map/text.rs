@@ -2,11 +2,6 @@
 
 use std::borrow::Cow;
 
-/// With `&` and `;`; HTML's longest name has 31 characters.
-const LONGEST_ENTITY: usize = 40;
-/// From 0x80 on; where that set has no character, the code itself.
-const WINDOWS_1252: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8D}Ž\u{8F}\u{90}‘’“”•–—˜™š›œ\u{9D}žŸ";
-
 /// Turns a description into one line of plain text.
 ///
 /// In this order: `<br>`, `</p>` and `</li>` become a space, other tags vanish, entities with their semicolon are
@@ -86,20 +81,14 @@ fn decoded(text: &str) -> String {
     while let Some(at) = rest.find('&') {
         let (before, entity) = rest.split_at(at);
         kept.push_str(before);
-        let end = entity
-            .bytes()
-            .take(LONGEST_ENTITY)
-            .skip(1)
-            .position(|byte| matches!(byte, b';' | b'&'))
-            .map(|end| end + 1)
-            .filter(|end| entity.as_bytes().get(*end) == Some(&b';'));
-        let (entity, after) = entity.split_at(end.map_or(1, |end| end + 1));
-        match entity.strip_prefix("&#").and_then(|number| number.strip_suffix(';')) {
-            Some(number) => match numeric(number) {
-                Some(char) => kept.push(char),
-                None => kept.push_str(entity),
-            },
-            None => kept.push_str(&html_escape::decode_html_entities(entity)),
+        let name = entity.get(1..).unwrap_or_default();
+        let whole = name.split_once([';', '&']).map_or(name, |(name, _)| name).len() + 2;
+        let is_closed = entity.get(..whole).is_some_and(|entity| entity.ends_with(';'));
+        let (entity, after) = entity.split_at(if is_closed { whole } else { 1 });
+        if is_entity(entity) {
+            kept.push_str(&htmlize::unescape(entity));
+        } else {
+            kept.push_str(entity);
         }
         rest = after;
     }
@@ -107,18 +96,16 @@ fn decoded(text: &str) -> String {
     kept
 }
 
-/// A character by its number, as HTML reads it: 0x80 to 0x9F are those of Windows-1252, what is no character is U+FFFD.
-fn numeric(number: &str) -> Option<char> {
+/// Whether this is a whole entity, by name or by number: HTML itself also reads some that end early.
+fn is_entity(text: &str) -> bool {
+    let Some(number) = text.strip_prefix("&#").and_then(|number| number.strip_suffix(';')) else {
+        return htmlize::ENTITIES.contains_key(text.as_bytes());
+    };
     let (digits, radix) = match number.strip_prefix(['x', 'X']) {
         Some(digits) => (digits, 16),
         None => (number, 10),
     };
-    (!digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))).then_some(())?;
-    let code = u32::from_str_radix(digits, radix).unwrap_or(u32::MAX);
-    let windows = code.checked_sub(0x80).and_then(|index| WINDOWS_1252.chars().nth(index as usize));
-    Some(
-        windows.or_else(|| char::from_u32(code)).filter(|char| *char != '\0').unwrap_or('\u{FFFD}'),
-    )
+    !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))
 }
 
 /// A placeholder is two underscores, letters, two underscores.
@@ -167,6 +154,7 @@ mod tests {
                 "a & b && \u{FFFD}\u{FFFD}\u{FFFD} &#; &#x; &#+5; &#12",
             ),
             ("__a__b__c__ __é__", "b __é__"),
+            ("&NotEqualTilde;&fjlig;&notit;&not;&semi;", "≂\u{338}fj&notit;¬;"),
             ("", ""),
         ] {
             assert_eq!(plain(html), text, "{html}");
