@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::text::plain;
 use super::{Column, Described, IPV6_LABEL, app_symbol, columns, given, ipv4, ipv6, number};
 use crate::cef::Record;
+use crate::cef::escape::sanitized;
 use crate::event::Activity;
 
 /// What the header holds, in words.
@@ -78,6 +79,6 @@ pub(super) fn record<'a>(activity: &'a Activity, version: &'a str) -> Record<'a>
 /// The plain description up to its first colon.
 fn prefix(activity: &Activity) -> Option<Cow<'_, str>> {
     let message = plain(activity.description.as_deref()?);
-    let prefix = message.split(':').next().map(str::trim).filter(|prefix| !prefix.is_empty())?;
-    Some(Cow::Owned(prefix.to_owned()))
+    let prefix = sanitized(message.split(':').next()?);
+    (!prefix.is_empty()).then(|| Cow::Owned(prefix.into_owned()))
 }

@@ -12,7 +12,7 @@ TIME is the event's, in UTC; VERSION is this program's. A record without a usabl
 This page is printed from the mapping's own tables: `UPDATE_EXPECT=1 cargo test -p siem-agent-forwarder --test mapping`.
 ";
 const RULES: &str = "
-`null`, `\"null\"`, blank text and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
+`null`, `\"null\"`, blank text (of white space and control characters) and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
 Lists leave out what is absent, except `targetObjects`, which keeps empty names. IP addresses are read strictly and written in their canonical form.
 
 Plain text means, in this order: `<br>`, `</p>` and `</li>` become a space, other tags vanish, entities with their semicolon are decoded, placeholders such as `__siteIcon__` vanish, white space is folded.

@@ -30,7 +30,7 @@ pub fn elements(json: Option<&RawValue>) -> Vec<&RawValue> {
     deserializer.deserialize_seq(Elements).unwrap_or_default()
 }
 
-/// A text or a number, as text. `None` for `null`, `"null"`, blank text and anything else.
+/// A text or a number, as text. `None` for `null`, `"null"`, text that nothing would be written of, and anything else.
 pub fn text(json: Option<&RawValue>) -> Option<String> {
     let json = json?.get();
     let text = match json.as_bytes().first()? {
@@ -43,9 +43,9 @@ pub fn text(json: Option<&RawValue>) -> Option<String> {
         b'-' | b'0'..=b'9' => json.to_owned(),
         _ => return None,
     };
-    let is_blank =
-        !text.starts_with(|char: char| char.is_ascii_graphic()) && text.trim().is_empty();
-    (text != "null" && !is_blank).then_some(text)
+    // Control characters are written as spaces, and spaces at the ends are not written.
+    let is_nothing = |char: char| char.is_whitespace() || char.is_ascii_control();
+    (text != "null" && !text.chars().all(is_nothing)).then_some(text)
 }
 
 /// Makes valid JSON text of bytes that are only nearly so: invalid UTF-8 and lone surrogates become U+FFFD.
