@@ -13,6 +13,7 @@ use tracing::error;
 use crate::checkpoint::{Admission, Checkpoint, Cursor, Millis, Passed, RecordKey, Scan};
 use crate::error_chain::chain;
 use crate::event::Stream;
+use crate::progress::Metrics;
 use crate::sink::Delivered;
 use crate::store::Store;
 
@@ -37,12 +38,12 @@ struct Inner {
     unsaved_watermark: bool,
     saved_at: Instant,
     save_took: Duration,
-    n_failed_saves: u64,
+    metrics: Metrics,
 }
 
 impl Ledger {
-    /// Takes over what was loaded.
-    pub fn new(checkpoint: Checkpoint, store: Store) -> Self {
+    /// Takes over what was loaded; saves that fail are counted in the metrics.
+    pub fn new(checkpoint: Checkpoint, store: Store, metrics: Metrics) -> Self {
         let inner = Inner {
             checkpoint,
             store,
@@ -50,7 +51,7 @@ impl Ledger {
             unsaved_watermark: true,
             saved_at: Instant::now(),
             save_took: Duration::ZERO,
-            n_failed_saves: 0,
+            metrics,
         };
         Self { inner: Mutex::new(inner) }
     }
@@ -119,11 +120,6 @@ impl Ledger {
             inner.save();
         }
     }
-
-    /// How often saving failed.
-    pub async fn n_failed_saves(&self) -> u64 {
-        self.inner.lock().await.n_failed_saves
-    }
 }
 
 impl Inner {
@@ -148,7 +144,7 @@ impl Inner {
                 self.unsaved_watermark = false;
             }
             Err(error) => {
-                self.n_failed_saves += 1;
+                self.metrics.save_failed();
                 error!(
                     reason = chain(&error),
                     "cannot save the checkpoint; a restart now would repeat records"

@@ -73,6 +73,35 @@ async fn dying_between_two_bytes_of_the_state_file_loses_nothing() -> Result<()>
     dies_at("between_bytes").await
 }
 
+/// A full or vanished disk stops no delivery: it is told, counted, and made good when it can be.
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_saved_is_counted_until_it_can() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 200)).await?;
+    let (rsyslog, mut forwarder) = over_tcp(&defender).await?;
+    forwarder.start().await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    let failures = "siem_forwarder_checkpoint_save_failures_total";
+    ensure!(forwarder.metric(failures).await? < 1.0, "nothing has failed");
+    let (state, away) = (forwarder.state(), forwarder.state().with_extension("away"));
+    fs::rename(&state, &away)?;
+    let until = Instant::now() + PATIENCE;
+    while forwarder.metric(failures).await? < 1.0 {
+        ensure!(Instant::now() < until, "a failed save is not counted: {}", forwarder.log()?);
+        defender.produce(10);
+        sleep(LOOK).await;
+    }
+    ensure!(forwarder.log()?.contains("cannot save the checkpoint"), "{}", forwarder.log()?);
+    fs::rename(&away, &state)?;
+    defender.produce(10);
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    ensure!(forwarder.terminate().await?.success());
+    forwarder.start().await?;
+    defender.produce(10);
+    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
+    ensure!(counts.values().all(|count| *count == 1), "the last save holds everything");
+    Ok(())
+}
+
 /// Kills the receiver five times in the middle of a flow; gives how many records are missing in the end.
 async fn n_lost_over_kills(failpoints: Option<&str>) -> Result<usize> {
     let defender = Defender::start(quick(0.0, 40_000)).await?;

@@ -106,7 +106,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         source: Source::new(settings.source),
         gate,
         sink,
-        ledger: Ledger::new(checkpoint, store),
+        ledger: Ledger::new(checkpoint, store, progress.metrics.clone()),
         progress: Arc::clone(&progress),
     };
     info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, listen, "started");
