@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use siem_agent_crds::{manifest, schema};
 use siem_agent_tests::admission::{Admission, Broken, Node, Verb, nodes, set};
@@ -230,6 +231,59 @@ async fn server_and_offline_check_give_the_same_verdicts() -> Result<()> {
         }
     }
     ensure!(differ.is_empty(), "{}", differ.join("\n"));
+    Ok(())
+}
+
+/// What any field may be given by mistake.
+const MISTAKES: &str = r#"[null, "", " ", "x", "null", "a\nb", "-1", 0, -1, 7, 1.5, 1e300, true, [], [null], [1], ["x", "x"],
+    {}, {"nope": 1}, {"k": null}]"#;
+/// The same of what Kubernetes itself defines; only what people write.
+const METADATA: &[(&str, &str)] = &[
+    ("name", r#"[null, "", "A", 7, {}, ["x"]]"#),
+    ("labels", r#"[null, "x", [], {"k": null}, {"k": 1}, {"k": {}}]"#),
+    ("annotations", r#"[null, "x", [], {"k": null}, {"k": 1}, {"k": true}]"#),
+    ("nope", "[1, null]"),
+];
+
+#[tokio::test]
+async fn every_field_of_a_full_manifest_given_by_mistake_gets_the_same_verdict() -> Result<()> {
+    let admission = Admission::start().await?;
+    let full = fixtures("legal")?.into_iter().find(|at| at.name.ends_with("/full.yaml"));
+    let full = full.context("the full manifest")?.manifest;
+    let mut cases = Vec::new();
+    for node in nodes(&schema::object_schema()) {
+        if !node.path.starts_with("spec") {
+            continue;
+        }
+        let path = node.path.replace("[]", "[0]");
+        for value in serde_json::from_str::<Vec<Value>>(MISTAKES)? {
+            cases.push((path.clone(), value));
+        }
+        if node.has_fields() {
+            cases.push((format!("{path}.nope"), json!(1)));
+        }
+    }
+    for (field, values) in METADATA {
+        for value in serde_json::from_str::<Vec<Value>>(values)? {
+            cases.push((format!("metadata.{field}"), value));
+        }
+    }
+    let n_cases = cases.len();
+    let verdicts = stream::iter(cases).map(async |(path, value)| {
+        let mut manifest = full.clone();
+        set(&mut manifest, &path, value.clone());
+        let server = admission.admit(Verb::Create, None, &manifest).await?;
+        let offline = manifest::read(&manifest.to_string());
+        let differ = server.is_ok() != offline.is_ok();
+        anyhow::Ok(differ.then(|| {
+            let (server, offline) = (server.err().map(|no| no.message), offline.err());
+            format!("{path} = {value}: server {server:?}, offline {offline:?}")
+        }))
+    });
+    let verdicts: Vec<Option<String>> = verdicts.buffer_unordered(8).try_collect().await?;
+    let differ: Vec<String> = verdicts.into_iter().flatten().collect();
+    ensure!(differ.is_empty(), "{} of {n_cases}:\n{}", differ.len(), differ.join("\n"));
+    ensure!(n_cases > 1_500, "only {n_cases}");
     Ok(())
 }
 

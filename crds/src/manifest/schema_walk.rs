@@ -1,5 +1,6 @@
 //! Walks an object beside its structural schema: defaults, pruning, unknown fields and the schema's own demands.
 
+use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
@@ -77,14 +78,7 @@ pub(super) fn unknown_fields(
 }
 
 /// Holds the object against the schema: types, enums, patterns, bounds, required fields.
-pub(super) fn validate(schema: &Value, value: &Value, problems: &mut Vec<Problem>) {
-    let validator = match jsonschema::validator_for(schema) {
-        Ok(validator) => validator,
-        Err(error) => {
-            problems.push(Problem::new("", format!("the schema itself cannot be used: {error}")));
-            return;
-        }
-    };
+pub(super) fn validate(validator: &Validator, value: &Value, problems: &mut Vec<Problem>) {
     for error in validator.iter_errors(value) {
         let pointer = error.instance_path().to_string();
         // What is missing is named itself, as the server does, and not the place that lacks it.
