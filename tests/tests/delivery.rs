@@ -12,6 +12,8 @@ use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 /// One receiver configuration: every id arrives once, each line is what `render` prints.
@@ -230,6 +232,43 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
         forwarder.metric("siem_forwarder_records_trimmed_total").await? >= 1.0,
         "the long one is counted"
     );
+    Ok(())
+}
+
+/// Whatever listens there reads on and talks without end: nothing of that is taken for a confirmation, and an end in order
+/// is not held up.
+#[tokio::test]
+async fn a_peer_that_keeps_talking_is_told_to_be_no_receiver() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let talking = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = stream.into_split();
+                let mut nowhere = tokio::io::sink();
+                let talk = async { while writer.write_all(&[b'x'; 16_384]).await.is_ok() {} };
+                tokio::join!(talk, tokio::io::copy(&mut reader, &mut nowhere)).1
+            });
+        }
+    });
+    let defender = Defender::start(quick(0.0, 100)).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {port}}}");
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let target = forwarder.status().await?["target"].to_string();
+        if target.contains("no syslog receiver") {
+            break;
+        }
+        ensure!(Instant::now() < until, "{target}: {}", forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    ensure!(forwarder.metric("siem_forwarder_records_delivered_total").await? < 1.0);
+    ensure!(forwarder.terminate().await?.success(), "it ends in order");
+    let log = forwarder.log()?;
+    ensure!(!log.contains("did not confirm in time"), "{log}");
+    talking.abort();
     Ok(())
 }
 

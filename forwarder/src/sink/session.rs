@@ -35,6 +35,8 @@ const MATERIAL_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while there is no connection.
 const PAUSE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A syslog receiver only listens. A peer that says more is none, and reading on would leave no time to write.
+const MAX_HEARD_BYTES: usize = 64 * 1024;
 
 /// Why a session ended.
 enum End {
@@ -174,6 +176,7 @@ impl Session<'_> {
         let mut stopping = *stop.borrow();
         let mut handles_gone = false;
         let mut scratch = [0_u8; 512];
+        let mut n_heard = 0;
 
         loop {
             if stopping {
@@ -199,7 +202,13 @@ impl Session<'_> {
                 biased;
                 read = reader.read(&mut scratch) => match read {
                     Ok(0) => return broken("closed", "the peer closed the connection".to_owned()),
-                    Ok(_) => {}
+                    Ok(n_bytes) => {
+                        n_heard += n_bytes;
+                        if n_heard > MAX_HEARD_BYTES {
+                            let reason = "the peer keeps sending: it is no syslog receiver";
+                            return broken("talks", reason.to_owned());
+                        }
+                    }
                     Err(error) => return broken_by(&error),
                 },
                 (writer, result) = &mut write, if writing => {
