@@ -25,7 +25,7 @@ pub struct Reject {
     pub reason: RejectReason,
 }
 
-/// Kinds of trouble, as a metric's label.
+/// Kinds of trouble with a record, as a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
     /// No usable `_id`.
@@ -38,16 +38,22 @@ pub enum RejectReason {
     Malformed,
     /// Longer than any record of this API, or its `_id` is longer than any field of CEF.
     TooLarge,
+    /// Mapped, but the kernel takes no datagram of that size.
+    DatagramTooLarge,
+    /// Beyond what `skip` lets anyone read of one millisecond.
+    SkipLimit,
 }
 
 impl RejectReason {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
+    /// All kinds: each has a series from the start, so that its first record is a rise.
+    pub const ALL: [Self; 7] = [
         Self::MissingId,
         Self::MissingTimestamp,
         Self::NotAnObject,
         Self::Malformed,
         Self::TooLarge,
+        Self::DatagramTooLarge,
+        Self::SkipLimit,
     ];
 
     /// The label.
@@ -58,6 +64,8 @@ impl RejectReason {
             Self::NotAnObject => "not_an_object",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
+            Self::DatagramTooLarge => "datagram_too_large",
+            Self::SkipLimit => "skip_limit",
         }
     }
 }

@@ -13,6 +13,7 @@ use siem_agent_crds::report::{self, Report};
 
 use crate::checkpoint::{Checkpoint, Cursor, Millis};
 use crate::event::Stream;
+use crate::parse::RejectReason;
 use crate::sink::{Observer, Role, Sink, Target};
 
 pub use metrics::Metrics;
@@ -173,7 +174,7 @@ impl Progress {
     }
 
     /// A record cannot be sent.
-    pub fn rejected(&self, stream: Stream, reason: &'static str) {
+    pub fn rejected(&self, stream: Stream, reason: RejectReason) {
         self.metrics.rejected(stream, reason);
         if let Some(stream) = self.lock().streams.get_mut(&stream) {
             stream.n_rejected += 1;
@@ -267,7 +268,7 @@ impl Observer for Progress {
     }
 
     fn too_large(&self, stream: Stream) {
-        self.rejected(stream, "datagram_too_large");
+        self.rejected(stream, RejectReason::DatagramTooLarge);
     }
 
     fn disconnected(&self, reason: &'static str) {

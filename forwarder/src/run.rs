@@ -4,6 +4,7 @@
 //! other's page. A stream asks for its next page only when everything of the last one is confirmed.
 
 mod schedule;
+mod steps;
 mod trouble;
 
 use std::sync::Arc;
@@ -13,24 +14,19 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::batch::{Batch, BatchBuilder};
-use crate::checkpoint::{Admission, Mark, Millis, Passed, RecordKey, Scan};
-use crate::clock;
-use crate::error_chain::chain;
-use crate::event::{Event, Stream};
+use crate::batch::BatchBuilder;
+use crate::checkpoint::{Millis, Scan};
+use crate::event::Stream;
 use crate::frame::{self, Layout};
 use crate::ledger::Ledger;
-use crate::parse::split::{Envelope, Piece};
-use crate::parse::{self, RejectReason};
+use crate::parse::RejectReason;
+use crate::parse::split::Envelope;
 use crate::progress::Progress;
-use crate::sink::{Pending, Sink, Stopped};
+use crate::sink::{Sink, Stopped};
 use crate::source::gate::Gate;
 use crate::source::query::Query;
 use crate::source::{self, Arrived, Source};
 use schedule::{Look, Reach, Schedule};
-
-/// A target that takes nothing for this long in the middle of a page: the page is let go and asked for again later.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that the loop needs, made once by `settings`.
 #[derive(Debug)]
@@ -157,7 +153,8 @@ impl Forwarder {
         };
         loop {
             unless_stopped(stop, self.gate.enter(stream, look.purpose())).await?;
-            let (envelope, server_now, n_listed) = self.page(&walk.query, &mut walk.scan).await?;
+            let (envelope, server_now, n_listed) =
+                self.page(&walk.query, &mut walk.scan, stop).await?;
             let scan = &walk.scan;
             let proven =
                 if envelope.has_next { scan.page(server_now) } else { scan.end(server_now) };
@@ -169,7 +166,7 @@ impl Forwarder {
             let Some(next) = walk.query.next(envelope.next_query_filters, scan.highest(), n_listed)
             else {
                 warn!(%stream, "more records of one millisecond than the API lets anyone read");
-                self.progress.rejected(stream, "skip_limit");
+                self.progress.rejected(stream, RejectReason::SkipLimit);
                 return Ok(());
             };
             walk.query = next;
@@ -185,16 +182,18 @@ impl Forwarder {
         &self,
         query: &Query,
         scan: &mut Scan,
+        stop: &mut watch::Receiver<bool>,
     ) -> Result<(Envelope, Millis, usize), Interrupted> {
-        let mut page = self.source.fetch(query).await?; //                       E  Page
+        let mut page = unless_stopped(stop, self.source.fetch(query)).await??; //     E  Page
         self.answered(query.stream, &page).await?;
         let mut unconfirmed = Vec::new();
         let mut n_listed = 0;
         let ended = loop {
-            let pieces = match page.next().await {
-                Ok(Arrived::Pieces(pieces)) => pieces,
-                Ok(Arrived::End(envelope)) => break Ok(envelope),
-                Err(error) => break Err(error),
+            let pieces = match unless_stopped(stop, page.next()).await {
+                Ok(Ok(Arrived::Pieces(pieces))) => pieces,
+                Ok(Ok(Arrived::End(envelope))) => break Ok(envelope),
+                Ok(Err(error)) => break Err(Interrupted::Source(error)),
+                Err(Stopped) => break Err(Interrupted::Stopped),
             };
             n_listed += pieces.len();
             let mut batch = BatchBuilder::new(query.stream);
@@ -217,150 +216,5 @@ impl Forwarder {
         };
         self.settle(&mut unconfirmed, scan, true).await?; //                     E  Delivered -> advance -> save
         Ok((ended?, page.server_now, n_listed))
-    }
-
-    /// Parses a piece and decides whether it is to be sent; a bad one is counted once and never touches its neighbours.
-    async fn admit(
-        &self,
-        stream: Stream,
-        piece: &Piece,
-        scan: &mut Scan,
-        server_now: Millis,
-    ) -> Option<(Event, Mark)> {
-        let json = match piece {
-            Piece::Record(json) => json,
-            Piece::TooLarge => {
-                return self.reject(stream, RejectReason::TooLarge, &[], scan, server_now).await;
-            }
-        };
-        let event = match parse::record(stream, json) {
-            Ok(event) => event,
-            Err(reject) => return self.reject(stream, reject.reason, json, scan, server_now).await,
-        };
-        let listed = match stream {
-            Stream::Alerts => Some(event.timestamp()),
-            Stream::Activities => event.created(),
-        };
-        let key = RecordKey::of(event.id().as_bytes());
-        match self.ledger.admit(scan, stream, key, listed).await {
-            Admission::Repeated => return None,
-            Admission::Late => self.progress.metrics.late(stream),
-            Admission::New => {}
-        }
-        self.progress.metrics.received(stream);
-        let mark = Mark::with_event_time(key, listed.unwrap_or(server_now), event.timestamp());
-        Some((event, mark))
-    }
-
-    async fn reject(
-        &self,
-        stream: Stream,
-        reason: RejectReason,
-        json: &[u8],
-        scan: &mut Scan,
-        server_now: Millis,
-    ) -> Option<(Event, Mark)> {
-        let key = RecordKey::of(json);
-        if self.ledger.admit(scan, stream, key, None).await != Admission::Repeated {
-            scan.settle(1);
-            self.ledger.skip(stream, key, server_now).await;
-            self.progress.rejected(stream, reason.as_str());
-            warn!(%stream, reason = reason.as_str(), "skip a record that cannot be mapped");
-        }
-        None
-    }
-
-    /// Hands a batch to the sink. When the target takes nothing for long, the page is let go.
-    async fn send(&self, batch: Batch, page: &mut source::Page) -> Result<Pending, Stopped> {
-        let sending = self.sink.send(batch);
-        tokio::pin!(sending);
-        match tokio::time::timeout(PATIENCE, &mut sending).await {
-            Ok(pending) => pending,
-            Err(_elapsed) => {
-                page.abandon();
-                sending.await
-            }
-        }
-    }
-
-    /// Advances by what is confirmed; with `all`, waits until everything is.
-    async fn settle(
-        &self,
-        unconfirmed: &mut Vec<Pending>,
-        scan: &mut Scan,
-        all: bool,
-    ) -> Result<(), Stopped> {
-        let mut n_settled = 0;
-        for pending in unconfirmed.iter_mut() {
-            let delivered =
-                if all { Some(pending.confirmed().await?) } else { pending.poll_confirmed()? };
-            let Some(delivered) = delivered else { break };
-            n_settled += 1;
-            let stream = delivered.stream();
-            scan.settle(delivered.marks().len());
-            for mark in delivered.marks() {
-                let latency = clock::millis(delivered.at()) - mark.time();
-                self.progress.metrics.latency(
-                    stream,
-                    Duration::from_millis(latency.try_into().unwrap_or(0)).as_secs_f64(),
-                );
-            }
-            self.progress.delivered(stream, delivered.n_delivered() as u64);
-            self.ledger.advance(delivered).await;
-        }
-        if n_settled > 0 && scan.stream() == Stream::Alerts {
-            self.ledger
-                .with_cursor(Stream::Alerts, |alerts| self.progress.remembered(alerts))
-                .await;
-        }
-        unconfirmed.drain(..n_settled);
-        Ok(())
-    }
-
-    /// Moves the watermark to what is proven.
-    async fn pass(&self, stream: Stream, proven: Option<Passed>, schedule: &Schedule) {
-        if let Some(passed) = proven {
-            let keep_from =
-                self.ledger.with_cursor(stream, |cursor| schedule.keep_from(cursor)).await;
-            self.ledger.pass(passed, keep_from).await;
-        }
-        self.ledger.with_cursor(stream, |cursor| self.progress.moved(stream, cursor)).await;
-        self.ledger.with_checkpoint(|checkpoint| self.progress.checkpointed(checkpoint)).await;
-    }
-
-    /// A walk with its first question.
-    async fn set_out(&self, stream: Stream, schedule: &Schedule, look: Look) -> Walk {
-        let (scan, reach) = self
-            .ledger
-            .with_cursor(stream, |cursor| (Scan::new(stream, cursor), schedule.reach(look, cursor)))
-            .await;
-        let filters = self.plan.streams.iter().find(|(of, _)| *of == stream);
-        let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
-        Walk { reach, scan, query: Query::since(stream, filters, reach.from) }
-    }
-
-    /// A request was answered: tells so, and mistrusts a watermark that lies ahead of the server's clock.
-    async fn answered(&self, stream: Stream, page: &source::Page) -> Result<(), source::Error> {
-        self.progress.metrics.requested(stream, "200");
-        if self.progress.answered(stream, page.skew, clock::now()) {
-            // The token lives again; the other stream need not wait for its own try.
-            self.gate.resume();
-        }
-        let watermark = self.ledger.with_cursor(stream, super::checkpoint::Cursor::watermark).await;
-        let Some(correction) = trouble::correct(watermark, page.server_now, self.plan.start_from)
-        else {
-            return Ok(());
-        };
-        warn!(%stream, ?correction, "the checkpoint cannot be right, start from elsewhere");
-        match correction {
-            trouble::Correction::Ahead { start } => {
-                self.ledger.correct(|checkpoint| checkpoint.restart(stream, start)).await;
-            }
-            trouble::Correction::BeyondRetention { start, gap } => {
-                self.progress.metrics.gap(stream, gap.as_secs_f64());
-                self.ledger.correct(|checkpoint| checkpoint.skip_to(stream, start)).await;
-            }
-        }
-        Err(source::Error::Abandoned)
     }
 }

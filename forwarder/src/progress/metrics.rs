@@ -21,9 +21,6 @@ use crate::sink::{Sink, Target};
 /// From a poll interval to the latency that the API itself has been seen to have, seconds.
 const LATENCY_BUCKETS: [f64; 14] =
     [0.5, 1.0, 2.0, 4.0, 6.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 21_600.0, 172_800.0];
-/// Why a record is not sent, besides what parsing may find: more of one millisecond than the API lists, and a datagram
-/// that the kernel refuses.
-const REFUSED: [&str; 2] = ["skip_limit", "datagram_too_large"];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -79,6 +76,10 @@ fn of(stream: Stream) -> OfStream {
     OfStream { stream: stream.as_str() }
 }
 
+fn of_reject(stream: Stream, reason: RejectReason) -> OfReject {
+    OfReject { stream: stream.as_str(), reason: reason.as_str() }
+}
+
 impl Metrics {
     /// All at zero; the series of the enabled streams exist from the start.
     pub fn new(streams: impl IntoIterator<Item = Stream>) -> Self {
@@ -101,12 +102,11 @@ impl Metrics {
             for family in [&metrics.received, &metrics.delivered, &metrics.late, &metrics.trimmed] {
                 drop(family.get_or_create(&of(stream)));
             }
+            for reason in RejectReason::ALL {
+                drop(metrics.rejected.get_or_create(&of_reject(stream, reason)));
+            }
             drop(metrics.gap.get_or_create(&of(stream)));
             drop(metrics.latency.get_or_create(&of(stream)));
-            for reason in RejectReason::ALL.map(RejectReason::as_str).into_iter().chain(REFUSED) {
-                let of = OfReject { stream: stream.as_str(), reason };
-                drop(metrics.rejected.get_or_create(&of));
-            }
         }
         metrics
     }
@@ -120,8 +120,8 @@ impl Metrics {
         self.delivered.get_or_create(&of(stream)).inc_by(n_records);
     }
 
-    pub(super) fn rejected(&self, stream: Stream, reason: &'static str) {
-        self.rejected.get_or_create(&OfReject { stream: stream.as_str(), reason }).inc();
+    pub(super) fn rejected(&self, stream: Stream, reason: RejectReason) {
+        self.rejected.get_or_create(&of_reject(stream, reason)).inc();
     }
 
     pub(super) fn resent(&self, n_records: u64) {

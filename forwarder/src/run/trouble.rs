@@ -6,9 +6,10 @@ use siem_agent_crds::report::{SourceState, TokenState};
 use tokio::time::sleep;
 use tracing::{error, warn};
 
-use super::{Forwarder, chain};
+use super::Forwarder;
 use crate::checkpoint::Millis;
 use crate::clock;
+use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::retry::{self, Decision, Failure};
 use crate::source::gate::Purpose;

@@ -9,3 +9,4 @@ mod token;
 mod identity;
 mod way;
 mod records;
+mod metrics;
