@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::checkpoint::Millis;
@@ -32,8 +33,12 @@ pub use auth::Settings as Auth;
 pub use client::{Credentials, Proxy};
 pub use error::Error;
 
-/// A refusal is a short text; more of it is not read.
-const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+/// A refusal is a short text, and an access token too; more is not read, and not longer.
+const MAX_SHORT_BYTES: usize = 64 * 1024;
+const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The API sends a page of 5,000 within seconds; one that trickles in is given up. While the target takes its time, this
+/// does not run.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Clocks that differ by less are as right as clocks are; `Date` itself knows whole seconds only.
 const RIGHT_CLOCK_MS: Millis = 60_000;
 /// A wrong data centre answers this to a good token: not a token problem.
@@ -66,6 +71,8 @@ pub struct Source {
 pub struct Page {
     response: Option<Response>,
     splitter: Splitter,
+    /// What is left of the time in which it has to come in.
+    patience: Duration,
     /// The server's clock when it answered; ours where it does not say.
     pub server_now: Millis,
     /// Server's clock minus ours, milliseconds; `None` where the server does not say.
@@ -132,7 +139,8 @@ impl Source {
         let server_now = clock::millis(server_now).saturating_sub(i64::try_from(took).unwrap_or(0));
         let skew = date.map(|date| clock::millis(date) - clock::millis(clock::now()));
         self.compare_clocks(skew);
-        Ok(Page { response: Some(response), splitter: Splitter::new(), server_now, skew })
+        let (splitter, patience) = (Splitter::new(), PAGE_TIMEOUT);
+        Ok(Page { response: Some(response), splitter, patience, server_now, skew })
     }
 
     /// Says so once when the clocks begin or cease to differ. Nothing is decided by our clock all the same.
@@ -164,12 +172,7 @@ impl Source {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after =
             retry_after.and_then(|text| wait_asked_for(text, date.unwrap_or_else(clock::now)));
-        let mut body = Vec::new();
-        while body.len() < MAX_REFUSAL_BYTES
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            body.extend_from_slice(&chunk);
-        }
+        let body = beginning(&mut response).await;
         let words = serde_json::from_slice::<Refusal>(&body)
             .ok()
             .map(|refusal| self.auth.scrub(&refusal.detail));
@@ -212,7 +215,11 @@ impl Page {
     /// The connection broke, the body is cut, or it is no page. Records handed out before are whole all the same.
     pub async fn next(&mut self) -> Result<Arrived, Error> {
         let Some(response) = &mut self.response else { return Err(Error::Abandoned) };
-        match response.chunk().await.map_err(Error::request)? {
+        let asked = Instant::now();
+        let chunk =
+            timeout(self.patience, response.chunk()).await.map_err(|_elapsed| Error::Slow)?;
+        self.patience = self.patience.saturating_sub(asked.elapsed());
+        match chunk.map_err(Error::request)? {
             Some(chunk) => {
                 self.splitter.feed(&chunk).map_err(Error::Body)?;
                 Ok(Arrived::Pieces(std::iter::from_fn(|| self.splitter.next()).collect()))
@@ -230,6 +237,21 @@ impl Page {
     }
 }
 
+/// The beginning of a body that should be short, as far as it comes in time.
+async fn beginning(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while body.len() < MAX_SHORT_BYTES
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+    };
+    // What has come by then has to do.
+    let _ = timeout(SHORT_TIMEOUT, reading).await;
+    body
+}
+
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
 fn wait_asked_for(text: &str, now: jiff::Timestamp) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
@@ -241,7 +263,107 @@ fn wait_asked_for(text: &str, now: jiff::Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::secret::SecretFile;
+
+    /// An API that answers with these bytes, and then with one more every ten seconds, for ever.
+    async fn trickling(begins: &'static str, more: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut head = [0; 4_096];
+                    while stream.read(&mut head).await.is_ok_and(|n_bytes| n_bytes == head.len()) {}
+                    let mut bytes = begins.as_bytes();
+                    while stream.write_all(bytes).await.is_ok() {
+                        tokio::time::sleep(Duration::from_secs(10)).await;
+                        bytes = more;
+                    }
+                });
+            }
+        });
+        format!("http://{address}")
+    }
+
+    fn source(url: &str, auth: impl FnOnce(SecretFile) -> Auth) -> (Source, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let secret: PathBuf = folder.path().join("secret");
+        std::fs::write(&secret, "secret").unwrap();
+        let auth = auth(SecretFile::new(secret));
+        let settings = Settings { url: url.to_owned(), auth, proxy: None, ca_bundle: None };
+        (Source::new(settings), folder)
+    }
+
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_that_trickles_in_is_given_up_after_two_minutes() {
+        let url = trickling(CHUNKED, b"1\r\n \r\n").await;
+        let (source, _folder) = source(&url, Auth::Token);
+        let query = Query::probe(Stream::Alerts, 0);
+        let mut page = source.fetch(&query).await.unwrap();
+        let began = Instant::now();
+        let error = loop {
+            match page.next().await {
+                Ok(Arrived::Pieces(pieces)) => assert!(pieces.is_empty()),
+                Ok(Arrived::End(_)) => panic!("it has no end"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Slow), "{error:?}");
+        assert!(began.elapsed() <= PAGE_TIMEOUT + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn headers_and_refusals_that_trickle_in_are_given_up() {
+        let query = Query::probe(Stream::Alerts, 0);
+        let began = Instant::now();
+        let url = trickling("HTTP/1.1 200 OK\r\nX: ", b"x").await;
+        let error = source(&url, Auth::Token).0.fetch(&query).await.unwrap_err();
+        assert!(matches!(error, Error::Request(_) | Error::Secret(_)), "{error:?}");
+        let url =
+            trickling("HTTP/1.1 500 -\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n").await;
+        let (source, _folder) = source(&url, Auth::Token);
+        let error = source.fetch(&query).await.unwrap_err();
+        assert!(matches!(error, Error::Status { code: 500, .. }), "{error:?}");
+        assert!(began.elapsed() < PAGE_TIMEOUT);
+    }
+
+    fn application(url: &str) -> (Source, tempfile::TempDir) {
+        source(url, |client_secret| Auth::ClientCredentials {
+            tenant_id: "contoso".to_owned(),
+            client_id: "client".to_owned(),
+            client_secret,
+            authority: url.to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn an_access_token_that_lives_for_ever_is_used() {
+        let url = trickling(
+            "HTTP/1.1 200 OK\r\nContent-Length: 57\r\nConnection: close\r\n\r\n\
+             {\"access_token\": \"t\", \"expires_in\": 18446744073709551615}",
+            b"",
+        );
+        let (source, _folder) = application(&url.await);
+        assert!(source.fetch(&Query::probe(Stream::Alerts, 0)).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_access_token_that_trickles_in_is_given_up() {
+        let url = trickling(CHUNKED, b"1\r\nx\r\n").await;
+        let (source, _folder) = application(&url);
+        let began = Instant::now();
+        let error = source.fetch(&Query::probe(Stream::Alerts, 0)).await.unwrap_err();
+        assert!(matches!(error, Error::IdentityAnswer), "{error:?}");
+        assert!(began.elapsed() < PAGE_TIMEOUT);
+    }
 
     #[test]
     fn retry_after_is_read_in_both_forms() {

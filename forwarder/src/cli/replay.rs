@@ -149,8 +149,9 @@ async fn page(
         pending.confirmed().await.map_err(|_stopped| source::Error::Abandoned)?;
     }
     let envelope = ended?;
-    Ok(envelope
-        .has_next
-        .then(|| query.next(envelope.next_query_filters, highest, n_listed))
-        .flatten())
+    if !envelope.has_next {
+        return Ok(None);
+    }
+    let next = query.next(envelope.next_query_filters, highest, n_listed);
+    next.map(Some).ok_or(source::Error::SkipLimit)
 }

@@ -12,6 +12,10 @@ use serde_json::Value;
 const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
 /// The envelope holds a few numbers and the filters of the next page.
 const MAX_ENVELOPE_BYTES: usize = 256 * 1024;
+/// The API gives 5,000 a page at most; a body that never ends must not be remembered record by record.
+const MAX_RECORDS: usize = 20_000;
+/// Forty times as much as 5,000 records have been seen to take.
+const MAX_PAGE_BYTES: usize = 512 * 1024 * 1024;
 
 /// One element of `data`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,9 @@ pub enum Error {
     /// It is longer than any page without its records.
     #[error("hold the page's envelope: it is too long")]
     EnvelopeTooLong,
+    /// It has more records, or more bytes, than any page.
+    #[error("read the page: it has no end")]
+    Endless,
     /// The envelope is no JSON.
     #[error("read the page's envelope")]
     Envelope(#[source] serde_json::Error),
@@ -57,6 +64,8 @@ pub enum Error {
 #[derive(Debug, Default)]
 pub struct Splitter {
     pieces: VecDeque<Piece>,
+    n_records: usize,
+    n_bytes: usize,
     envelope: Vec<u8>,
     record: Vec<u8>,
     too_large: bool,
@@ -80,8 +89,9 @@ impl Splitter {
     /// Takes the next bytes of the body.
     ///
     /// # Errors
-    /// [`Error::NotJson`] and [`Error::EnvelopeTooLong`].
+    /// [`Error::NotJson`], [`Error::EnvelopeTooLong`] and [`Error::Endless`].
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        self.n_bytes += chunk.len();
         let mut rest = chunk;
         while let Some(byte) = rest.first() {
             let n_bytes = if self.in_data {
@@ -91,6 +101,9 @@ impl Splitter {
                 1
             };
             rest = rest.get(n_bytes..).unwrap_or_default();
+            if self.n_records > MAX_RECORDS || self.n_bytes > MAX_PAGE_BYTES {
+                return Err(Error::Endless);
+            }
         }
         Ok(())
     }
@@ -252,6 +265,7 @@ impl Splitter {
     }
 
     fn end_record(&mut self) {
+        self.n_records += 1;
         let record = std::mem::take(&mut self.record);
         if std::mem::take(&mut self.too_large) {
             self.pieces.push_back(Piece::TooLarge);
@@ -324,6 +338,20 @@ mod tests {
         ];
         assert_eq!(pieces, expected);
         assert!(envelope.is_ok());
+    }
+
+    #[test]
+    fn a_page_without_end_is_given_up() {
+        let body = format!("{{\"data\": [{}0]}}", "0,".repeat(MAX_RECORDS));
+        let (pieces, envelope) = split(body.as_bytes(), 1_000);
+        assert!(pieces.len() <= MAX_RECORDS);
+        assert!(matches!(envelope, Err(Error::Endless)));
+        let body = format!("{{\"data\": [{}0]}}", "0,".repeat(MAX_RECORDS - 1));
+        assert_eq!(split(body.as_bytes(), 1_000).0.len(), MAX_RECORDS);
+        let long = Splitter { n_bytes: MAX_PAGE_BYTES - 10, ..Splitter::default() };
+        assert!(matches!({ long }.feed(b"{\"data\": [{\"_id\": \""), Err(Error::Endless)));
+        let deep = format!("{{\"data\": [], \"x\": {}", "[".repeat(MAX_ENVELOPE_BYTES));
+        assert!(matches!(split(deep.as_bytes(), 1_000).1, Err(Error::EnvelopeTooLong)));
     }
 
     proptest! {

@@ -24,6 +24,8 @@ const SCOPE: &str = "05a65629-4c1b-48c1-a78b-804c4abdd4af/.default";
 const RENEW_AFTER: f64 = 0.8;
 /// …but is used this long at least, so that a server that grants no time at all is not asked before each request.
 const LEAST_LIFE: Duration = Duration::from_secs(2);
+/// …and not longer than this, whatever is promised; Entra grants 24 hours at most.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// The longest text of a server that is passed on.
 const MAX_DETAIL_CHARS: usize = 300;
 
@@ -194,14 +196,15 @@ impl Auth {
         ];
         let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
         let asked = Instant::now();
-        let answer = client.post(url).form(&form).send().await.map_err(Error::identity)?;
+        let mut answer = client.post(url).form(&form).send().await.map_err(Error::identity)?;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(Error::identity)?;
+        let body = super::beginning(&mut answer).await;
         self.lock().used = Some(secret);
         if status.is_success() {
             let answer: TokenAnswer =
                 serde_json::from_slice(&body).map_err(|_shape| Error::IdentityAnswer)?;
-            let life = Duration::from_secs(answer.expires_in).mul_f64(RENEW_AFTER).max(LEAST_LIFE);
+            let life = Duration::from_secs(answer.expires_in).min(LONGEST_LIFE);
+            let life = life.mul_f64(RENEW_AFTER).max(LEAST_LIFE);
             let token = Secret::of(answer.access_token);
             self.lock().access = Some(Access { token: token.clone(), renew_at: asked + life });
             return Ok(token);

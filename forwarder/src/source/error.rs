@@ -83,6 +83,9 @@ pub enum Error {
     /// The body ended early or is no page.
     #[error("read the answer")]
     Body(#[source] split::Error),
+    /// The body trickles in.
+    #[error("read the answer: it is not whole after two minutes")]
+    Slow,
     /// No connection, a time-out, a broken one.
     #[error("reach the API")]
     Request(#[source] reqwest::Error),
@@ -109,6 +112,9 @@ pub enum Error {
     /// The HTTP client cannot be set up from these settings.
     #[error("set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// `skip` is used up, and there is no other way on.
+    #[error("read on: there are more records of one millisecond than the API lets anyone read")]
+    SkipLimit,
     /// The target stopped taking records in the middle of a page; the page is asked for again.
     #[error("hold the page while the target takes no records")]
     Abandoned,
@@ -142,7 +148,7 @@ impl Error {
             Self::Secret(_) | Self::TokenUnsendable => Failure::SecretMissing,
             Self::Unauthorized { .. } => Failure::Unauthorized,
             Self::Forbidden { .. } => Failure::Forbidden,
-            Self::Refused { .. } => Failure::Refused,
+            Self::Refused { .. } | Self::SkipLimit => Failure::Refused,
             Self::Throttled { retry_after } => Failure::Throttled { retry_after: *retry_after },
             Self::WrongDataCentre { .. }
             | Self::AccessTokenRefused { .. }
@@ -153,6 +159,7 @@ impl Error {
             | Self::Status { .. }
             | Self::NotJson { .. }
             | Self::Body(_)
+            | Self::Slow
             | Self::Request(_)
             | Self::Identity(_)
             | Self::IdentityStatus { .. }
@@ -175,11 +182,14 @@ impl Error {
             Self::Throttled { .. } => Some("429".to_owned()),
             Self::ProxyAuthentication => Some("407".to_owned()),
             Self::Status { code, .. } => Some(code.to_string()),
-            Self::NotJson { .. } | Self::Body(_) | Self::Request(_) | Self::Tunnel(_) => {
-                Some("error".to_owned())
-            }
+            Self::NotJson { .. }
+            | Self::Body(_)
+            | Self::Slow
+            | Self::Request(_)
+            | Self::Tunnel(_) => Some("error".to_owned()),
             Self::Secret(_)
             | Self::TokenUnsendable
+            | Self::SkipLimit
             | Self::ProxySecret(_)
             | Self::Identity(_)
             | Self::IdentityStatus { .. }

@@ -183,6 +183,23 @@ async fn render_takes_a_page_an_array_lines_and_one_record() -> Result<()> {
     Ok(())
 }
 
+/// More records of one millisecond than `skip` reaches: what cannot be read is no success.
+#[tokio::test]
+async fn a_window_that_the_api_does_not_give_whole_is_told() -> Result<()> {
+    let place = place(DEMO_TOKEN).await?;
+    place.defender.produce_at(Stream::Alerts, 5_200, Duration::from_secs(7_200));
+    let now = siem_agent_tests::clock::millis();
+    let (from, to) = (time(now - 3 * 3_600_000), time(now - 3_600_000));
+    let manifest = place.forwarder.manifest().display().to_string();
+    let secrets = place.forwarder.secrets().display().to_string();
+    let mut arguments = vec!["replay", "--manifest", &manifest, "--secrets", &secrets];
+    arguments.extend(["--stream", "alerts", "--from", &from, "--to", &to]);
+    let ended = forwarder(&arguments, "").await?;
+    ensure!(ended.code == Some(1) && ended.err.contains("one millisecond"), "{ended:?}");
+    ensure!(place.receiver.ids().len() >= 5_000, "what can be read is delivered");
+    Ok(())
+}
+
 fn time(millis: i64) -> String {
     jiff::Timestamp::from_millisecond(millis).unwrap().to_string()
 }

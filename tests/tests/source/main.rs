@@ -6,6 +6,7 @@
 mod world;
 mod faults;
 mod token;
+mod hostile;
 mod identity;
 mod way;
 mod records;
