@@ -46,8 +46,9 @@ async fn main() -> Result<ExitCode> {
     let Cli { standalone: _, for_, rate, to } = Cli::parse();
     let screen = Screen::new()?;
     screen.say("building siem-forwarder…")?;
-    let built =
-        Command::new("cargo").args(["build", "--quiet", "--bin", "siem-forwarder"]).status();
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--workspace", "--bin", "siem-forwarder"])
+        .status();
     ensure!(built.context("run cargo")?.success(), "siem-forwarder does not build");
 
     let history = (100, Duration::from_secs(3600));

@@ -4,4 +4,5 @@
 
 mod wrong;
 mod commands;
+mod demo;
 mod check;

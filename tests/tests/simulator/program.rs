@@ -1,14 +1,20 @@
 //! The simulator itself: its data, its TLS, its control endpoint, its thread.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reqwest::{Client, header};
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Hostility, Options};
+use siem_agent_tests::forwarder::{PATIENCE, program};
 use siem_agent_tests::pki::Authority;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::time::timeout;
 
 use super::ask::{ask, client, page, unlimited};
 
@@ -130,6 +136,101 @@ async fn the_control_endpoint_does_what_the_library_does() -> Result<()> {
     while defender.produced().len() < 130 {
         ensure!(tokio::time::Instant::now() < until, "records are made at the new rate");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// The program with these arguments, and the URL that it says.
+async fn started(arguments: &[&str]) -> Result<(tokio::process::Child, String)> {
+    let mut child = tokio::process::Command::new(program("defender-sim")?)
+        .args(["--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut url = String::new();
+    timeout(PATIENCE, out.read_line(&mut url)).await??;
+    Ok((child, url.trim().to_owned()))
+}
+
+#[tokio::test]
+async fn the_program_takes_what_it_simulates_from_its_arguments() -> Result<()> {
+    let arguments = [
+        "--seed=7 --rate=0 --history=300 --alert-history=50 --budget=4 --retry-after=seconds",
+        "--token=mine --skew=-7200 --fault=500@stream=alerts --hostile=none",
+    ];
+    let arguments: Vec<&str> = arguments.iter().flat_map(|line| line.split(' ')).collect();
+    let (mut child, url) = started(&arguments).await?;
+    let client = client();
+    let ask = async |what: &str| {
+        let request = client.post(format!("{url}/api/v1/{what}/"));
+        request.header(header::AUTHORIZATION, "Token mine").json(&json!({})).send().await.unwrap()
+    };
+    ensure!(ask("alerts").await.status() == 500, "--fault");
+    let answer = ask("alerts").await;
+    ensure!(answer.status() == 200, "--token");
+    let date = httpdate::parse_http_date(answer.headers()[header::DATE].to_str()?)?;
+    let date = jiff::Timestamp::try_from(date)?.as_millisecond();
+    let skew = (date - siem_agent_tests::clock::millis()) / 1_000;
+    ensure!((-7_260..-7_140).contains(&skew), "--skew: {skew} s");
+    ensure!(answer.json::<Value>().await?["total"] == 50, "--alert-history");
+    let page: Value = ask("activities").await.json().await?;
+    ensure!(page["total"] == 300, "--history and --rate");
+    let who = |page: &Value| -> Vec<String> {
+        let records = page["data"].as_array().unwrap().iter();
+        records.map(|it| format!("{} {}", it["appName"], it["user"]["userName"])).collect()
+    };
+    let same = Defender::start(Options {
+        seed: 7,
+        hostile: Hostility::None,
+        budget: 0,
+        history: (300, Duration::from_secs(48 * 3600)),
+        ..Options::default()
+    });
+    let same = same.await?;
+    let request = client.post(format!("{}/api/v1/activities/", same.url()));
+    let request = request.header(header::AUTHORIZATION, format!("Token {DEMO_TOKEN}"));
+    let expected: Value = request.json(&json!({})).send().await?.json().await?;
+    ensure!(who(&page) == who(&expected), "--seed");
+    ensure!(ask("alerts").await.status() == 200, "--budget");
+    let answer = ask("alerts").await;
+    ensure!(answer.status() == 429 && answer.headers().contains_key(header::RETRY_AFTER));
+    kill(Pid::from_raw(i32::try_from(child.id().unwrap())?), Signal::SIGTERM)?;
+    ensure!(timeout(PATIENCE, child.wait()).await??.success(), "SIGTERM ends it in order");
+    Ok(())
+}
+
+#[tokio::test]
+async fn late_records_and_a_rate_come_from_the_arguments_and_nonsense_is_refused() -> Result<()> {
+    let (_child, url) = started(&["--rate=200", "--late=3600", "--history=0"]).await?;
+    let client = client();
+    let n_of = async |what: &str| {
+        let listed = client.get(format!("{url}/_sim/{what}")).send().await.unwrap();
+        listed.json::<Value>().await.unwrap().as_array().unwrap().len()
+    };
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while n_of("produced").await < 200 {
+        ensure!(tokio::time::Instant::now() < until, "--rate");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let request = client.post(format!("{url}/api/v1/activities/"));
+    let request = request.header(header::AUTHORIZATION, format!("Token {DEMO_TOKEN}"));
+    let question = json!({"isScan": true, "limit": 5000});
+    let page: Value = request.json(&question).send().await?.json().await?;
+    let n_visible = page["data"].as_array().unwrap().len();
+    let n_produced = n_of("produced").await;
+    ensure!(n_visible > 0 && n_visible < n_produced, "--late: {n_visible} of {n_produced}");
+    for (arguments, code, words) in [
+        (["--listen", "0.0.0.0:0"], 1, "loopback"),
+        (["--fault", "nonsense"], 2, "unknown fault"),
+        (["--seed", "x"], 2, "--seed"),
+    ] {
+        let ended = tokio::process::Command::new(program("defender-sim")?).args(arguments).output();
+        let ended = timeout(PATIENCE, ended).await??;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.code() == Some(code) && said.contains(words), "{arguments:?}: {said}");
     }
     Ok(())
 }
