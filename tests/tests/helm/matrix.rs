@@ -237,6 +237,14 @@ fn monitoring(it: &Rendered) -> Result<()> {
     ensure!(
         forwarders["spec"]["podMetricsEndpoints"][0]["relabelings"][0]["targetLabel"] == "name"
     );
+    let rule = it.one("PrometheusRule")?;
+    ensure!(rule["metadata"]["labels"]["release"] == "kps", "{}", rule["metadata"]);
+    ensure!(rule.to_string().contains("docs/runbooks/"), "every alert has a page");
+    let dashboard = it.one("ConfigMap")?;
+    ensure!(dashboard["metadata"]["labels"]["grafana_dashboard"] == "1", "{dashboard}");
+    let json = dashboard["data"]["siem-agent-operator.json"].as_str().context("a dashboard")?;
+    let json: Value = serde_json::from_str(json)?;
+    ensure!(json["panels"].is_array(), "{json}");
     Ok(())
 }
 
