@@ -4,13 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
-use tokio::process::Command;
 
-use crate::programs::programs;
+use crate::helm::{CHART, Helm};
 
 /// A file of this repository.
 pub fn file(path: &str) -> PathBuf {
@@ -33,48 +31,20 @@ pub fn document(path: &str) -> Result<Value> {
     serde_saphyr::from_str(&text(path)?).with_context(|| format!("read {path}"))
 }
 
-/// The rule file for an operator in this namespace, with these values instead of the default ones.
+/// The rule file that the chart has for an operator in this namespace, with these values and arguments of Helm besides.
 ///
 /// # Errors
 /// When Helm does not render it, with its words.
-pub async fn render(namespace: &str, values: &Value) -> Result<String> {
-    let [helm] = programs(["helm"]).await?;
-    let folder = tempfile::tempdir()?;
-    let chart = folder.path().join("chart");
-    fs::create_dir_all(chart.join("templates"))?;
-    fs::create_dir(chart.join("files"))?;
-    fs::write(
-        chart.join("Chart.yaml"),
-        "{apiVersion: v2, name: siem-agent-operator, version: 0.1.0}",
-    )?;
-    fs::write(
-        chart.join("values.yaml"),
-        "{monitoring: {rules: {runbookUrl: 'https://github.com/siem-agent-operator/siem-agent-operator/blob/main/docs/runbooks'}}}",
-    )?;
-    fs::write(
-        chart.join("files/alerts.yaml"),
-        text("charts/siem-agent-operator/files/alerts.yaml")?,
-    )?;
-    fs::write(
-        chart.join("templates/rules.yaml"),
-        "{{ tpl (.Files.Get \"files/alerts.yaml\") . }}",
-    )?;
-    let given = folder.path().join("values.json");
-    fs::write(&given, values.to_string())?;
-    let out = Command::new(helm)
-        .args(["template", "siem-agent-operator"])
-        .arg(&chart)
-        .args(["--namespace", namespace, "--values"])
-        .arg(&given)
-        .env("HOME", folder.path())
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .context("start helm")?;
-    ensure!(out.status.success(), "helm template: {}", String::from_utf8_lossy(&out.stderr));
-    let text = String::from_utf8(out.stdout)?;
-    let begin = text.find("groups:").context("helm renders no groups")?;
-    Ok(format!("{}\n", text[begin..].trim_end()))
+pub async fn render(namespace: &str, values: &Value, more: &[&str]) -> Result<String> {
+    let helm = Helm::new(None).await?;
+    let [option, path] = helm.values("rules", values)?;
+    let rule = ["--show-only", "templates/prometheusrule.yaml"];
+    let always = ["--set", "monitoring.renderMode=alwaysRender", "--namespace", namespace];
+    let begin = ["template", "siem-agent-operator", CHART, option.as_str(), path.as_str()];
+    let rendered = helm.run(&[&begin[..], &rule, &always, more].concat()).await?;
+    let (_, spec) = rendered.split_once("\nspec:\n").context("helm renders no rules")?;
+    let lines = spec.trim_end().lines().map(|line| line.strip_prefix("  ").unwrap_or(line));
+    Ok(lines.fold(String::new(), |text, line| text + line + "\n"))
 }
 
 /// Every rule of a rule file, in order.

@@ -33,10 +33,12 @@ fn name(alert: &Value) -> String {
 #[expect(clippy::disallowed_methods, reason = "a test asks whether to rewrite what it expects")]
 async fn the_plain_rules_are_the_charts_own() -> Result<()> {
     const HEAD: &str = "\
-# The alerts for a Prometheus without the Prometheus Operator: what the chart renders with its default values, for an
-# operator in the namespace siem-system. Generated; other thresholds, or another namespace, by the same chart.
+# The alerts for a Prometheus without the Prometheus Operator, for an operator in the namespace siem-system: what the chart
+# renders with its defaults. For another namespace, or other thresholds, take what stands below `spec:` of
+#   helm template siem-agent-operator charts/siem-agent-operator --namespace NAMESPACE --values VALUES \\
+#     --set monitoring.renderMode=alwaysRender --show-only templates/prometheusrule.yaml
 ";
-    let rendered = HEAD.to_owned() + &render("siem-system", &json!({})).await?;
+    let rendered = HEAD.to_owned() + &render("siem-system", &json!({}), &[]).await?;
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(file(PLAIN), &rendered)?;
     }
@@ -68,13 +70,13 @@ async fn rules_are_narrowed_labelled_and_left_out_by_values() -> Result<()> {
         "monitoring": {"rules": {
             "labels": {"team": "soc"},
             "disabled": ["SiemAgentCrdOutdated", "SiemAgentDeliveryLag"],
-            "runbookUrl": "https://wiki.example.com/runbooks/",
+            "runbookUrl": "https://wiki.example.com/runbooks",
             "thresholds": {"certificate": {"warningSeconds": 86_400}, "for": {"SiemAgentTokenInvalid": "1m"}},
         }},
     });
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("rules.yaml");
-    let rendered = render("one", &values).await?;
+    let rendered = render("one", &values, &[]).await?;
     std::fs::write(&path, &rendered)?;
     tool("promtool", &["check", "rules", "--lint-fatal", &path.display().to_string()])?;
     let default = alerts(&text(PLAIN)?)?;
@@ -155,6 +157,16 @@ fn every_alert_says_who_what_and_where_to_read_on() -> Result<()> {
         ensure!(row.contains(severity), "{row}: {severity}");
     }
     let names: BTreeSet<_> = alerts.iter().map(name).collect();
+    let values = document("charts/siem-agent-operator/values.yaml")?;
+    let waits = values["monitoring"]["rules"]["thresholds"]["for"].as_object();
+    let waits: BTreeSet<String> = waits.context("for")?.keys().cloned().collect();
+    assert_eq!(waits, names, "how long each waits is a value");
+    let schema = document("charts/siem-agent-operator/values.schema.json")?;
+    let can_be_left_out = schema
+        .pointer("/properties/monitoring/properties/rules/properties/disabled/items/enum")
+        .context("the names in the schema")?;
+    let can_be_left_out: BTreeSet<String> = serde_json::from_value(can_be_left_out.clone())?;
+    assert_eq!(can_be_left_out, names, "each can be left out by its name");
     for entry in std::fs::read_dir(file("docs/runbooks"))? {
         let page = entry?.file_name().to_string_lossy().replace(".md", "");
         ensure!(
