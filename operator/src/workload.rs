@@ -101,6 +101,13 @@ pub(crate) fn sight(pod: &Pod) -> PodSight {
             status.reason.clone().unwrap_or_else(|| "PodFailed".to_owned()),
             status.message.clone().unwrap_or_default(),
         ))
+    } else if status.phase.as_deref() == Some("Succeeded") {
+        // A forwarder that is told to end ends with 0, and a kubelet that has evicted its pod then keeps no reason.
+        Some((
+            "PodCompleted".to_owned(),
+            "the kubelet has ended the pod for good, as when it evicts one or its node shuts down; kubectl get events says why"
+                .to_owned(),
+        ))
     } else {
         container.and_then(trouble)
     };
@@ -120,6 +127,8 @@ fn trouble(container: &ContainerStatus) -> Option<(String, String)> {
         let message = waiting.message.unwrap_or_default();
         match waiting.reason.as_deref() {
             None | Some("ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") => {}
+            // The next moment it waits as after a crash.
+            Some("RunContainerError") if ended.is_some() => {}
             Some("ErrImagePull" | "ImagePullBackOff") => {
                 return Some((
                     "ImagePullBackOff".to_owned(),
@@ -132,11 +141,24 @@ fn trouble(container: &ContainerStatus) -> Option<(String, String)> {
     // Also while it is up again for a moment between two crashes.
     let ended = ended.filter(|_| container.restart_count > 0 || !container.ready)?;
     let why = ended.reason.unwrap_or_else(|| "Error".to_owned());
-    let message = format!(
-        "the forwarder ended with exit code {} ({why}); its log says why: kubectl logs --previous",
-        ended.exit_code
-    );
+    let message = match ended.message.filter(|_| why == "StartError") {
+        Some(text) => format!(
+            "the container cannot be started, which a memory limit that is too small may cause: {}",
+            without_ids(&text)
+        ),
+        None => format!(
+            "the forwarder ended with exit code {} ({why}); its log says why: kubectl logs --previous",
+            ended.exit_code
+        ),
+    };
     Some(("CrashLoopBackOff".to_owned(), message))
+}
+
+/// A text that is the same at the next try: a container's id differs each time.
+fn without_ids(text: &str) -> String {
+    let is_id = |part: &&str| part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let parts = text.split('"').map(|part| if is_id(&part) { "..." } else { part });
+    parts.collect::<Vec<_>>().join("\"")
 }
 
 #[cfg(test)]

@@ -29,6 +29,14 @@ fn a_pods_trouble_is_told_in_kubernetes_own_word() {
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"},
     ]});
     let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "disk"});
+    // As a kubelet 1.37 leaves a pod that it has evicted and that ended with 0.
+    let ended_in_order = json!({"phase": "Succeeded",
+        "conditions": [{"type": "Ready", "status": "False", "reason": "PodCompleted"}],
+        "containerStatuses": [{
+            "name": "forwarder", "image": "i:1", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+        }],
+    });
     let cases = [
         (waiting("ContainerCreating", 0), None),
         (waiting("ErrImagePull", 0), Some("ImagePullBackOff")),
@@ -38,11 +46,34 @@ fn a_pods_trouble_is_told_in_kubernetes_own_word() {
         (crashed, Some("CrashLoopBackOff")),
         (unschedulable, Some("Unschedulable")),
         (evicted, Some("Evicted")),
+        (ended_in_order, Some("PodCompleted")),
+        (waiting("RunContainerError", 0), Some("RunContainerError")),
     ];
     for (status, reason) in cases {
         let trouble = pod(status.clone()).trouble;
         assert_eq!(trouble.as_ref().map(|(reason, _)| reason.as_str()), reason, "{status}");
     }
+}
+
+#[test]
+fn a_container_that_cannot_start_says_the_same_at_every_try() {
+    // As a kubelet 1.37 with containerd 2.4 tells of a memory limit of 4 MiB: in turn, and with an id that differs.
+    let told = |reason: &str, id: char| {
+        let id = id.to_string().repeat(64);
+        let text =
+            format!("failed to start containerd task \"{id}\": cannot start a stopped process");
+        let sight = pod(json!({"phase": "Running", "containerStatuses": [{
+            "name": "forwarder", "image": "i:1", "imageID": "", "ready": false, "restartCount": 3,
+            "state": {"waiting": {"reason": reason, "message": text}},
+            "lastState": {"terminated": {"exitCode": 128, "reason": "StartError", "message": text}},
+        }]}));
+        sight.trouble.unwrap()
+    };
+    let (reason, message) = told("CrashLoopBackOff", 'a');
+    assert_eq!(reason, "CrashLoopBackOff");
+    assert!(message.contains("memory limit"), "{message}");
+    assert!(message.ends_with("task \"...\": cannot start a stopped process"), "{message}");
+    assert_eq!(told("RunContainerError", 'b'), (reason, message));
 }
 
 #[test]
