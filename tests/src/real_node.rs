@@ -28,6 +28,7 @@ mod cgroups;
 mod machine;
 mod network;
 mod settings;
+pub mod stage;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
