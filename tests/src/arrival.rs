@@ -84,7 +84,7 @@ pub fn missing(defender: &Defender, counts: &BTreeMap<String, usize>) -> Vec<Str
     produced.filter(|id| !counts.contains_key(id)).collect()
 }
 
-/// Waits until every produced id has arrived; gives how often each did.
+/// Waits until every produced id has arrived, as long as some do; gives how often each did.
 ///
 /// # Errors
 /// When some do not arrive in time.
@@ -93,11 +93,14 @@ pub async fn all_arrived(
     receiver: &impl Receiver,
     forwarder: &Forwarder,
 ) -> Result<BTreeMap<String, usize>> {
-    let until = Instant::now() + PATIENCE;
+    let (mut until, mut n_arrived) = (Instant::now() + PATIENCE, 0);
     loop {
         let counts = counts(&receiver.lines()?);
         let missing = missing(defender, &counts);
         let Some(first) = missing.first() else { return Ok(counts) };
+        if counts.len() > n_arrived {
+            (until, n_arrived) = (Instant::now() + PATIENCE, counts.len());
+        }
         ensure!(
             Instant::now() < until,
             "{} lost, such as {first}\n{}",

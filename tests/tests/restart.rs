@@ -119,10 +119,14 @@ async fn n_lost_over_kills(failpoints: Option<&str>) -> Result<usize> {
         rsyslog.end(Signal::SIGKILL)?;
         rsyslog.again().await?;
     }
-    let until = Instant::now() + PATIENCE;
-    while forwarder.metric(delivered).await? < n_produced {
+    let (mut until, mut n_delivered) = (Instant::now() + PATIENCE, 0.0);
+    while n_delivered < n_produced {
         ensure!(Instant::now() < until, "it believes to have delivered all: {}", forwarder.log()?);
         sleep(LOOK).await;
+        let told = forwarder.metric(delivered).await?;
+        if told > n_delivered {
+            (until, n_delivered) = (Instant::now() + PATIENCE, told);
+        }
     }
     // SIGTERM lets rsyslogd write what it has taken.
     ensure!(forwarder.terminate().await?.success(), "it ends in order");
