@@ -97,6 +97,32 @@ fn next_version(into: &Path) -> Result<String> {
     Ok(chart.display().to_string())
 }
 
+/// Who has Kubernetes' own roles reads agents; only admins write them unless that is given on purpose.
+async fn people_may(kubectl: &Kubectl) -> Result<()> {
+    for role in ["view", "edit", "admin"] {
+        let binding = format!("of-{role}");
+        let (role, user) = (format!("--clusterrole={role}"), format!("--user=of-{role}"));
+        kubectl.run(&["create", "rolebinding", &binding, &role, &user], "").await?;
+    }
+    // What shall not be is asked after what shall be: roles are put together in the background.
+    for (role, verb, expected) in [
+        ("view", "list", true),
+        ("edit", "watch", true),
+        ("admin", "create", true),
+        ("edit", "create", false),
+        ("view", "create", false),
+    ] {
+        let user = format!("--as=of-{role}");
+        let question = ["auth", "can-i", verb, "siemagents.siemagent.dev", &user];
+        let until = Instant::now() + PATIENCE;
+        while kubectl.say(&question, "").await?.ok != expected {
+            ensure!(Instant::now() < until, "{role} may {verb}: not {expected}");
+            sleep(LOOK).await;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn agents_outlive_upgrade_rollback_removal_and_another_installation() -> Result<()> {
     let plane = ControlPlane::start().await?;
@@ -142,6 +168,8 @@ async fn agents_outlive_upgrade_rollback_removal_and_another_installation() -> R
         ])
         .await?;
     ensure!(second.contains("both would share one Lease"), "{second}");
+
+    people_may(&cluster.kubectl).await?;
 
     // The CRD goes forward and back with the release.
     let next = next_version(cluster.helm.folder())?;
