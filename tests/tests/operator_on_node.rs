@@ -113,8 +113,8 @@ fn what_keeps_a_pod_down_is_named_and_mends_on_a_real_node() -> Result<()> {
         // A page that no forwarder reads in 5 MiB.
         let records = stage.portal.records(Stream::Activities);
         let mut record: Value = serde_json::from_str(records.first().context("a record")?)?;
-        record["_id"] = json!("a-record-of-4-mib");
-        record["description"] = json!("x".repeat(4 << 20));
+        record["_id"] = json!("a-record-of-3-mib");
+        record["description"] = json!("x".repeat(3 << 20));
         stage.portal.inject(Stream::Activities, &record.to_string());
         let operators = format!("image: \"{}\"", stage.images.operator_name);
         // What is set below `forwarder`, the reason that is to be read from it, and a word of the message.
@@ -127,7 +127,6 @@ fn what_keeps_a_pod_down_is_named_and_mends_on_a_real_node() -> Result<()> {
             ),
             ("crashing", operators.as_str(), "CrashLoopBackOff", "exit code 2"),
             ("choking", "resources: {limits: {memory: 5Mi}}", "CrashLoopBackOff", "OOMKilled"),
-            ("filling", "resources: {limits: {ephemeral-storage: 1Ki}}", "PodCompleted", "evict"),
             (
                 "homeless",
                 "nodeSelector: {kubernetes.io/hostname: nowhere}",
