@@ -230,14 +230,23 @@ impl ControlPlane {
     /// # Errors
     /// When the controller manager does not make its ServiceAccount.
     pub async fn namespace(&self) -> Result<String> {
-        let client = self.client().await?;
         let name = format!("test-{}", self.n_namespaces.fetch_add(1, Ordering::Relaxed));
+        self.make_namespace(&name).await?;
+        Ok(name)
+    }
+
+    /// Makes a namespace of this name and waits until pods can be made in it.
+    ///
+    /// # Errors
+    /// When it is there already, or the controller manager does not make its ServiceAccount.
+    pub async fn make_namespace(&self, name: &str) -> Result<()> {
+        let client = self.client().await?;
         let namespace = Namespace {
-            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
             ..Namespace::default()
         };
         Api::all(client.clone()).create(&PostParams::default(), &namespace).await?;
-        let accounts: Api<ServiceAccount> = Api::namespaced(client, &name);
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, name);
         let until = Instant::now() + PATIENCE;
         while accounts.get_opt("default").await?.is_none() {
             if Instant::now() > until {
@@ -245,7 +254,7 @@ impl ControlPlane {
             }
             sleep(LOOK).await;
         }
-        Ok(name)
+        Ok(())
     }
 
     /// A token of a ServiceAccount, valid for an hour.

@@ -2,7 +2,7 @@
 //!
 //! It must never read or write anything of the person who runs the tests: kubeconfig and caches are the control plane's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
@@ -29,6 +29,11 @@ pub struct Said {
 }
 
 impl Kubectl {
+    /// Where it lies.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A command that is not started yet, for calls that go on for long.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
