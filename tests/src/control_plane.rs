@@ -276,10 +276,17 @@ impl ControlPlane {
         let install = async || {
             let kubectl = self.kubectl()?;
             kubectl.run(&["apply", "--server-side", "--filename", CRD], "").await?;
-            let crd = "crd/siemagents.siemagent.dev";
-            kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", crd], "").await?;
-            // Its schema is published a moment later.
             let until = Instant::now() + PATIENCE;
+            let crd = "crd/siemagents.siemagent.dev";
+            let established = ["wait", "--for=condition=Established", "--timeout=60s", crd];
+            // kubectl gives up at once on one that has no status yet.
+            while !kubectl.say(&established, "").await?.ok {
+                if Instant::now() > until {
+                    bail!("the CRD is not established: {}", self.log("server"));
+                }
+                sleep(LOOK).await;
+            }
+            // Its schema is published a moment later.
             while !kubectl.say(&["explain", "siemagents.spec"], "").await?.ok {
                 if Instant::now() > until {
                     bail!("the CRD's schema is not published: {}", self.log("server"));

@@ -24,6 +24,8 @@ pub mod admission;
 pub mod operator;
 pub mod scene;
 pub mod cut;
+pub mod gateway;
+pub mod fleet;
 pub mod node;
 pub mod kwok;
 pub mod prometheus;

@@ -4,7 +4,7 @@
 //! never get a right that the file does not give.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -108,7 +108,15 @@ impl Operator {
     /// # Errors
     /// When it ends or is not ready in time, with what it said.
     pub async fn start(place: &Place, more: &[&str]) -> Result<Self> {
-        let mut operator = Self::spawn(place, more)?;
+        Self::start_program(&program("siem-operator")?, place, more).await
+    }
+
+    /// The same with another build of it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_program(program: &Path, place: &Place, more: &[&str]) -> Result<Self> {
+        let mut operator = Self::spawn(program, place, more)?;
         let until = Instant::now() + PATIENCE;
         while operator.get("readyz").await.is_err() {
             if Instant::now() > until || operator.process.ended()?.is_some() {
@@ -119,17 +127,13 @@ impl Operator {
         Ok(operator)
     }
 
-    /// Starts it, ready or not.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn spawn(place: &Place, more: &[&str]) -> Result<Self> {
+    fn spawn(program: &Path, place: &Place, more: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         leash::folder(folder.path())?;
         let port = free_port()?;
         let log = File::create(folder.path().join("log"))?;
         let process = Leashed::spawn(
-            Command::new(program("siem-operator")?)
+            Command::new(program)
                 .arg("run")
                 .args(place.watched.iter().map(|namespace| format!("--namespace={namespace}")))
                 .args(["--listen", &format!("127.0.0.1:{port}")])

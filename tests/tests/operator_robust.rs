@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use siem_agent_tests::control_plane::{ControlPlane, Request};
 use siem_agent_tests::cut::Wire;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::gateway::{Gateway, Manner};
 use siem_agent_tests::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::time::{Instant, sleep};
@@ -139,6 +140,9 @@ async fn a_holder_that_is_cut_off_stops_and_comes_back() -> Result<()> {
     Ok(())
 }
 
+/// Five objects and a status.
+const N_LEAST: usize = 6;
+
 /// Everything that an agent owns and its conditions, without what differs from one world to the next.
 async fn end_state(scene: &Scene) -> Result<Value> {
     let what = "serviceaccount/soc-forwarder configmap/soc-config deployment/soc-forwarder \
@@ -184,21 +188,32 @@ async fn killed_after_every_write_it_comes_to_the_same_end() -> Result<()> {
     undisturbed.until_ready_is("soc", "Progressing").await?;
     undisturbed.until_quiet(Duration::from_secs(3)).await?;
     let n_writes = undisturbed.writes_since(position)?.len();
-    ensure!(n_writes >= 7, "five objects, a status and an Event: {n_writes}");
+    ensure!(n_writes >= N_LEAST, "five objects and a status: {n_writes}");
     let expected = end_state(&undisturbed).await?;
-    let killed = (1..n_writes).map(async |n| {
-        let scene = Scene::new().await?;
+    let killed = (1..=n_writes).map(async |n| {
+        let mut scene = Scene::new().await?;
+        // The n-th write is the last that reaches the server, and the operator never has its answer.
+        let gateway = Gateway::to(scene.plane, Manner::CutAfterWrite(n)).await?;
+        let direct = scene.place.clone();
+        scene.place = Place::behind(scene.plane, &scene.namespace, &gateway.url()).await?;
         let operator = Operator::start(&scene.place, &[]).await?;
         let position = scene.plane.audit_position()?;
         apply(&scene, "soc", MORE).await?;
         let until = Instant::now() + PATIENCE;
-        while scene.writes_since(position)?.len() < n {
+        while gateway.n_writes() < n {
+            // A status may be told in one write or in two; five objects and a status there always are.
+            let is_over = n > N_LEAST && scene.until_quiet(Duration::from_secs(3)).await.is_ok();
             ensure!(Instant::now() < until, "no {n} writes");
-            sleep(Duration::from_millis(1)).await;
+            if is_over {
+                break;
+            }
+            sleep(LOOK).await;
         }
+        let n_written = scene.writes_since(position)?.len();
+        ensure!(n_written == n || (n > N_LEAST && n_written < n), "{n_written} writes, not {n}");
         operator.signal(Signal::SIGKILL)?;
         drop(operator);
-        let _operator = Operator::start(&scene.place, &[]).await?;
+        let _operator = Operator::start(&direct, &[]).await?;
         scene.until("deployment/soc-forwarder", |_| true).await?;
         scene.until_ready_is("soc", "Progressing").await?;
         scene.until_quiet(Duration::from_secs(3)).await?;
@@ -206,6 +221,67 @@ async fn killed_after_every_write_it_comes_to_the_same_end() -> Result<()> {
         anyhow::Ok(())
     });
     futures_util::future::try_join_all(killed).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_api_server_that_refuses_or_hangs_is_waited_for() -> Result<()> {
+    let cases = [Manner::Answer(429), Manner::Answer(503), Manner::Hang].map(async |manner| {
+        let mut scene = Scene::new().await?;
+        let gateway = Gateway::to(scene.plane, Manner::Open).await?;
+        scene.place = Place::behind(scene.plane, &scene.namespace, &gateway.url()).await?;
+        let mut operator = Operator::start(&scene.place, &[]).await?;
+        apply(&scene, "soc", "").await?;
+        scene.until_ready_is("soc", "Progressing").await?;
+        scene.until_quiet(Duration::from_secs(3)).await?;
+        // The open watches show the change; longer than a request's time-out, and long enough to lose the lease.
+        gateway.set_manner(manner);
+        disturb(&scene).await?;
+        sleep(Duration::from_secs(12)).await;
+        ensure!(gateway.n_spoilt() > 1, "{manner:?} was not met");
+        ensure!(!operator.has_ended()?, "{manner:?}: {}", operator.log());
+        operator.get("livez").await?;
+        gateway.set_manner(Manner::Open);
+        until_put_back(&scene, Duration::from_secs(30)).await?;
+        if let Manner::Answer(code) = manner {
+            let refused = format!("rest_client_requests_total{{code=\"{code}\"");
+            let series = operator.series(&refused).await?;
+            ensure!(series.iter().any(|(_, n)| *n > 0.5), "{refused}: {series:?}");
+        }
+        ensure!(!operator.log().contains("panic"), "{}", operator.log());
+        anyhow::Ok(())
+    });
+    futures_util::future::try_join_all(cases).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_write_that_comes_too_late_is_refused_and_decided_anew() -> Result<()> {
+    let mut scene = Scene::new().await?;
+    let gateway = Gateway::to(scene.plane, Manner::Open).await?;
+    scene.place = Place::behind(scene.plane, &scene.namespace, &gateway.url()).await?;
+    let _operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc", "").await?;
+    scene.until_ready_is("soc", "Progressing").await?;
+    scene.until_quiet(Duration::from_secs(3)).await?;
+    let position = scene.plane.audit_position()?;
+    gateway.set_manner(Manner::HoldWrites);
+    let before = gateway.n_spoilt();
+    disturb(&scene).await?;
+    let until = Instant::now() + PATIENCE;
+    while gateway.n_spoilt() == before {
+        ensure!(Instant::now() < until, "nobody puts it back");
+        sleep(Duration::from_millis(5)).await;
+    }
+    // Somebody else is quicker.
+    scene.kubectl(&["label", "configmap/soc-config", "example.com/quicker=yes"], "").await?;
+    gateway.set_manner(Manner::Open);
+    until_put_back(&scene, PATIENCE).await?;
+    let writes = scene.writes_since(position)?;
+    let codes: Vec<_> =
+        writes.iter().filter(|write| write.name == "soc-config").map(|write| write.code).collect();
+    assert_eq!((codes.first(), codes.last()), (Some(&409), Some(&200)), "{writes:?}");
+    let config = scene.get("configmap/soc-config").await?.context("the ConfigMap")?;
+    assert_eq!(config["metadata"]["labels"]["example.com/quicker"], "yes");
     Ok(())
 }
 
