@@ -87,8 +87,7 @@ impl Checkpoint {
         }
         let checkpoint: Self =
             serde_json::from_str(text).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        let is_id = |id: &String| id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !checkpoint.alert_ids.iter().all(is_id) {
+        if !checkpoint.alert_ids.iter().all(|id| Self::is_digest(id)) {
             return Err(Refusal::Malformed("an alert's digest is not of 16 digits".to_owned()));
         }
         if checkpoint.agent_uid != agent_uid {
@@ -101,6 +100,11 @@ impl Checkpoint {
             return Err(Refusal::Ahead);
         }
         Ok(checkpoint)
+    }
+
+    /// Whether a text has the form of an alert's digest.
+    pub fn is_digest(id: &str) -> bool {
+        id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
     }
 
     /// The stored text.

@@ -72,9 +72,11 @@ pub(crate) fn key(agent: &SiemAgent) -> Key {
     (text(&agent.metadata.namespace), text(&agent.metadata.name))
 }
 
-/// One tenant, however its URL is written.
+/// One tenant, however its URL is written: case, the slash at the end, the root's dot and the default port do not matter.
 pub(crate) fn tenant(url: &str) -> String {
-    url.trim_end_matches('/').to_ascii_lowercase()
+    let url = url.trim_end_matches('/').to_ascii_lowercase();
+    let default = if url.starts_with("http:") { ":80" } else { ":443" };
+    url.strip_suffix(default).unwrap_or(&url).trim_end_matches('.').to_owned()
 }
 
 /// Suspended, refused and impossible agents ask nothing worth counting.
@@ -131,6 +133,52 @@ mod tests {
         assert_eq!([share(&agents, "a"), share(&agents, "d")], [10, 7]);
         agents[1].spec.source.requests_per_minute = 3;
         assert_eq!([share(&agents, "a"), share(&agents, "b")], [1, 1]);
+    }
+
+    #[test]
+    fn an_agent_that_cannot_ask_takes_nothing_from_the_others() {
+        let status = |token: &str, stalled: &str| {
+            let status = serde_json::json!({
+                "observedGeneration": 1, "token": {"state": token},
+                "conditions": [{
+                    "type": "Stalled", "status": stalled, "reason": "r", "message": "", "observedGeneration": 1,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }],
+            });
+            serde_json::from_value(status).ok()
+        };
+        let mut agents =
+            vec![agent("a", "https://t.example", 30), agent("b", "https://t.example", 30)];
+        agents[1].metadata.generation = Some(1);
+        for (token, stalled, expected) in [
+            ("Valid", "False", 15),
+            ("Unknown", "False", 15),
+            ("Invalid", "False", 30),
+            ("Forbidden", "False", 30),
+            ("Missing", "False", 30),
+            ("Valid", "True", 30),
+        ] {
+            agents[1].status = status(token, stalled);
+            assert_eq!(share(&agents, "a"), expected, "{token} {stalled}");
+        }
+        // Stalled was what the spec was before.
+        agents[1].metadata.generation = Some(2);
+        assert_eq!(share(&agents, "a"), 15);
+    }
+
+    #[test]
+    fn one_tenant_is_known_however_its_url_is_written() {
+        for url in [
+            "https://T.example/",
+            "https://t.example:443",
+            "https://t.example.",
+            "https://t.example.:443/",
+        ] {
+            assert_eq!(tenant(url), "https://t.example", "{url}");
+        }
+        assert_eq!(tenant("http://127.0.0.1:80"), "http://127.0.0.1");
+        assert_ne!(tenant("https://t.example:8443"), tenant("https://t.example"));
+        assert_ne!(tenant("https://t.example:80"), tenant("https://t.example"));
     }
 
     #[test]

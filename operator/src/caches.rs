@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
@@ -25,8 +26,10 @@ use crate::api;
 use crate::budget::Key;
 use crate::digest;
 use crate::error_chain::chain;
-use crate::names::{AGENT_LABEL, MANAGED_BY_LABEL, MANAGER, Owned};
+use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned};
 
+/// A first list comes in pages of so many objects, each held whole before it is cut down.
+const PAGE: u32 = 100;
 /// Only in this program's memory: the digest of what we own in the object.
 const DIGEST: &str = "digest";
 /// `kubectl apply` leaves a second copy of the object there.
@@ -71,12 +74,13 @@ impl Scope {
             None => Api::all(client.clone()),
         };
         let (agents, writer) = reflector::store();
-        let all = watcher::Config::default();
-        let stream = watcher(agent_api, all).modify(trim_agent).default_backoff().reflect(writer);
+        let all = watcher::Config::default().page_size(PAGE);
+        let stream =
+            watcher(agent_api, all.clone()).modify(trim_agent).default_backoff().reflect(writer);
         sights.push(seen(stream, "SiemAgent", Seen::Listed, |agent: &Agent| {
             Some(key(agent.meta().namespace.as_ref()?, agent.meta().name.as_ref()?))
         }));
-        let mine = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+        let mine = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         let mut owned = BTreeMap::new();
         for which in Owned::ALL {
             if owned.contains_key(which.kind()) {
@@ -188,9 +192,15 @@ pub(crate) fn deployment(object: &DynamicObject) -> Option<Deployment> {
     })
 }
 
-/// The agent whose label a thing carries.
+/// The agent that a thing belongs to: by its owner, whatever its labels say, else by its label.
 pub(crate) fn agent_of<K: Resource>(object: &K) -> Option<Key> {
-    let name = object.meta().labels.as_ref()?.get(AGENT_LABEL)?;
+    let owner = object.owner_references().iter().find(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == SiemAgent::kind(&())
+            && owner.api_version == SiemAgent::api_version(&())
+    });
+    let label = object.meta().labels.as_ref().and_then(|labels| labels.get(AGENT_LABEL));
+    let name = owner.map(|owner| &owner.name).or(label)?;
     Some(key(object.meta().namespace.as_ref()?, name))
 }
 
@@ -244,21 +254,36 @@ fn trim_owned(object: &mut DynamicObject) {
     let keep = [(DIGEST, digest), (crate::checkpoint::DELIVERED_ANNOTATION, delivered)];
     let keep = keep.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     object.metadata.annotations = Some(keep.collect());
-    object.metadata.managed_fields = None;
-    let is_deployment = object.types.as_ref().is_some_and(|types| types.kind == "Deployment");
+    trim_metadata(&mut object.metadata);
+    // Items of a list do not say their kind; of those that have a status only Deployments are many.
     object.data = match object.data.get_mut("status").map(Value::take) {
-        Some(status) if is_deployment || !status.is_null() => json!({"status": status}),
-        Some(_) | None => Value::Null,
+        Some(status) => json!({"status": status}),
+        None => Value::Null,
     };
 }
 
+fn trim_metadata(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(labels) = &mut metadata.labels {
+        labels.retain(|name, _| name == AGENT_LABEL);
+    }
+}
+
 fn trim_pod(pod: &mut Pod) {
-    pod.metadata.managed_fields = None;
+    trim_metadata(&mut pod.metadata);
     pod.metadata.annotations = None;
     pod.spec = None;
     if let Some(status) = &mut pod.status {
         status.init_container_statuses = None;
         status.pod_ips = None;
         status.host_ips = None;
+        if let Some(conditions) = &mut status.conditions {
+            conditions.retain(|condition| ["Ready", "PodScheduled"].contains(&&*condition.type_));
+            conditions.shrink_to_fit();
+        }
+        if let Some(containers) = &mut status.container_statuses {
+            containers.retain(|container| container.name == CONTAINER);
+            containers.shrink_to_fit();
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::names::{self, Owned};
 
 /// How many records the forwarder had delivered since its start when the checkpoint was written.
 pub(crate) const DELIVERED_ANNOTATION: &str = "siemagent.dev/delivered";
+
 /// Which start of the forwarder, and how much it has delivered since.
 pub(crate) fn marker(report: &Report) -> String {
     format!("{}/{}", report.started_at.as_second(), n_delivered(report))
@@ -35,7 +36,7 @@ pub(crate) fn is_due(marker: Option<&str>, report: &Report) -> bool {
 }
 
 fn n_delivered(report: &Report) -> u64 {
-    report.streams.values().map(|stream| stream.delivered_total).sum()
+    report.streams.values().fold(0, |sum, stream| sum.saturating_add(stream.delivered_total))
 }
 
 /// What to keep, given what is kept. `None` for a report of another source, or from the future.
@@ -63,7 +64,7 @@ pub(crate) fn next(
             .filter(|(_, told)| told.enabled)
             .map(|(of, _)| *of)
             .collect(),
-        alert_ids: told.alert_ids.clone(),
+        alert_ids: told.alert_ids.iter().filter(|id| Checkpoint::is_digest(id)).cloned().collect(),
     };
     if next.is_ahead_of(now) {
         return None;

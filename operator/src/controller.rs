@@ -19,6 +19,7 @@ use crate::error_chain::chain;
 use crate::metrics::Outcome;
 use crate::pace::Pace;
 use crate::queue::Queue;
+use crate::reports::Target;
 use crate::world::{World, lock};
 use crate::{clock, crd_check, keeper, reconcile, reports};
 
@@ -26,6 +27,8 @@ use crate::{clock, crd_check, keeper, reconcile, reports};
 pub(crate) const WORKERS: usize = 16;
 /// A whole pass.
 const PASS_PATIENCE: Duration = Duration::from_secs(30);
+/// A write that came too late is decided anew.
+const SOON: Duration = Duration::from_millis(500);
 /// Forwarders that are asked at once.
 const ASKED_AT_ONCE: usize = 16;
 /// How often it is seen who is due to be asked.
@@ -65,20 +68,28 @@ impl Work {
     }
 }
 
+/// A part that should run as long as the program has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the operator has ended by itself; it has to be started again")]
+pub(crate) struct Ended;
+
 /// Runs until `stopping` turns true, then lets what is under way end.
+///
+/// # Errors
+/// [`Ended`]: better none than one that only looks alive.
 pub(crate) async fn run(
     world: Arc<World>,
     work: Arc<Work>,
     sights: Vec<Sights>,
     client: Client,
     mut stopping: watch::Receiver<bool>,
-) {
+) -> Result<(), Ended> {
     let mut background = JoinSet::new();
     background.spawn(follow(Arc::clone(&world), Arc::clone(&work), sights, client.clone()));
     for scope in &world.scopes {
         tokio::select! {
             () = scope.warm() => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
         }
     }
     world.metrics.warm();
@@ -89,21 +100,29 @@ pub(crate) async fn run(
         tokio::select! {
             () = world.leadership.gained() => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
+            _ = background.join_next() => return Err(Ended),
         }
         work.add_all(&world);
         let mut asking = JoinSet::new();
         asking.spawn(ask(Arc::clone(&world), Arc::clone(&work)));
+        let mut has_ended = false;
         let stop = async {
             tokio::select! {
                 () = world.leadership.lost() => {}
                 // An end of the sender is an end as well.
                 _ = stopping.wait_for(|stopping| *stopping) => {}
+                _ = asking.join_next() => has_ended = true,
+                _ = background.join_next() => has_ended = true,
             }
         };
         serve(&world, &work, stop).await;
         asking.shutdown().await;
+        if has_ended {
+            return Err(Ended);
+        }
     }
     background.shutdown().await;
+    Ok(())
 }
 
 /// Keeps the caches current and makes due what they concern.
@@ -203,54 +222,67 @@ async fn serve(world: &Arc<World>, work: &Arc<Work>, stop: impl Future<Output = 
     }
 }
 
-/// One pass with everything that may go wrong with it: a panic costs one pass of one agent.
+/// When an agent is looked at again after a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It is gone.
+    Never,
+    After(Duration),
+    /// Something went wrong: later and later.
+    Later,
+}
+
+/// One pass with everything that may go wrong with it, and when the next one is due.
 async fn pass(world: Arc<World>, work: Arc<Work>, key: Key) {
     let began = World::now();
     let active = world.metrics.active();
-    let pass = AssertUnwindSafe(one(&world, &key)).catch_unwind();
-    let (outcome, again) = match timeout(PASS_PATIENCE, pass).await {
-        Err(_elapsed) => {
-            warn!(namespace = key.0, name = key.1, "the pass took too long");
-            (Outcome::TimedOut, None)
-        }
-        Ok(Err(_panic)) => {
-            error!(namespace = key.0, name = key.1, "the pass panicked; the other agents go on");
-            (Outcome::Panicked, None)
-        }
-        Ok(Ok(Err(error))) if reconcile::is_passing(&error) => {
-            (Outcome::Requeued, Some(Duration::from_millis(500)))
-        }
-        Ok(Ok(Err(error))) => {
-            warn!(namespace = key.0, name = key.1, reason = chain(&error), "the pass failed");
-            (Outcome::Failed, None)
-        }
-        Ok(Ok(Ok(None))) => {
-            world.forget(&key);
-            (Outcome::Succeeded, Some(Duration::MAX))
-        }
-        Ok(Ok(Ok(Some(again)))) => (Outcome::RequeuedLater, Some(again)),
-    };
+    let (outcome, again) = contained(&key, Box::pin(one(&world, &key))).await;
     drop(active);
     let now = World::now();
     world.metrics.passed(outcome, now.duration_since(began));
+    if again == Again::Never {
+        world.forget(&key);
+    }
     let mut queue = lock(&work.queue);
+    if matches!(outcome, Outcome::Succeeded | Outcome::RequeuedLater) {
+        queue.succeeded(&key);
+    }
     let at = match again {
-        Some(Duration::MAX) => {
-            queue.succeeded(&key);
-            None
-        }
-        Some(wait) => {
-            if outcome == Outcome::RequeuedLater {
-                queue.succeeded(&key);
-            }
-            // A tenth earlier or later, so that agents do not come in step.
-            Some(now + wait.mul_f64(0.95 + 0.1 * fastrand::f64()))
-        }
-        None => Some(now + queue.failed(&key, fastrand::f64())),
+        Again::Never => None,
+        // A twentieth earlier or later, so that agents do not come in step.
+        Again::After(wait) => Some(now + wait.mul_f64(0.95 + 0.1 * fastrand::f64())),
+        Again::Later => Some(now + queue.failed(&key, fastrand::f64())),
     };
     queue.done(key, at);
     drop(queue);
     work.wake.notify_one();
+}
+
+/// Whatever happens in a pass ends here: a panic or a hang costs one pass of one agent.
+async fn contained(
+    key: &Key,
+    pass: impl Future<Output = Result<Option<Duration>, reconcile::Error>>,
+) -> (Outcome, Again) {
+    let (namespace, name) = (&key.0, &key.1);
+    match timeout(PASS_PATIENCE, AssertUnwindSafe(pass).catch_unwind()).await {
+        Err(_elapsed) => {
+            warn!(namespace, name, "the pass took too long");
+            (Outcome::TimedOut, Again::Later)
+        }
+        Ok(Err(_panic)) => {
+            error!(namespace, name, "the pass panicked; the other agents go on");
+            (Outcome::Panicked, Again::Later)
+        }
+        Ok(Ok(Err(error))) if reconcile::is_passing(&error) => {
+            (Outcome::Requeued, Again::After(SOON))
+        }
+        Ok(Ok(Err(error))) => {
+            warn!(namespace, name, reason = chain(&error), "the pass failed");
+            (Outcome::Failed, Again::Later)
+        }
+        Ok(Ok(Ok(None))) => (Outcome::Succeeded, Again::Never),
+        Ok(Ok(Ok(Some(wait)))) => (Outcome::RequeuedLater, Again::After(wait)),
+    }
 }
 
 /// Looks the agent up and reconciles it. `None`: it is gone.
@@ -259,7 +291,7 @@ async fn one(world: &World, key: &Key) -> Result<Option<Duration>, reconcile::Er
     let mut agent = match &shown.0 {
         Ok(agent) if agent.metadata.deletion_timestamp.is_some() => return Ok(None),
         Ok(agent) => agent.clone(),
-        Err(invalid) => return reconcile::refuse(world, key, invalid).await.map(Some),
+        Err(invalid) => return reconcile::refuse::refuse(world, key, invalid).await.map(Some),
     };
     let shown_version = agent.metadata.resource_version.as_deref();
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
@@ -290,22 +322,51 @@ async fn ask(world: Arc<World>, work: Arc<Work>) {
     let pace = Mutex::new(Pace::default());
     loop {
         let due = world.reports.take_due(world.targets(), World::now());
-        let asked = stream::iter(due).for_each_concurrent(ASKED_AT_ONCE, |target| {
-            let (world, work, client, pace) = (&world, &work, &client, &pace);
-            async move {
-                let answer = reports::ask(client, &target).await;
-                if let Ok(report) = &answer
-                    && let Some(agent) = world.agent(&target.key)
-                    && let Ok(agent) = &agent.0
-                {
-                    keeper::keep(world, pace, &target.key, agent, report).await;
-                }
-                let answer = answer.map_err(|error| chain(&error));
-                world.reports.note(&target, answer, clock::now());
-                work.add(target.key, World::now());
+        let asked = stream::iter(due).for_each_concurrent(ASKED_AT_ONCE, async |target| {
+            let asked = AssertUnwindSafe(ask_one(&world, &client, &pace, &target)).catch_unwind();
+            if asked.await.is_err() {
+                let (namespace, name) = (&target.key.0, &target.key.1);
+                error!(namespace, name, "a report made the operator panic; the others go on");
+                world.metrics.panicked();
             }
+            work.add(target.key, World::now());
         });
         asked.await;
         sleep(ASK_TICK).await;
+    }
+}
+
+async fn ask_one(world: &World, client: &reqwest::Client, pace: &Mutex<Pace>, target: &Target) {
+    let answer = reports::ask(client, target).await;
+    if let Ok(report) = &answer
+        && let Some(agent) = world.agent(&target.key)
+        && let Ok(agent) = &agent.0
+    {
+        keeper::keep(world, pace, &target.key, agent, report).await;
+    }
+    let answer = answer.map_err(|error| format!("{}; {}", chain(&error), error.advice()));
+    world.reports.note(target, answer, clock::now());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_panics_or_hangs_costs_nothing_but_itself() {
+        let key = ("ns".to_owned(), "a".to_owned());
+        let panics = async { panic!("on purpose") };
+        assert_eq!(contained(&key, panics).await, (Outcome::Panicked, Again::Later));
+        let hangs = std::future::pending();
+        assert_eq!(contained(&key, hangs).await, (Outcome::TimedOut, Again::Later));
+        let fails = async { Err(reconcile::Error::Apply(api::Error::TimedOut("x".to_owned()))) };
+        assert_eq!(contained(&key, fails).await, (Outcome::Failed, Again::Later));
+        let passes = async { Err(reconcile::Error::Apply(api::Error::NotLeading)) };
+        assert_eq!(contained(&key, passes).await, (Outcome::Requeued, Again::After(SOON)));
+        let wait = Duration::from_secs(9);
+        let goes_well = async { Ok(Some(wait)) };
+        assert_eq!(contained(&key, goes_well).await, (Outcome::RequeuedLater, Again::After(wait)));
+        assert_eq!(contained(&key, async { Ok(None) }).await, (Outcome::Succeeded, Again::Never));
     }
 }

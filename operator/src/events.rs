@@ -22,6 +22,8 @@ pub(crate) fn of_change(
     now: Timestamp,
 ) -> Vec<Event> {
     let mut events = Vec::new();
+    // An agent that has just been made has not turned.
+    let is_new = previous.conditions.is_empty();
     let turned = |type_: &str, by_reason: bool| {
         let (before, after) = (condition(previous, type_), condition(next, type_)?);
         let same = before.is_some_and(|before| {
@@ -30,7 +32,9 @@ pub(crate) fn of_change(
         (!same).then_some(after)
     };
     let ready = turned("Ready", true);
-    if let Some(ready) = ready {
+    if let Some(ready) = ready
+        && !(is_new && ready.reason == "Progressing")
+    {
         let is_well =
             ready.status == "True" || ["Progressing", "Suspended"].contains(&ready.reason.as_str());
         events.push(event(agent, ready, is_well, instance, now));
@@ -63,9 +67,7 @@ fn event(
     now: Timestamp,
 ) -> Event {
     let mut note = condition.message.clone();
-    while note.len() > LONGEST_NOTE {
-        note.pop();
-    }
+    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
     Event {
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", agent.name_any())),

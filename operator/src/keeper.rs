@@ -33,14 +33,21 @@ pub(crate) async fn keep(
     report: &Report,
 ) {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-    let marker = world.checkpoint(key, uid).and_then(|live| live.delivered);
-    if !checkpoint::is_due(marker.as_deref(), report) || world.memory.is_checkpoint_foreign(key) {
+    let live = world.checkpoint(key, uid);
+    let written = world.memory.applied(uid, Owned::Checkpoint);
+    let is_drifted = match (&live, written) {
+        (Some(live), Some(written)) => live.digest != written.digest,
+        _ => false,
+    };
+    let marker = live.and_then(|live| live.delivered);
+    let is_due = is_drifted || checkpoint::is_due(marker.as_deref(), report);
+    if !is_due || world.memory.is_checkpoint_foreign(key) {
         return;
     }
     if !lock(pace).admit(key, World::now()) {
         return;
     }
-    match write(world, key, agent, report).await {
+    match write(world, key, agent, report, is_drifted).await {
         Ok(()) => {}
         Err(Error::Server(api::Error::NotLeading)) => lock(pace).retract(key),
         Err(error) => {
@@ -55,7 +62,14 @@ pub(crate) async fn keep(
     }
 }
 
-async fn write(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> Result<(), Error> {
+/// What somebody else has written into it is not believed.
+async fn write(
+    world: &World,
+    key: &Key,
+    agent: &SiemAgent,
+    report: &Report,
+    is_drifted: bool,
+) -> Result<(), Error> {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
     let which = Owned::Checkpoint;
     let name = which.name(&key.1);
@@ -71,7 +85,8 @@ async fn write(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> 
     }
     let stored = there
         .as_ref()
-        .and_then(|there| there.data.get("data")?.get(KEY)?.as_str().map(str::to_owned));
+        .and_then(|there| there.data.get("data")?.get(KEY)?.as_str().map(str::to_owned))
+        .filter(|_| !is_drifted);
     let Some(next) = checkpoint::next(agent, stored.as_deref(), report, clock::now()) else {
         info!(
             namespace = key.0,

@@ -144,15 +144,18 @@ impl Metrics {
             self.errors.inc();
         }
         match outcome {
-            Outcome::Panicked => {
-                self.panics.inc();
-            }
+            Outcome::Panicked => self.panicked(),
             Outcome::TimedOut => {
                 self.timeouts.inc();
             }
             Outcome::Succeeded | Outcome::RequeuedLater | Outcome::Requeued | Outcome::Failed => {}
         }
         self.durations.observe(took.as_secs_f64());
+    }
+
+    /// Something panicked and was caught.
+    pub(crate) fn panicked(&self) {
+        self.panics.inc();
     }
 
     /// An agent was taken from the queue so long after it was due.

@@ -23,6 +23,8 @@ const INTERVAL_OF_TROUBLE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A report of a day's 200,000 alerts.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// What is kept of a text.
+const LONGEST_TEXT: usize = 2_000;
 /// The forwarder's admin port.
 const PORT: u16 = 9464;
 
@@ -100,6 +102,19 @@ pub(crate) enum Error {
     SomebodyElse,
 }
 
+impl Error {
+    /// What to do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Ask(_) => "does a NetworkPolicy stand between?",
+            Self::TooLong | Self::Malformed(_) | Self::Version(_) => {
+                "are operator and forwarder of one release?"
+            }
+            Self::Address(_) | Self::SomebodyElse => "it is asked again",
+        }
+    }
+}
+
 impl Reports {
     /// What is known of an agent whose pod is this one; what an earlier agent of the same name said is forgotten.
     pub(crate) fn sighting(&self, key: &Key, agent_uid: &str, pod_uid: Option<&str>) -> Sighting {
@@ -167,6 +182,7 @@ impl Reports {
             Ok(mut report) => {
                 // The checkpoint's keeper has had them; nobody else needs them.
                 report.checkpoint.alert_ids = Vec::new();
+                shorten(&mut report);
                 entry.sighting = Sighting {
                     report: Some(Arc::new(report)),
                     is_current: true,
@@ -183,6 +199,20 @@ impl Reports {
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
         self.0.lock().expect("nothing panics while the lock is held")
+    }
+}
+
+/// Of a forwarder's words no more is kept than anybody reads: it may be one that lies.
+fn shorten(report: &mut Report) {
+    let Report { program_version, config_hash, agent, source, target, token, streams, .. } = report;
+    let reasons = [&mut source.reason, &mut target.reason, &mut token.reason, &mut agent.uid];
+    let forbidden = streams.values_mut().map(|stream| &mut stream.forbidden);
+    let named = [&mut agent.namespace, &mut agent.name, &mut agent.display_name];
+    let others = [program_version, config_hash, &mut report.checkpoint.source];
+    let optional = reasons.into_iter().chain(forbidden).flatten();
+    for text in optional.chain(named).chain(others) {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        text.shrink_to_fit();
     }
 }
 

@@ -71,20 +71,21 @@ impl World {
         }
     }
 
-    /// The agent's share of its tenant's requests; an agent that nobody has counted yet takes what is left of it.
+    /// The agent's share of its tenant's requests; for an agent that nobody has counted yet, what it will be. Only `count`
+    /// keeps what it has counted, because only its caller tells the others.
     pub(crate) fn share(&self, key: &Key, agent: &SiemAgent) -> u32 {
-        if let Some(share) = self.shares().share(key) {
-            return share;
-        }
-        self.count();
-        let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
-        self.shares().share(key).unwrap_or(budget)
+        let known = self.shares().share(key).or_else(|| self.counted().share(key));
+        known.unwrap_or_else(|| u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1))
+    }
+
+    fn counted(&self) -> Shares {
+        let agents = self.agents();
+        Shares::of(agents.iter().filter_map(|agent| agent.0.as_ref().ok()))
     }
 
     /// Counts all agents again. Those whose share has changed.
     pub(crate) fn count(&self) -> Vec<Key> {
-        let agents = self.agents();
-        let counted = Shares::of(agents.iter().filter_map(|agent| agent.0.as_ref().ok()));
+        let counted = self.counted();
         let mut shares = lock(&self.shares);
         let changed = counted.changed_since(&shares).cloned().collect();
         *shares = Arc::new(counted);
@@ -100,11 +101,12 @@ impl World {
         let is_twin = |other: &SiemAgent| {
             let (one, two) = (&agent.spec, &other.spec);
             let both = |one: bool, two: bool| one && two;
+            // The cheapest first: every agent is compared with every other.
             !one.suspend
                 && !two.suspend
-                && budget::tenant(&one.source.url) == budget::tenant(&two.source.url)
-                && one.syslog.host.eq_ignore_ascii_case(&two.syslog.host)
                 && one.syslog.port() == two.syslog.port()
+                && one.syslog.host.eq_ignore_ascii_case(&two.syslog.host)
+                && budget::tenant(&one.source.url) == budget::tenant(&two.source.url)
                 && (both(one.event_types.alerts.enabled, two.event_types.alerts.enabled)
                     || both(one.event_types.activities.enabled, two.event_types.activities.enabled))
         };

@@ -120,9 +120,11 @@ async fn the_whole_job_is_shown_and_a_broken_token_with_it() -> Result<()> {
     ensure!(shown.contains("|externalId=") || shown.contains(" externalId="), "{shown}");
     // kubectl's own table, in this order.
     let mut rest = shown.as_str();
-    for cells in
-        [["soc", "True", "Connected", "Valid"], ["soc", "False", "Connected", "Invalid"], ["soc", "True", "Connected", "Valid"]]
-    {
+    for cells in [
+        ["soc", "True", "Connected", "Valid"],
+        ["soc", "False", "Connected", "Invalid"],
+        ["soc", "True", "Connected", "Valid"],
+    ] {
         let is_row = |line: &&str| line.split_whitespace().take(4).eq(cells);
         let row = rest.lines().find(is_row).with_context(|| format!("{cells:?}: {shown}"))?;
         rest = rest.split_once(row).map_or("", |(_, rest)| rest);

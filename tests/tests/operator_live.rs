@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::arrival::{Receiver as _, counts, missing};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options as Portal};
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_tests::node::{Image, Node, Options};
 use siem_agent_tests::operator::Operator;
@@ -156,6 +156,27 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     let kept = siem_agent_crds::checkpoint::Checkpoint::read(text, uid, &defender.url(), now)?;
     ensure!(kept.alerts.is_some() && kept.activities.is_some() && !kept.alert_ids.is_empty());
 
+    // Put back when somebody else has written into it, also where he would have been believed.
+    let place = "configmap/soc-checkpoint";
+    let mut forged = kept.clone();
+    forged.alerts = kept.alerts.map(|watermark| watermark + 1_000);
+    forged.alert_ids = vec!["f".repeat(16)];
+    let forged = json!({"data": {"checkpoint.json": forged.write()?, "more": "mine"}}).to_string();
+    stage.scene.kubectl(&["patch", place, "-p", &forged], "").await?;
+    let until = Instant::now() + 2 * PATIENCE;
+    loop {
+        let there = stage.scene.until(place, |_| true).await?;
+        assert_eq!(there["data"]["more"], "mine");
+        let text = there["data"]["checkpoint.json"].as_str().unwrap_or_default();
+        let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
+        let read = siem_agent_crds::checkpoint::Checkpoint::read(text, uid, &defender.url(), now)?;
+        if read.alert_ids == kept.alert_ids {
+            break;
+        }
+        ensure!(Instant::now() < until, "{there:#}");
+        sleep(LOOK).await;
+    }
+
     // Idle: nothing is written though the forwarder goes on asking.
     stage.scene.until_quiet(Duration::from_secs(3)).await?;
     let position = stage.scene.plane.audit_position()?;
@@ -247,13 +268,105 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
     assert_eq!(stage.pod().await?["metadata"]["uid"], pod, "no pod was replaced");
     let restarts = stage.pod().await?["status"]["containerStatuses"][0]["restartCount"].clone();
     assert_eq!(restarts, 0);
-    let mut events = stage.events("soc").await?;
-    events.sort();
-    events.dedup();
-    for expected in ["Delivering", "SecretMissing", "TokenForbidden", "TokenInvalid"] {
-        ensure!(events.iter().any(|reason| reason == expected), "{expected}: {events:?}");
-    }
+    // One Event for each transition, and no more.
+    let events = stage.events("soc").await?;
+    let n_of = |expected: &str| events.iter().filter(|reason| *reason == expected).count();
+    let told = ["SecretMissing", "TokenInvalid", "TokenForbidden", "Delivering"].map(n_of);
+    assert_eq!(told, [1, 1, 1, 3], "{events:?}");
     Ok(())
+}
+
+/// The pod's folder of the forwarder's own state.
+fn state_of(stage: &Stage, pod: &Value) -> PathBuf {
+    stage.node.volume(pod["metadata"]["uid"].as_str().unwrap_or_default(), "state")
+}
+
+#[tokio::test]
+async fn losing_a_pod_a_node_or_a_place_loses_no_event() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    // Old enough that no overlap reaches them.
+    let defender = Defender::start(portal(0)).await?;
+    defender.produce_at(Stream::Activities, 100, Duration::from_secs(1_800));
+    defender.produce_at(Stream::Alerts, 10, Duration::from_secs(1_800));
+    let old: Vec<_> = defender.produced().into_iter().map(|(_, id)| id).collect();
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    stage.token(DEMO_TOKEN).await?;
+    stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    until_all_arrived(&defender, &[&rsyslog]).await?;
+    // Written once a minute: the first one may not know of all yet.
+    let place = "configmap/soc-checkpoint";
+    let all = format!("/{}", old.len());
+    let until = Instant::now() + 3 * PATIENCE;
+    loop {
+        let kept = stage.scene.until(place, |_| true).await?;
+        let delivered = kept["metadata"]["annotations"]["siemagent.dev/delivered"].as_str();
+        if delivered.is_some_and(|delivered| delivered.ends_with(&all)) {
+            break;
+        }
+        ensure!(Instant::now() < until, "{kept:#}");
+        sleep(LOOK).await;
+    }
+    let until_well = async |stage: &Stage, what: &str| -> Result<()> {
+        defender.produce(10);
+        stage.scene.until_ready_is("soc", "Delivering").await?;
+        let counts =
+            until_all_arrived(&defender, &[&rsyslog]).await.with_context(|| what.to_owned())?;
+        let repeated = old.iter().filter(|id| counts.get(*id) != Some(&1)).count();
+        ensure!(repeated == 0, "{what}: {repeated} came again from beyond the overlap");
+        Ok(())
+    };
+
+    let pod = stage.pod().await?;
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    stage.scene.kubectl(&["delete", "pod", &name], "").await?;
+    ensure!(stage.pod().await?["metadata"]["uid"] != pod["metadata"]["uid"], "it is another pod");
+    until_well(&stage, "a deleted pod").await?;
+
+    stage.node.halt().await?;
+    defender.produce(10);
+    stage.node.resume()?;
+    until_well(&stage, "a node that lost its power").await?;
+
+    let pod = stage.pod().await?;
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    for entry in std::fs::read_dir(state_of(&stage, &pod))? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    let pid = stage.node.pid(name, "forwarder").context("the forwarder runs")?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?;
+    until_well(&stage, "a lost state").await?;
+
+    let before = stage.scene.until(place, |_| true).await?["metadata"]["uid"].clone();
+    stage.scene.kubectl(&["delete", place], "").await?;
+    defender.produce(10);
+    let until = Instant::now() + 2 * PATIENCE;
+    while stage.scene.get(place).await?.is_none_or(|it| it["metadata"]["uid"] == before) {
+        ensure!(Instant::now() < until, "the checkpoint is not kept again");
+        sleep(LOOK).await;
+    }
+    until_well(&stage, "a deleted checkpoint").await?;
+
+    // With neither it begins where it once began: all of it again, and nothing lost.
+    let pod = stage.pod().await?;
+    stage.operator.signal(Signal::SIGSTOP)?;
+    stage.scene.kubectl(&["delete", place], "").await?;
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    stage.scene.kubectl(&["delete", "pod", name], "").await?;
+    defender.produce(10);
+    let counts = until_all_arrived(&defender, &[&rsyslog]).await?;
+    let until = Instant::now() + PATIENCE;
+    while !counts_again(&rsyslog, &old)? {
+        ensure!(Instant::now() < until, "not everything came again: {counts:?}");
+        sleep(LOOK).await;
+    }
+    stage.operator.signal(Signal::SIGCONT)
+}
+
+/// Whether each of these ids has come twice at least.
+fn counts_again(rsyslog: &Rsyslog, ids: &[String]) -> Result<bool> {
+    let counts = counts(&rsyslog.lines()?);
+    Ok(ids.iter().all(|id| counts.get(id).is_some_and(|count| *count >= 2)))
 }
 
 #[tokio::test]
@@ -285,6 +398,7 @@ async fn outages_and_broken_pods_are_named_and_mend_by_themselves() -> Result<()
             series.iter().any(|(_, lag)| *lag > 60.0)
         })
         .await?;
+    stage.scene.until("siemagent/soc", |it| it["status"]["delivery"]["lag"] == "<5m").await?;
     rsyslog.again().await?;
     stage.scene.until_ready_is("soc", "Delivering").await?;
     until_all_arrived(&defender, &[&rsyslog]).await?;
@@ -303,6 +417,44 @@ async fn outages_and_broken_pods_are_named_and_mend_by_themselves() -> Result<()
     stage.scene.until_ready_is("soc", "Delivering").await?;
     defender.produce(10);
     until_all_arrived(&defender, &[&rsyslog]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_portal_that_fails_is_named_and_comes_back() -> Result<()> {
+    let stage = Stage::new().await?;
+    let defender = Defender::start(portal(20)).await?;
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    stage.token(DEMO_TOKEN).await?;
+    stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    until_all_arrived(&defender, &[&rsyslog]).await?;
+    for (fault, reason) in [
+        (FaultKind::Status(503), "SourceUnreachable"),
+        (FaultKind::Throttle(Some("5".to_owned())), "SourceThrottled"),
+    ] {
+        defender.fault(Fault { n_requests: None, ..Fault::once(fault) });
+        defender.produce(10);
+        let until = Instant::now() + 3 * PATIENCE;
+        let agent = loop {
+            let agent = stage.scene.until("siemagent/soc", |_| true).await?;
+            if condition(&agent, "Ready")["reason"] == reason {
+                break agent;
+            }
+            ensure!(Instant::now() < until, "{:#}", agent["status"]);
+            sleep(LOOK).await;
+        };
+        assert_eq!(condition(&agent, "Delivering")["status"], "False");
+        assert_eq!(condition(&agent, "TokenValid")["status"], "True", "as last seen");
+        assert_eq!(agent["status"]["state"], "Connected");
+        defender.clear_faults();
+        // The forwarder waits longer and longer between its tries.
+        let until = Instant::now() + 3 * PATIENCE;
+        while stage.scene.until_ready_is("soc", "Delivering").await.is_err() {
+            ensure!(Instant::now() < until, "{reason} stays");
+        }
+        until_all_arrived(&defender, &[&rsyslog]).await?;
+    }
     Ok(())
 }
 

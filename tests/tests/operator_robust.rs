@@ -351,6 +351,9 @@ async fn what_is_granted_is_used_and_a_foreign_crd_is_noticed() -> Result<()> {
     kubectl.run(&apply, &manifest("soc", "")).await?;
     wait("networkpolicy/soc-forwarder", "delete").await?;
     wait("pvc/soc-state", "delete").await?;
+    // A transition, and so an Event.
+    kubectl.run(&apply, &manifest("soc", "  suspend: true\n")).await?;
+    wait("siemagent/soc", "jsonpath={.status.state}=Suspended").await?;
     operator.terminate().await?;
 
     let role: Value = serde_json::from_str(

@@ -89,7 +89,8 @@ async fn an_unchanged_world_is_left_alone_also_after_a_restart() -> Result<()> {
     scene.until_ready_is("away", "Suspended").await?;
     let beside = scene.until_ready_is("beside", "SidecarNotSupported").await?;
     assert_eq!(condition(&beside, "Stalled")["status"], "True");
-    scene.until_quiet(Duration::from_secs(5)).await?;
+    // Longer than the words of a progress are held back.
+    scene.until_quiet(Duration::from_secs(15)).await?;
     operator.terminate().await?;
 
     let position = scene.plane.audit_position()?;
@@ -178,6 +179,17 @@ async fn drift_is_put_back_and_what_is_not_ours_stays() -> Result<()> {
     scene
         .until(policy, |it| it["spec"]["egress"].as_array().is_some_and(|rules| rules.len() > 1))
         .await?;
+    let claim = "persistentvolumeclaim/soc-state";
+    let other =
+        ["label", claim, "--overwrite", "app.kubernetes.io/part-of=other", "siemagent.dev/name-"];
+    scene.kubectl(&other, "").await?;
+    scene
+        .until(claim, |it| {
+            let labels = &it["metadata"]["labels"];
+            labels["app.kubernetes.io/part-of"] == "siem-agent-operator"
+                && labels["siemagent.dev/name"] == "soc"
+        })
+        .await?;
     scene.kubectl(&["delete", policy, deployment, "configmap/soc-config"], "").await?;
     for what in OWNED {
         scene.until(what, |it| it["metadata"]["deletionTimestamp"].is_null()).await?;
@@ -227,5 +239,62 @@ async fn rejections_by_the_server_stall_the_agent_with_the_servers_words() -> Re
     scene.kubectl(&["delete", "resourcequota", "none"], "").await?;
     apply(&scene, "soc", "").await?;
     scene.until_ready_is("soc", "Progressing").await?;
+    Ok(())
+}
+
+/// Names and labels on which existing dashboards and alerts for operators written in Go stand.
+const SERIES: &[(&str, &[&str])] = &[
+    ("controller_runtime_reconcile_total", &["controller", "result"]),
+    ("controller_runtime_reconcile_errors_total", &["controller"]),
+    ("controller_runtime_reconcile_panics_total", &["controller"]),
+    ("controller_runtime_reconcile_timeouts_total", &["controller"]),
+    ("controller_runtime_reconcile_time_seconds_bucket", &["controller", "le"]),
+    ("controller_runtime_reconcile_time_seconds_sum", &["controller"]),
+    ("controller_runtime_reconcile_time_seconds_count", &["controller"]),
+    ("controller_runtime_max_concurrent_reconciles", &["controller"]),
+    ("controller_runtime_active_workers", &["controller"]),
+    ("workqueue_depth", &["controller", "name"]),
+    ("workqueue_adds_total", &["controller", "name"]),
+    ("workqueue_retries_total", &["controller", "name"]),
+    ("workqueue_queue_duration_seconds_bucket", &["controller", "le", "name"]),
+    ("workqueue_work_duration_seconds_bucket", &["controller", "le", "name"]),
+    ("workqueue_unfinished_work_seconds", &["controller", "name"]),
+    ("workqueue_longest_running_processor_seconds", &["controller", "name"]),
+    ("rest_client_requests_total", &["code", "host", "method"]),
+    ("leader_election_master_status", &["name"]),
+    ("process_cpu_seconds_total", &[]),
+    ("process_resident_memory_bytes", &[]),
+    ("process_virtual_memory_bytes", &[]),
+    ("process_open_fds", &[]),
+    ("process_max_fds", &[]),
+    ("process_start_time_seconds", &[]),
+    ("siemagent_condition", &["name", "namespace", "status", "type"]),
+    ("siemagent_state", &["name", "namespace", "state"]),
+    ("siemagent_info", &["format", "image", "name", "namespace", "protocol"]),
+    ("siemagent_operator_build_info", &["version"]),
+    ("siemagent_operator_crd_outdated", &[]),
+];
+
+#[tokio::test]
+async fn metrics_have_the_names_and_labels_that_dashboards_know() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc", "").await?;
+    scene.until_ready_is("soc", "Progressing").await?;
+    let text = operator.get("metrics").await?;
+    for (name, labels) in SERIES {
+        let is_its =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let mut lines = text.lines().filter(is_its).peekable();
+        ensure!(lines.peek().is_some(), "{name} is missing: {text}");
+        for line in lines {
+            let inside = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+            let pairs =
+                inside.map_or("", |(inside, _)| inside).split("\",").filter(|it| !it.is_empty());
+            let mut names: Vec<_> = pairs.filter_map(|it| Some(it.split_once('=')?.0)).collect();
+            names.sort_unstable();
+            assert_eq!(names, *labels, "{line}");
+        }
+    }
     Ok(())
 }

@@ -86,18 +86,21 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let running = controller::run(Arc::clone(&world), work, sights, client, stopping);
     tokio::pin!(running);
-    tokio::select! {
-        () = &mut running => {}
-        () = candidate.run(&world.leadership) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let ended = tokio::select! {
+        ended = &mut running => Some(ended),
+        () = candidate.run(&world.leadership) => None,
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
     info!("stopping: finish what is under way, release the lease, exit");
     stop.send_replace(true);
-    running.await;
+    let ended = match ended {
+        Some(ended) => ended,
+        None => running.await,
+    };
     candidate.release(&world.leadership).await;
     admin.abort();
-    Ok(())
+    ended.map_err(|error| Failure::world(&error))
 }
 
 /// No retries of the client's own: the queue has them, and a call must end in time.

@@ -4,26 +4,20 @@
 use siem_agent_crds::SiemAgent;
 use tokio::time::Instant;
 
-use super::build::{Applied, Desired, Objects, Prepared};
+use super::build::{Desired, Objects, Prepared};
 use super::gather::{self, Observed};
+use super::status::Outcome;
+use super::validate::{Cause, Problem};
 use crate::api;
 use crate::budget::Key;
+use crate::error_chain::chain;
 use crate::names::Owned;
 use crate::world::World;
-
-/// How far it came.
-#[derive(Debug)]
-pub(super) enum Progress {
-    /// All is on the server.
-    Done(Objects<Applied>),
-    /// Other agents are being rolled out first; nothing was touched.
-    Queued(Objects<Applied>),
-}
 
 /// What may be removed when it is not wanted.
 const OPTIONAL: [Owned; 2] = [Owned::NetworkPolicy, Owned::Claim];
 
-/// Applies and prunes.
+/// Applies and prunes. What the server refuses for good stalls the agent.
 ///
 /// # Errors
 /// The first request that did not succeed; the next pass goes on.
@@ -33,7 +27,22 @@ pub(super) async fn apply(
     agent: &SiemAgent,
     observed: &Observed,
     objects: Objects<Prepared>,
-) -> Result<Progress, api::Error> {
+) -> Result<Outcome, api::Error> {
+    match bring(world, key, agent, observed, objects).await {
+        Err(error @ api::Error::Rejected(..)) => {
+            Ok(Outcome::Stalled(vec![Problem { cause: Cause::Rejected, text: chain(&error) }]))
+        }
+        other => other,
+    }
+}
+
+async fn bring(
+    world: &World,
+    key: &Key,
+    agent: &SiemAgent,
+    observed: &Observed,
+    objects: Objects<Prepared>,
+) -> Result<Outcome, api::Error> {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
     let differs = |desired: &&Desired| {
         observed.live.get(&desired.which).is_none_or(|live| {
@@ -53,7 +62,7 @@ pub(super) async fn apply(
         && observed.is_settled
         && !world.memory.may_roll_out(key, Instant::now())
     {
-        return Ok(Progress::Queued(objects.into_applied()));
+        return Ok(Outcome::Queued(objects.into_applied()));
     }
     for desired in different {
         let live = observed.live.get(&desired.which);
@@ -77,5 +86,5 @@ pub(super) async fn apply(
             world.memory.forget_object(&live.uid);
         }
     }
-    Ok(Progress::Done(objects.into_applied()))
+    Ok(Outcome::Applied(objects.into_applied()))
 }

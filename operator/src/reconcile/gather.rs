@@ -58,6 +58,13 @@ pub(crate) struct Observed {
     pub(crate) is_settled: bool,
 }
 
+impl Observed {
+    /// Whether something is still there that an earlier agent of the same name owned.
+    pub(crate) fn has_leftovers(&self, agent: &SiemAgent) -> bool {
+        self.live.values().any(|live| live.is_left_by_a_namesake(agent))
+    }
+}
+
 /// Reads the caches, and asks the server for wanted objects that no cache has: they may be somebody else's.
 ///
 /// # Errors

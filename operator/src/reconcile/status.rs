@@ -8,7 +8,7 @@ mod conditions;
 mod words;
 mod lag;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::report::{Report, Stream};
@@ -23,11 +23,14 @@ use crate::workload::Workload;
 
 pub(crate) use situation::Situation;
 
+/// A progress of so long is told in all its steps.
+const HASTE: SignedDuration = SignedDuration::from_secs(10);
+
 /// Everything that a status is made of.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) agent: &'a SiemAgent,
-    pub(crate) outcome: Outcome<'a>,
+    pub(crate) outcome: &'a Outcome,
     pub(crate) workload: &'a Workload,
     pub(crate) sighting: &'a Sighting,
     /// Agents that export the same source to the same target.
@@ -35,16 +38,16 @@ pub(crate) struct Facts<'a> {
 }
 
 /// How far this pass came.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Outcome<'a> {
+#[derive(Debug)]
+pub(crate) enum Outcome {
     /// The spec cannot work.
-    Stalled(&'a [Problem]),
+    Stalled(Vec<Problem>),
     /// What an earlier agent of this name owned is still being removed.
     Waiting,
     /// All is on the server.
-    Applied(&'a Objects<Applied>),
-    /// The operator brings another version, and other agents are being rolled out first.
-    Queued(&'a Objects<Applied>),
+    Applied(Objects<Applied>),
+    /// The operator brings another version, and other agents are being rolled out first: nothing was touched.
+    Queued(Objects<Applied>),
 }
 
 /// The status of an agent.
@@ -65,6 +68,40 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
             Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => previous.image,
         },
     }
+}
+
+/// Whether nothing is known yet that would be better than what the status says: this operator has just begun to lead, and
+/// has not read the report that the status speaks of.
+pub(crate) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
+    let (agent, sighting) = (facts.agent, facts.sighting);
+    let has_applied = matches!(facts.outcome, Outcome::Applied(_) | Outcome::Queued(_));
+    let may_be_read = sighting
+        .failing
+        .as_ref()
+        .is_none_or(|failing| now.duration_since(failing.since) <= situation::REPORT_PATIENCE);
+    let says_something = agent.status.as_ref().is_some_and(|status| {
+        Some(status.observed_generation) == agent.metadata.generation
+            && condition(status, "Ready").is_some_and(|ready| ready.reason != "Progressing")
+    });
+    has_applied
+        && !agent.spec.suspend
+        && *facts.workload == Workload::Running
+        && sighting.report.is_none()
+        && may_be_read
+        && says_something
+}
+
+/// Whether a status only goes on in the words of its progress, so soon after it began that the end is awaited instead:
+/// what starts within seconds is told once.
+pub(crate) fn is_hasty(previous: &SiemAgentStatus, next: &SiemAgentStatus, now: Timestamp) -> bool {
+    let without_words = |status: &SiemAgentStatus| {
+        let mut status = status.clone();
+        status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+        status
+    };
+    condition(previous, "Ready").is_some_and(|ready| {
+        ready.reason == "Progressing" && now.duration_since(ready.last_transition_time.0) < HASTE
+    }) && !is_news(&without_words(previous), &without_words(next))
 }
 
 /// Whether a status is worth a write: times that only tell that all goes on are not.
@@ -163,14 +200,12 @@ fn whole_seconds(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-/// Somebody else's text, as long as a person reads.
+/// Somebody else's text, as long as a person reads, and without what a terminal would obey.
 fn clip(text: &str) -> String {
     const LONGEST: usize = 1_000;
-    if text.len() <= LONGEST {
-        return text.to_owned();
-    }
-    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", &text[..end])
+    let cut = &text[..text.floor_char_boundary(LONGEST)];
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    cut.replace(char::is_control, " ") + more
 }
 
 #[cfg(test)]

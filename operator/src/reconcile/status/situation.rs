@@ -139,7 +139,7 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     if let Some(missed) = missed {
         return Some(Situation::ReportUnavailable {
             message: clip(&format!(
-                "the forwarder's report cannot be read from port 9464 of its pod: {}; does a NetworkPolicy stand between?",
+                "the forwarder's report cannot be read from port 9464 of its pod: {}",
                 missed.reason
             )),
         });

@@ -27,7 +27,6 @@ fn ago(seconds: i64) -> Timestamp {
 /// A world that a row changes.
 struct World {
     agent: SiemAgent,
-    objects: Objects<Applied>,
     problems: Option<Vec<Problem>>,
     queued: bool,
     workload: Workload,
@@ -40,14 +39,9 @@ fn world() -> World {
                 metadata: {name: soc, namespace: ns, uid: u, generation: 3}\n\
                 spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
     let agent = siem_agent_crds::manifest::read(text).unwrap();
-    let validated =
-        Validated { agent: &agent, image: "image:1".to_owned(), requests_per_minute: 30 };
-    let objects: Objects<Prepared> = build::objects(&validated).unwrap();
-    let objects = objects.into_applied();
-    let report = report(&objects.config_hash);
+    let report = report(&objects(&agent).config_hash);
     World {
         agent,
-        objects,
         problems: None,
         queued: false,
         workload: Workload::Running,
@@ -59,6 +53,13 @@ fn world() -> World {
         },
         twins: Vec::new(),
     }
+}
+
+fn objects(agent: &SiemAgent) -> Objects<Applied> {
+    let image = "image:1".to_owned();
+    let objects: Objects<Prepared> =
+        build::objects(&Validated { agent, image, requests_per_minute: 30 }).unwrap();
+    objects.into_applied()
 }
 
 fn report(config_hash: &str) -> Report {
@@ -104,20 +105,28 @@ impl World {
         self.sighting.report = Some(Arc::new(report));
     }
 
-    fn status_at(&self, now: Timestamp) -> SiemAgentStatus {
+    fn with_facts<T>(&self, use_: impl FnOnce(&Facts<'_>) -> T) -> T {
         let outcome = match &self.problems {
-            Some(problems) => Outcome::Stalled(problems),
-            None if self.queued => Outcome::Queued(&self.objects),
-            None => Outcome::Applied(&self.objects),
+            Some(problems) => Outcome::Stalled(problems.clone()),
+            None if self.queued => Outcome::Queued(objects(&self.agent)),
+            None => Outcome::Applied(objects(&self.agent)),
         };
         let facts = Facts {
             agent: &self.agent,
-            outcome,
+            outcome: &outcome,
             workload: &self.workload,
             sighting: &self.sighting,
             twins: &self.twins,
         };
-        status(&facts, now)
+        use_(&facts)
+    }
+
+    fn status_at(&self, now: Timestamp) -> SiemAgentStatus {
+        self.with_facts(|facts| status(facts, now))
+    }
+
+    fn is_premature(&self) -> bool {
+        self.with_facts(|facts| is_premature(facts, NOW))
     }
 
     fn status(&self) -> SiemAgentStatus {
@@ -271,4 +280,73 @@ fn twins_are_warned_about_and_stay_ready() {
     assert_eq!(ready.status, "True");
     assert!(ready.message.contains("warning: ns/other exports the same"), "{}", ready.message);
     assert!(is_news(&well(), &status));
+}
+
+#[test]
+fn a_fresh_operator_says_nothing_before_it_has_read_the_report() {
+    let fresh = |previous: SiemAgentStatus| {
+        let mut world = world().after(previous);
+        world.sighting = Sighting::default();
+        world
+    };
+    assert!(fresh(well()).is_premature());
+    let mut failing = fresh(well());
+    failing.sighting.failing = Some(Failing { since: ago(10), reason: "m".to_owned() });
+    assert!(failing.is_premature());
+    failing.sighting.failing = Some(Failing { since: ago(31), reason: "m".to_owned() });
+    assert!(!failing.is_premature());
+    let mut edited = fresh(well());
+    edited.agent.metadata.generation = Some(4);
+    assert!(!edited.is_premature());
+    let mut dead = fresh(well());
+    dead.workload = Workload::Progressing("the pod is being made");
+    assert!(!dead.is_premature());
+    assert!(!fresh(SiemAgentStatus::default()).is_premature());
+    assert!(!world().after(well()).is_premature());
+}
+
+#[test]
+fn a_trouble_that_says_nothing_of_the_connection_leaves_the_portals_word() {
+    for word in [State::Created, State::Connected, State::ConnectionError, State::Disconnected] {
+        let mut previous = well();
+        previous.state = Some(word);
+        for token in [TokenState::Missing, TokenState::Invalid, TokenState::Forbidden] {
+            let mut world = world().after(previous.clone());
+            world.tell(|report| report.token.state = token);
+            assert_eq!(world.status().state, Some(word), "{token:?}");
+        }
+        let mut stalled = world().after(previous);
+        let problem = Problem { cause: Cause::InvalidSpec, text: "t".to_owned() };
+        stalled.problems = Some(vec![problem]);
+        assert_eq!(stalled.status().state, Some(word));
+    }
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_left_out_and_a_long_text_is_cut() {
+    assert_eq!(clip("a\u{1b}[2J\r\nb"), "a [2J  b");
+    let long = clip(&"ü".repeat(10_000));
+    assert!(long.len() <= 1_003 && long.ends_with("ü…"), "{long}");
+}
+
+#[test]
+fn a_quick_start_is_told_once_and_a_slow_one_step_by_step() {
+    let mut world = world();
+    world.workload = Workload::Progressing("the Deployment is being made");
+    world.sighting = Sighting::default();
+    let first = world.status_at(NOW);
+    world.workload = Workload::Progressing("the pod is starting");
+    let after = |seconds| NOW + SignedDuration::from_secs(seconds);
+    let mut started = self::world().after(first.clone());
+    started.workload = world.workload.clone();
+    started.sighting = Sighting::default();
+    assert!(is_news(&first, &started.status_at(after(3))));
+    assert!(is_hasty(&first, &started.status_at(after(3)), after(3)));
+    assert!(!is_hasty(&first, &started.status_at(after(11)), after(11)));
+    // The end is told at once, a trouble too.
+    let well = self::world().after(first.clone()).status_at(after(3));
+    assert!(!is_hasty(&first, &well, after(3)));
+    started.workload = Workload::Failing { reason: "R".to_owned(), message: "m".to_owned() };
+    assert!(!is_hasty(&first, &started.status_at(after(3)), after(3)));
+    assert!(!is_hasty(&well, &first, after(3)));
 }

@@ -73,7 +73,8 @@ struct Glance {
 impl Cluster {
     /// Starts everything and applies a SiemAgent for this portal and receiver.
     pub(crate) async fn start(screen: &Screen, url: &str, syslog: &str) -> Result<Self> {
-        screen.say("starting a Kubernetes control plane, a node and the operator on this machine…")?;
+        screen
+            .say("starting a Kubernetes control plane, a node and the operator on this machine…")?;
         let plane = ControlPlane::start().await?;
         plane.make_namespace(NAMESPACE).await?;
         let place = Place::new(&plane, NAMESPACE).await?;
@@ -216,7 +217,13 @@ impl Cluster {
         self.run(screen, &shown, &["apply", "-f", "-"], &secret.to_string()).await
     }
 
-    async fn run(&self, screen: &Screen, shown: &str, arguments: &[&str], stdin: &str) -> Result<()> {
+    async fn run(
+        &self,
+        screen: &Screen,
+        shown: &str,
+        arguments: &[&str],
+        stdin: &str,
+    ) -> Result<()> {
         screen.say(&format!("$ kubectl {shown}"))?;
         let inside = ["--namespace", NAMESPACE];
         let arguments: Vec<_> = inside.iter().chain(arguments).copied().collect();

@@ -76,7 +76,7 @@ impl Stage {
 
     fn how(&self) -> String {
         match self {
-            Self::Standalone(_) => "siem-forwarder".to_owned(),
+            Self::Standalone(_) => String::new(),
             Self::Cluster(cluster) => cluster.how(),
         }
     }

@@ -38,7 +38,7 @@ impl Screen {
         let text = format!(
             "produced {n_produced}  delivered {n_delivered}  lost {n_lost}  repeated {n_repeated}  lag {lag}"
         );
-        let Some(bar) = &self.0 else { return self.say(&format!("{how}: {text}")) };
+        let Some(bar) = &self.0 else { return self.say(format!("{how}  {text}").trim_start()) };
         bar.set_length(u64::try_from(*n_produced)?);
         bar.set_position(u64::try_from(*n_delivered)?);
         bar.set_prefix(how.to_owned());

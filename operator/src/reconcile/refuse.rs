@@ -1,0 +1,63 @@
+//! What is done for an agent that this version cannot decode: its status says so, and nothing else is touched.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::core::error_boundary::InvalidObject;
+use siem_agent_crds::SiemAgentStatus;
+use tracing::warn;
+
+use super::Error;
+use super::status;
+use super::tell::RESYNC;
+use crate::budget::Key;
+use crate::clock;
+use crate::world::World;
+
+/// An agent that this version cannot read: its status says so, and its forwarder goes on as it is.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) async fn refuse(
+    world: &World,
+    key: &Key,
+    invalid: &InvalidObject,
+) -> Result<Duration, Error> {
+    let live = world.server.read_agent(&key.0, &key.1).await.map_err(Error::Gather)?;
+    let Some(live) = live else { return Ok(RESYNC) };
+    let now = Time(jiff::Timestamp::from_second(clock::now().as_second()).unwrap_or_default());
+    let message = format!(
+        "this version of the operator cannot read the SiemAgent: {}; are CRD and operator of one release?",
+        invalid.error.chars().take(800).collect::<String>()
+    );
+    let condition = |type_: &str, status: &str| Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: "Undecodable".to_owned(),
+        message: message.clone(),
+        observed_generation: live.metadata.generation,
+        last_transition_time: now.clone(),
+    };
+    let previous: SiemAgentStatus =
+        serde_json::from_value(live.data.get("status").cloned().unwrap_or_default())
+            .unwrap_or_default();
+    let mut next = SiemAgentStatus {
+        observed_generation: live.metadata.generation.unwrap_or(0),
+        conditions: vec![condition("Ready", "False"), condition("Stalled", "True")],
+        ..previous.clone()
+    };
+    for condition in &mut next.conditions {
+        if let Some(before) = status::condition(&previous, &condition.type_)
+            && before.status == condition.status
+        {
+            condition.last_transition_time = before.last_transition_time.clone();
+        }
+    }
+    if status::is_news(&previous, &next) {
+        let ObjectMeta { resource_version, .. } = live.metadata;
+        let metadata = (key.0.as_str(), key.1.as_str(), resource_version.as_deref());
+        world.server.write_status(&world.leadership, metadata, &next).await.map_err(Error::Tell)?;
+        warn!(namespace = key.0, name = key.1, reason = message, "an agent cannot be read");
+    }
+    Ok(RESYNC)
+}

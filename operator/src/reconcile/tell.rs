@@ -1,0 +1,97 @@
+//! The last step: the status is written where it is news, and transitions are told as Events. `status` decides what it says.
+
+use std::time::Duration;
+
+use siem_agent_crds::SiemAgent;
+use tracing::{info, warn};
+
+use super::gather::Observed;
+use super::status::{self, Facts, Outcome};
+use crate::budget::Key;
+use crate::clock;
+use crate::error_chain::chain;
+use crate::names::Owned;
+use crate::workload::Workload;
+use crate::world::World;
+use crate::{api, events};
+
+/// A ready agent is looked at again even if nothing is heard of it.
+pub(super) const RESYNC: Duration = Duration::from_secs(10 * 60);
+/// One that is not ready may need another word as time goes by.
+const RESYNC_OF_TROUBLE: Duration = Duration::from_secs(60);
+/// A change of an annotation alone makes a Deployment unsettled for a moment; it is not worth two writes.
+const SETTLING: Duration = Duration::from_secs(3);
+/// What is on its way out is gone in a moment.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Computes the status, writes it if it is news, and makes an Event of each transition. When to look again.
+///
+/// # Errors
+/// When the server does not take the status.
+pub(super) async fn tell(
+    world: &World,
+    key: &Key,
+    agent: &SiemAgent,
+    observed: &Observed,
+    outcome: &Outcome,
+) -> Result<Duration, api::Error> {
+    let now = clock::now();
+    let unsettled = world.memory.unsettled(key, observed.is_settled, World::now());
+    let seen = agent.status.as_ref().map(|status| status.observed_generation);
+    if seen == agent.metadata.generation
+        && matches!(outcome, Outcome::Applied(_))
+        && observed.live.contains_key(&Owned::Deployment)
+        && unsettled.is_some_and(|unsettled| unsettled < SETTLING)
+    {
+        return Ok(SETTLING);
+    }
+    if observed.workload == Workload::Running && observed.is_settled {
+        world.memory.rolled_out(key);
+    }
+    let facts = Facts {
+        agent,
+        outcome,
+        workload: &observed.workload,
+        sighting: &observed.sighting,
+        twins: &observed.twins,
+    };
+    if status::is_premature(&facts, now) {
+        return Ok(SETTLING);
+    }
+    let next = status::status(&facts, now);
+    let previous = agent.status.clone().unwrap_or_default();
+    if status::is_hasty(&previous, &next, now) {
+        return Ok(SETTLING);
+    }
+    let ready = status::condition(&next, "Ready").cloned();
+    if status::is_news(&previous, &next) {
+        let resource_version = agent.metadata.resource_version.as_deref();
+        let written = world
+            .server
+            .write_status(&world.leadership, (&key.0, &key.1, resource_version), &next)
+            .await?;
+        if let (Some(uid), Some(version)) = (&agent.metadata.uid, written) {
+            world.memory.note_status(uid, &version, next.clone());
+        }
+        let reason = ready.as_ref().map(|ready| ready.reason.as_str());
+        info!(namespace = key.0, name = key.1, reason, "status changed");
+        for event in events::of_change(agent, &previous, &next, &world.instance, now) {
+            if let Err(error) = world.server.tell(&world.leadership, &key.0, &event).await {
+                // The status says the same; an Event is not worth another try.
+                warn!(
+                    namespace = key.0,
+                    name = key.1,
+                    reason = chain(&error),
+                    "an Event could not be made"
+                );
+            }
+        }
+    }
+    Ok(match outcome {
+        Outcome::Waiting | Outcome::Queued(_) => SOON,
+        Outcome::Stalled(_) | Outcome::Applied(_) => {
+            let is_ready = ready.is_some_and(|ready| ready.status == "True");
+            if is_ready { RESYNC } else { RESYNC_OF_TROUBLE }
+        }
+    })
+}

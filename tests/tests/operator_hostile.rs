@@ -1,0 +1,289 @@
+//! Pods that lie to the operator: whatever one says costs only its own agent, and nothing of it gets further.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use axum::body::Body;
+use axum::http::Response;
+use serde_json::{Value, json};
+use siem_agent_crds::checkpoint::Checkpoint;
+use siem_agent_tests::clock;
+use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::operator::Operator;
+use siem_agent_tests::scene::{Scene, condition};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+const SOURCE: &str = "https://contoso.us2.portal.cloudappsecurity.com";
+
+/// What answers on port 9464 of a pod's address; it ends with this value.
+struct Forwarder {
+    address: Ipv4Addr,
+    n_asked: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Forwarder {
+    async fn start(
+        answer: impl Fn() -> Response<Body> + Clone + Send + Sync + 'static,
+    ) -> Result<Self> {
+        // An address of its own: others on this machine may do the same.
+        let mut seed = std::process::id();
+        let (address, listener) = loop {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let [_, b, c, d] = seed.to_be_bytes();
+            let address = Ipv4Addr::new(127, b.clamp(1, 199), c, d.clamp(1, 254));
+            if let Ok(listener) = TcpListener::bind((address, 9464)).await {
+                break (address, listener);
+            }
+        };
+        let n_asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&n_asked);
+        let routes = axum::Router::new().fallback(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(answer())
+        });
+        let task = tokio::spawn(async move {
+            // It serves until it is aborted.
+            let _ = axum::serve(listener, routes).await;
+        });
+        Ok(Self { address, n_asked, task })
+    }
+
+    fn n_asked(&self) -> usize {
+        self.n_asked.load(Ordering::Relaxed)
+    }
+}
+
+fn text(body: impl Into<Body>) -> Response<Body> {
+    Response::new(body.into())
+}
+
+async fn apply(scene: &Scene, name: &str) -> Result<()> {
+    let manifest = format!(
+        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
+         url: {SOURCE}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {{host: {name}.example.com}}\n"
+    );
+    scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
+}
+
+/// The pod of an agent's Deployment; nothing runs it.
+async fn pod(scene: &Scene, name: &str) -> Result<Value> {
+    let of = format!("--selector=siemagent.dev/name={name}");
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let list = scene.kubectl(&["get", "pods", &of, "-o", "json"], "").await?;
+        let list: Value = serde_json::from_str(&list)?;
+        if let Some(pod) = list["items"].get(0) {
+            return Ok(pod.clone());
+        }
+        ensure!(Instant::now() < until, "{name} gets no pod");
+        sleep(LOOK).await;
+    }
+}
+
+/// Says of a pod that it is ready at this address, as a kubelet would.
+async fn ready(scene: &Scene, pod: &str, address: Ipv4Addr) -> Result<()> {
+    let status = json!({"status": {
+        "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{
+            "name": "forwarder", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+            "state": {"running": {}},
+        }],
+    }});
+    let patch = format!("--patch={status}");
+    let arguments = ["patch", "pod", pod, "--subresource=status", "--type=merge", &patch];
+    scene.kubectl(&arguments, "").await.map(drop)
+}
+
+/// What an honest forwarder of this agent would say: all is well.
+async fn honest(scene: &Scene, name: &str, pod: &Value) -> Result<Value> {
+    let agent = scene.get(&format!("siemagent/{name}")).await?.context("the agent")?;
+    let now = jiff::Timestamp::from_millisecond(clock::millis())?.to_string();
+    let stream = json!({
+        "enabled": true, "deliveredThrough": now, "lastEventTime": now, "lagSeconds": 1.0, "forbidden": null,
+        "deliveredTotal": 5, "rejectedTotal": 0,
+    });
+    Ok(json!({
+        "version": 1, "programVersion": "1", "podUid": pod["metadata"]["uid"],
+        "agent": {"namespace": scene.namespace, "name": name, "displayName": name, "uid": agent["metadata"]["uid"]},
+        "configHash": pod["metadata"]["annotations"]["siemagent.dev/config-hash"],
+        "startedAt": now, "now": now,
+        "source": {"state": "Reachable", "reason": null, "since": now},
+        "target": {"state": "Up", "reason": null, "since": now},
+        "token": {"state": "Valid", "reason": null, "lastCheckTime": now, "lastChangeTime": now},
+        "streams": {"alerts": stream, "activities": stream},
+        "checkpoint": {"source": SOURCE, "alerts": clock::millis(), "activities": clock::millis(), "alertIds": []},
+    }))
+}
+
+#[tokio::test]
+async fn a_lie_costs_only_the_agent_of_the_liar() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    // Whoever follows a redirection would end there.
+    let elsewhere = Forwarder::start(|| text("{}")).await?;
+    let to = format!("http://{}:9464/status", elsewhere.address);
+    let lies = [
+        "another-agent",
+        "another-pod",
+        "another-version",
+        "no-json",
+        "nested",
+        "long",
+        "endless",
+        "redirected",
+        "failing",
+    ];
+    let mut forwarders = Vec::new();
+    for name in ["honest"].into_iter().chain(lies) {
+        apply(&scene, name).await?;
+        let pod = pod(&scene, name).await?;
+        let mut report = honest(&scene, name, &pod).await?;
+        match name {
+            "another-agent" => report["agent"]["uid"] = json!("somebody-else"),
+            "another-pod" => report["podUid"] = json!("somebody-else"),
+            "another-version" => report["version"] = json!(2),
+            _ => {}
+        }
+        let (report, to) = (report.to_string(), to.clone());
+        let forwarder = Forwarder::start(move || match name {
+            "no-json" => text("<html>no</html>"),
+            "nested" => text("[".repeat(1_000_000)),
+            "long" => text(report.replace(
+                "\"programVersion\":\"1\"",
+                &format!("\"programVersion\":\"{}\"", "x".repeat(6_000_000)),
+            )),
+            "endless" => text(Body::from_stream(futures_util::stream::unfold((), async |()| {
+                sleep(Duration::from_millis(100)).await;
+                Some((Ok::<_, std::io::Error>(" "), ()))
+            }))),
+            "redirected" => Response::builder()
+                .status(302)
+                .header("location", &to)
+                .body(Body::empty())
+                .unwrap_or_default(),
+            "failing" => Response::builder().status(500).body(Body::empty()).unwrap_or_default(),
+            _ => text(report.clone()),
+        })
+        .await?;
+        ready(&scene, pod["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address)
+            .await?;
+        forwarders.push(forwarder);
+    }
+    scene.until_ready_is("honest", "Delivering").await?;
+    for name in lies {
+        let until = Instant::now() + 2 * PATIENCE;
+        let agent = loop {
+            let agent = scene.get(&format!("siemagent/{name}")).await?.context("the agent")?;
+            if condition(&agent, "Ready")["reason"] == "ReportUnavailable" {
+                break agent;
+            }
+            ensure!(Instant::now() < until, "{name} is believed: {:#}", agent["status"]);
+            sleep(LOOK).await;
+        };
+        assert_eq!(condition(&agent, "TokenValid")["status"], "Unknown", "{name}");
+        assert_eq!(agent["status"]["token"]["state"], "Unknown", "{name}");
+    }
+    let honest = scene.get("siemagent/honest").await?.context("the agent")?;
+    assert_eq!(condition(&honest, "Ready")["reason"], "Delivering");
+    assert_eq!(elsewhere.n_asked(), 0, "a redirection was followed");
+    let delivered = operator.series("siemagent_records_delivered_total{").await?;
+    ensure!(
+        delivered.iter().all(|(series, _)| series.contains("name=\"honest\"")),
+        "{delivered:?}"
+    );
+    let resident = operator.resident_bytes()?;
+    ensure!(resident < 128 * 1024 * 1024, "{resident} bytes");
+    Ok(())
+}
+
+#[tokio::test]
+async fn extreme_values_are_cut_down_to_what_people_can_read() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc").await?;
+    let pod = pod(&scene, "soc").await?;
+    let mut report = honest(&scene, "soc", &pod).await?;
+    let words = "\u{1b}[2J\u{0}\r\n<b>".repeat(50_000);
+    report["token"] =
+        json!({"state": "Invalid", "reason": words, "lastCheckTime": null, "lastChangeTime": null});
+    report["streams"]["alerts"]["forbidden"] = json!(words);
+    for stream in ["alerts", "activities"] {
+        report["streams"][stream]["deliveredTotal"] = json!(u64::MAX);
+        report["streams"][stream]["lagSeconds"] = json!(1e308);
+        report["streams"][stream]["lastEventTime"] = json!("9999-12-30T00:00:00Z");
+    }
+    report["checkpoint"]["alertIds"] = json!(["0011223344556677", "no digest", words]);
+    let shown = report.to_string();
+    let forwarder = Forwarder::start(move || text(shown.clone())).await?;
+    ready(&scene, pod["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address).await?;
+    let agent = scene.until_ready_is("soc", "TokenInvalid").await?;
+    let status = agent["status"].to_string();
+    ensure!(status.len() < 10_000, "{} bytes", status.len());
+    for condition in agent["status"]["conditions"].as_array().into_iter().flatten() {
+        let message = condition["message"].as_str().unwrap_or_default();
+        ensure!(!message.contains(char::is_control), "{message:?}");
+    }
+    let reason = agent["status"]["token"]["reason"].as_str().unwrap_or_default().to_owned();
+    ensure!(!reason.contains(char::is_control), "{reason:?}");
+    // What it says of its place is kept, without what is no digest.
+    let kept = scene.until("configmap/soc-checkpoint", |_| true).await?;
+    let now = jiff::Timestamp::from_millisecond(clock::millis())?;
+    let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
+    let kept = kept["data"]["checkpoint.json"].as_str().unwrap_or_default();
+    assert_eq!(Checkpoint::read(kept, uid, SOURCE, now)?.alert_ids, ["0011223344556677"]);
+    // It is asked on and on.
+    let asked = forwarder.n_asked();
+    let until = Instant::now() + PATIENCE;
+    while forwarder.n_asked() < asked + 2 {
+        ensure!(Instant::now() < until, "it is not asked any more: {}", operator.log());
+        sleep(LOOK).await;
+    }
+    ensure!(!operator.log().contains("panic"), "{}", operator.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_with_a_forged_label_is_nobodys() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc").await?;
+    let real = pod(&scene, "soc").await?;
+    let forger = Forwarder::start(|| text("{}")).await?;
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "ServiceAccount", "name": "default", "controller": true,
+        "uid": scene.get("serviceaccount/default").await?.context("an account")?["metadata"]["uid"],
+    }]);
+    for (name, owner) in [("forged", Value::Null), ("forged-owned", owner)] {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": {
+                "siemagent.dev/name": "soc", "app.kubernetes.io/managed-by": "siem-agent-operator",
+            }, "ownerReferences": owner},
+            "spec": {"containers": [{"name": "forwarder", "image": "i"}]},
+        });
+        scene.kubectl(&["create", "-f", "-"], &pod.to_string()).await?;
+        ready(&scene, name, forger.address).await?;
+    }
+    // Looked at again and again, and still it is the real one's turn.
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(forger.n_asked(), 0, "{}", operator.log());
+    let report = honest(&scene, "soc", &real).await?.to_string();
+    let forwarder = Forwarder::start(move || text(report.clone())).await?;
+    ready(&scene, real["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address).await?;
+    scene.until_ready_is("soc", "Delivering").await?;
+    assert_eq!(forger.n_asked(), 0);
+    Ok(())
+}
