@@ -117,7 +117,7 @@ fn from_value(mut agent: Value) -> Result<SiemAgent, Problems> {
     schema_walk::default_and_prune(schema, &mut agent);
     schema_walk::unknown_fields(schema, &agent, "", &mut problems);
     metadata(agent.get("metadata"), &mut problems);
-    schema_walk::validate(schema_validator(), &agent, &mut problems);
+    schema_walk::validate(schema_validator(), schema, &agent, &mut problems);
     problems.sort();
     // A value of the wrong type breaks every rule of its field; the first one tells enough.
     problems.dedup_by(|other, first| other.path == first.path);

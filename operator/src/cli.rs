@@ -6,7 +6,7 @@ mod crd;
 mod render;
 mod init;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -128,10 +128,30 @@ fn variable(name: &str) -> Option<String> {
 
 /// The text of a file, or of standard input for `-`.
 fn read(path: &std::path::Path) -> Result<String, Failure> {
-    let text = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin())
+    let is_stdin = path.as_os_str() == "-";
+    let name = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let mut bytes = Vec::new();
+    let read = if is_stdin {
+        std::io::stdin().read_to_end(&mut bytes).map(|_| ())
     } else {
-        std::fs::read_to_string(path)
+        std::fs::read(path).map(|read| bytes = read)
     };
-    text.map_err(|error| Failure::Given(format!("read {}: {error}", path.display())))
+    read.map_err(|error| Failure::Given(format!("read {name}: {error}")))?;
+    text(&bytes)
+        .ok_or_else(|| Failure::Given(format!("{name} is no text: neither UTF-8 nor UTF-16")))
+}
+
+/// UTF-8, or UTF-16 with its mark, as Windows exports tasks and PowerShell redirects.
+fn text(bytes: &[u8]) -> Option<String> {
+    let units = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (pairs, odd) = rest.as_chunks::<2>();
+        let units: Vec<u16> = pairs.iter().map(|pair| unit(*pair)).collect();
+        odd.is_empty().then(|| String::from_utf16(&units).ok())?
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => units(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => units(rest, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
+        _ => String::from_utf8(bytes.to_vec()).ok(),
+    }
 }

@@ -9,6 +9,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn operator(arguments: &[&str], stdin: &str) -> Output {
+    operator_with(arguments, stdin.as_bytes())
+}
+
+fn operator_with(arguments: &[&str], stdin: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_siem-operator"))
         .args(arguments)
         .stdin(Stdio::piped())
@@ -16,7 +20,7 @@ fn operator(arguments: &[&str], stdin: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -149,4 +153,35 @@ fn init_never_shows_the_token_of_the_old_line() {
     }
     assert!(!shown(&again).contains("UExBTlRFRA"));
     assert!(Path::new(&file).is_file());
+}
+
+#[test]
+fn init_reads_what_windows_writes_and_says_what_it_cannot_read() {
+    let task = "\u{feff}<Arguments>-jar mcas-siemagent.jar --proxy proxy --token UExB</Arguments>";
+    let little: Vec<u8> = task.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<u8> = task.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for bytes in [&little, &big, &task.as_bytes().to_vec()] {
+        let output = operator_with(&["init", "--from-jar", "-"], bytes);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("http://proxy:8080"));
+    }
+    for (bytes, expected) in [
+        (&b"\xff\xfe\x00"[..], "standard input is no text"),
+        (b"\x80\x81", "standard input is no text"),
+        (b"", "there is no text"),
+        (b"java -jar $JAR --token UExB", "/proc/PID/cmdline"),
+        (b"java -jar siemagent.jar --proxy http://u:p@h --token UExB", "credentialsSecretRef"),
+    ] {
+        let output = operator_with(&["init", "--from-jar", "-"], bytes);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
+    }
+    let output =
+        operator(&["init", "--from-jar", "-"], "java -jar siemagent.jar $OPTS --token UExB");
+    assert!(
+        text(&output.stderr).contains("1 of the words after the jar"),
+        "{}",
+        text(&output.stderr)
+    );
 }

@@ -1,7 +1,7 @@
 //! Walks an object beside its structural schema: defaults, pruning, unknown fields and the schema's own demands.
 
-use jsonschema::Validator;
 use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
 use super::Problem;
@@ -78,7 +78,12 @@ pub(super) fn unknown_fields(
 }
 
 /// Holds the object against the schema: types, enums, patterns, bounds, required fields.
-pub(super) fn validate(validator: &Validator, value: &Value, problems: &mut Vec<Problem>) {
+pub(super) fn validate(
+    validator: &Validator,
+    schema: &Value,
+    value: &Value,
+    problems: &mut Vec<Problem>,
+) {
     for error in validator.iter_errors(value) {
         let pointer = error.instance_path().to_string();
         // What is missing is named itself, as the server does, and not the place that lacks it.
@@ -92,6 +97,31 @@ pub(super) fn validate(validator: &Validator, value: &Value, problems: &mut Vec<
             Err(_) if path.is_empty() => step.to_owned(),
             Err(_) => format!("{path}.{step}"),
         });
-        problems.push(Problem::new(path, error.to_string()));
+        problems.push(Problem::new(path, told(schema, &error)));
+    }
+}
+
+/// What is wrong, and what would be right.
+fn told(schema: &Value, error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        // The library names two of the words only.
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<String> =
+                options.as_array().into_iter().flatten().map(ToString::to_string).collect();
+            format!("{} is not one of {}", error.instance(), options.join(", "))
+        }
+        // A pattern tells nobody what is meant; the field's description does.
+        ValidationErrorKind::Pattern { .. } => {
+            let of = error.schema_path().to_string();
+            let of = of.rsplit_once('/').and_then(|(of, _)| schema.pointer(of));
+            match of.and_then(|of| of.get("description")).and_then(Value::as_str) {
+                Some(description) => {
+                    let words: Vec<&str> = description.split_whitespace().collect();
+                    format!("{error}: {}", words.join(" "))
+                }
+                None => error.to_string(),
+            }
+        }
+        _ => error.to_string(),
     }
 }

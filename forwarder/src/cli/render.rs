@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use siem_agent_crds::config::{Config, Paths};
@@ -26,9 +27,16 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
     let layout = settings::layout(&Config::for_agent(&agent, nowhere));
     let mut input = Vec::new();
     io::stdin().read_to_end(&mut input).map_err(|error| Failure::world(&error))?;
+    if input.starts_with(b"\xff\xfe") || input.starts_with(b"\xfe\xff") {
+        return Err(Failure::World("standard input is UTF-16: save it as UTF-8".to_owned()));
+    }
     let input = String::from_utf8(input).unwrap_or_else(|error| repair(error.as_bytes()));
+    let records = records(input.trim_start_matches('\u{feff}'))?;
+    if records.is_empty() {
+        complain("there is no record in standard input");
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for record in records(&input)? {
+    for record in records {
         match line(&record, arguments.stream, &layout) {
             Ok(line) => writeln!(out, "{line}").map_err(|error| Failure::world(&error))?,
             Err(reason) => complain(&format!("skip a record that cannot be mapped: {reason}")),
@@ -63,9 +71,14 @@ fn records(input: &str) -> Result<Vec<String>, Failure> {
     if lines.is_empty() || any_json {
         return Ok(lines);
     }
-    Err(Failure::World(
-        "standard input is neither a page, nor an array, nor one JSON record a line".to_owned(),
-    ))
+    let what = "standard input is neither a page, nor an array, nor one JSON record a line";
+    Err(Failure::World(match serde_json::from_str::<IgnoredAny>(input) {
+        Err(error) if input.trim_start().starts_with(['{', '[']) => {
+            let how = if error.is_eof() { "ends too early" } else { "is broken" };
+            format!("{what}: its JSON {how} at line {} column {}", error.line(), error.column())
+        }
+        _ => what.to_owned(),
+    }))
 }
 
 /// Alerts have what activities never have.

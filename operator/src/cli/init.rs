@@ -190,11 +190,21 @@ fn tell(arguments: &InitArguments, old: &OldAgent) {
     if old.has_logs_directory {
         complain("note: --logsDirectory has no counterpart: logs go to the container's output");
     }
+    if old.n_unknown > 0 {
+        complain(&format!(
+            "note: {} of the words after the jar are left out: they come from a variable, or the old agent has no such option",
+            old.n_unknown
+        ));
+    }
 }
 
 /// `ADDRESS[:PORT]`, as the old agent took it.
 fn proxy(address: &str) -> Result<String, String> {
-    let malformed = || "--proxy must be ADDRESS[:PORT], without scheme and credentials".to_owned();
+    let malformed = || {
+        "--proxy must be ADDRESS[:PORT]; credentials go into a Secret (spec.source.proxy.credentialsSecretRef). \
+         With --from-jar, --proxy here takes the place of the old line's"
+            .to_owned()
+    };
     let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
     if address.is_empty() || !address.chars().all(plain) {
         return Err(malformed());

@@ -179,6 +179,18 @@ async fn render_takes_a_page_an_array_lines_and_one_record() -> Result<()> {
     ensure!(ended.err.lines().count() == 2 && ended.err.contains("missing"), "{}", ended.err);
     let ended = forwarder(&["render", "--manifest", &manifest], "no JSON").await?;
     ensure!(ended.code == Some(1) && ended.err.contains("standard input"), "{ended:?}");
+    for (input, told) in [
+        ("{\"data\": [{\"_id\": \"a\"", "ends too early at line 1 column "),
+        ("[\n{]", "is broken at line 2 column 2"),
+        ("", "there is no record in standard input"),
+        ("{\"data\": []}", "there is no record in standard input"),
+    ] {
+        let ended = forwarder(&["render", "--manifest", &manifest], input).await?;
+        ensure!(ended.err.contains(told) && ended.err.lines().count() == 1, "{input}: {ended:?}");
+    }
+    let marked = "\u{feff}{\"_id\": \"a\", \"timestamp\": 1}";
+    let ended = forwarder(&["render", "--manifest", &manifest], marked).await?;
+    ensure!(ended.code == Some(0) && ended.out.lines().count() == 1, "{ended:?}");
     ensure!(place.defender.requests().is_empty(), "render asks nobody");
     Ok(())
 }
