@@ -8,7 +8,7 @@
 //!         node.import(&archive).await?;                       // an OCI or Docker archive; pods then find the image
 //!         let namespace = node.plane().namespace().await?;
 //!         node.plane().kubectl()?.run(&["apply", "-n", &namespace, "-f", "-"], manifest).await?;
-//!         …
+//!         // and so on
 //!     })
 //! }
 //! ```
