@@ -33,7 +33,7 @@ pub(super) struct CheckArguments {
     /// A namespace that the operator watches; may be given several times. Default: all
     #[arg(long = "namespace", value_name = "NS")]
     namespaces: Vec<String>,
-    /// Where the operator's port is, such as http://siem-agent-operator.siem-system.svc:8080. Default: it is not asked
+    /// Where the operator's port is, such as `http://siem-agent-operator.siem-system.svc:8080`. Default: it is not asked
     #[arg(long, value_name = "URL")]
     operator_url: Option<String>,
     /// How long the Lease and the operator's port may take to be as they should.
