@@ -184,7 +184,9 @@ impl Splitter {
 
     fn outside(&mut self, byte: u8) -> Result<(), Error> {
         match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => Ok(()),
+            b' ' | b'\t' | b'\r' | b'\n' if self.n_bytes <= MAX_ENVELOPE_BYTES || self.ended => {
+                Ok(())
+            }
             b'{' if !self.ended => {
                 self.envelope.push(byte);
                 self.depth = 1;
@@ -350,6 +352,7 @@ mod tests {
         assert_eq!(split(body.as_bytes(), 1_000).0.len(), MAX_RECORDS);
         let long = Splitter { n_bytes: MAX_PAGE_BYTES - 10, ..Splitter::default() };
         assert!(matches!({ long }.feed(b"{\"data\": [{\"_id\": \""), Err(Error::Endless)));
+        assert!(matches!(split(&vec![b' '; 2 * MAX_ENVELOPE_BYTES], 1_000).1, Err(Error::NotJson)));
         let deep = format!("{{\"data\": [], \"x\": {}", "[".repeat(MAX_ENVELOPE_BYTES));
         assert!(matches!(split(deep.as_bytes(), 1_000).1, Err(Error::EnvelopeTooLong)));
     }
