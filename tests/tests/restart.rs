@@ -43,7 +43,8 @@ async fn dies_at(failpoint: &str) -> Result<()> {
     for n_passed in [0, 1, 2, 5, 9] {
         forwarder.set_failpoints(Some(&format!("{failpoint}={n_passed}*off->return")));
         let died = forwarder.start().await.is_err();
-        let until = Instant::now() + PATIENCE;
+        // A save that took long lets the next one wait twenty times as long.
+        let until = Instant::now() + 5 * PATIENCE;
         while !died && forwarder.ended()?.is_none() {
             ensure!(Instant::now() < until, "it does not die at {failpoint}: {}", forwarder.log()?);
             sleep(LOOK).await;

@@ -22,7 +22,7 @@ use super::world::{Manifest, World, tenant};
 /// So many connections are met before the portal is itself.
 const N_MET: usize = 2;
 /// What no forwarder needs, whatever it is sent.
-const MAX_MEMORY_KIB: u64 = 64 * 1024;
+const MAX_MEMORY_KIB: u64 = 48 * 1024;
 
 /// What answers in the portal's place.
 struct Answer {
@@ -89,12 +89,12 @@ fn json(body: &str) -> Vec<u8> {
     http("200 OK", "Content-Type: application/json\r\n", body.as_bytes())
 }
 
-/// 96 MiB that are small on the way.
+/// 64 MiB that are small on the way.
 fn bomb(begins: &str, fills: u8) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(begins.as_bytes())?;
     let block = vec![fills; 1 << 20];
-    for _ in 0..96 {
+    for _ in 0..64 {
         encoder.write_all(&block)?;
     }
     let headers = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";

@@ -124,11 +124,17 @@ impl World {
 
     /// Waits until every record that exists is shown and delivered, and holds one set against the other.
     pub(crate) async fn all_delivered(&self) -> Result<()> {
-        self.delivered_within(PATIENCE).await
+        self.delivered(PATIENCE, true).await
     }
 
+    /// The same, in so much time and not more.
     pub(crate) async fn delivered_within(&self, patience: Duration) -> Result<()> {
-        let until = Instant::now() + patience;
+        self.delivered(patience, false).await
+    }
+
+    /// With `renewed`, the time begins anew whenever another record arrives.
+    async fn delivered(&self, patience: Duration, renewed: bool) -> Result<()> {
+        let (mut until, mut n_delivered) = (Instant::now() + patience, 0);
         loop {
             let ids = |of: BTreeSet<(Stream, String)>| -> BTreeSet<String> {
                 of.into_iter().map(|(_, id)| id).collect()
@@ -137,6 +143,9 @@ impl World {
             let (produced, shown) = (ids(self.defender.produced()), ids(self.defender.shown()));
             if produced == shown && shown == delivered {
                 return Ok(());
+            }
+            if renewed && delivered.len() > n_delivered {
+                (until, n_delivered) = (Instant::now() + patience, delivered.len());
             }
             if Instant::now() > until {
                 let n_strange = delivered.difference(&shown).count();
