@@ -26,6 +26,10 @@ use crate::reconcile::gather::Live;
 /// One request; the lease's renewal leaves 5 s for what is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// No object has this resourceVersion, and the server makes one whatever version it is given: so an apply that carries it
+/// makes the object or gets a 409.
+const OF_NOTHING: &str = "1";
+
 /// The API server.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -105,8 +109,8 @@ impl Server {
         self.get(namespace, &resource, name, &GetParams::default()).await
     }
 
-    /// Applies an object. Over a live one, only if it is still that one; where there was none, nothing of anybody else's
-    /// is overwritten.
+    /// Applies an object. Over a live one, only if it is still that one; where there was none, only if there still is
+    /// none, so that nothing of anybody else's is touched and nobody has to ask first.
     pub(crate) async fn apply(
         &self,
         leadership: &Leadership,
@@ -118,9 +122,10 @@ impl Server {
         let mut object = object.clone();
         let name = text(&object, "/metadata/name");
         let mut parameters = PatchParams::apply(MANAGER);
-        if let (Some(live), Some(Value::Object(metadata))) = (live, object.get_mut("metadata")) {
-            metadata.insert("resourceVersion".to_owned(), live.resource_version.clone().into());
-            parameters.force = true;
+        parameters.force = live.is_some();
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            let version = live.map_or(OF_NOTHING, |live| &live.resource_version);
+            metadata.insert("resourceVersion".to_owned(), version.into());
         }
         let api = self.api(namespace, &resource(which));
         let patch = Patch::Apply(&object);

@@ -41,7 +41,7 @@ pub(crate) async fn keep(
     };
     let marker = live.and_then(|live| live.delivered);
     let is_due = is_drifted || checkpoint::is_due(marker.as_deref(), report);
-    if !is_due || world.memory.is_checkpoint_foreign(key) {
+    if !is_due || world.memory.is_hidden(key, Owned::Checkpoint) {
         return;
     }
     if !lock(pace).admit(key, World::now()) {
@@ -76,8 +76,9 @@ async fn write(
     let there = world.server.read(&key.0, which, &name).await.map_err(Error::Server)?;
     let live = there.as_ref().map(gather::of_object);
     let is_foreign = live.as_ref().is_some_and(|live| !live.is_owned_by(agent));
-    world.memory.set_checkpoint_foreign(
+    world.memory.set_hidden(
         key,
+        which,
         is_foreign && !live.as_ref().is_some_and(|live| live.is_left_by_a_namesake(agent)),
     );
     if is_foreign {

@@ -26,7 +26,7 @@ pub(crate) struct Memory(Mutex<Inner>);
 struct Inner {
     applied: BTreeMap<(String, Owned), Written>,
     statuses: BTreeMap<String, (u64, SiemAgentStatus)>,
-    foreign_checkpoints: BTreeSet<Key>,
+    hidden: BTreeSet<(Key, Owned)>,
     rollouts: BTreeMap<Key, Instant>,
     unsettled: BTreeMap<Key, Instant>,
     /// Which agent of a name is meant.
@@ -113,19 +113,19 @@ impl Memory {
         (*number > shown).then(|| (number.to_string(), status.clone()))
     }
 
-    /// Whether the checkpoint's name is somebody else's.
-    pub(crate) fn set_checkpoint_foreign(&self, key: &Key, is_foreign: bool) {
+    /// Whether the server has something of this name that no watch shows: most likely somebody else's.
+    pub(crate) fn set_hidden(&self, key: &Key, which: Owned, is_hidden: bool) {
         let mut inner = self.lock();
-        if is_foreign {
-            inner.foreign_checkpoints.insert(key.clone());
+        if is_hidden {
+            inner.hidden.insert((key.clone(), which));
         } else {
-            inner.foreign_checkpoints.remove(key);
+            inner.hidden.remove(&(key.clone(), which));
         }
     }
 
-    /// Whether the checkpoint's name was somebody else's at the last look.
-    pub(crate) fn is_checkpoint_foreign(&self, key: &Key) -> bool {
-        self.lock().foreign_checkpoints.contains(key)
+    /// Whether there was something of this name that no watch shows.
+    pub(crate) fn is_hidden(&self, key: &Key, which: Owned) -> bool {
+        self.lock().hidden.contains(&(key.clone(), which))
     }
 
     /// Whether this agent's roll-out may begin, or has.
@@ -157,7 +157,7 @@ impl Memory {
     /// Forgets an agent that is gone.
     pub(crate) fn forget(&self, key: &Key) {
         let mut inner = self.lock();
-        inner.foreign_checkpoints.remove(key);
+        inner.hidden.retain(|(of, _)| of != key);
         inner.rollouts.remove(key);
         inner.unsettled.remove(key);
         if let Some(uid) = inner.uids.remove(key) {

@@ -348,6 +348,20 @@ async fn what_is_granted_is_used_and_a_foreign_crd_is_noticed() -> Result<()> {
     wait("siemagent/soc", "jsonpath={.status.state}=Created").await?;
     wait("siemagent/later", "condition=Stalled").await?;
     wait("deployment/soc-forwarder", "create").await?;
+    // Without the label that the watches select by, the operator meets its own objects as if they were somebody else's.
+    let owned = [
+        "serviceaccount/soc-forwarder",
+        "configmap/soc-config",
+        "pvc/soc-state",
+        "networkpolicy/soc-forwarder",
+        "deployment/soc-forwarder",
+    ];
+    let unlabel = ["label", "app.kubernetes.io/managed-by-", inside.as_str()];
+    kubectl.run(&[&unlabel[..1], &owned, &unlabel[1..]].concat(), "").await?;
+    for object in owned {
+        let label = r"jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}=siem-agent-operator";
+        wait(object, label).await?;
+    }
     kubectl.run(&apply, &manifest("soc", "")).await?;
     wait("networkpolicy/soc-forwarder", "delete").await?;
     wait("pvc/soc-state", "delete").await?;

@@ -69,7 +69,13 @@ async fn bring(
         let applied = world
             .server
             .apply(&world.leadership, &key.0, desired.which, &desired.object, live)
-            .await?;
+            .await
+            .inspect_err(|error| {
+                // The next pass asks what it is.
+                if live.is_none() && matches!(error, api::Error::Conflict(..)) {
+                    world.memory.set_hidden(key, desired.which, true);
+                }
+            })?;
         let live = gather::of_object(&applied);
         world.memory.note(uid, desired.which, &desired.digest, live);
     }

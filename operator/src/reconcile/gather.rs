@@ -65,7 +65,7 @@ impl Observed {
     }
 }
 
-/// Reads the caches, and asks the server for wanted objects that no cache has: they may be somebody else's.
+/// Reads the caches, and asks the server only for what stands in the way and no cache has: it may be somebody else's.
 ///
 /// # Errors
 /// When the server does not say.
@@ -79,13 +79,18 @@ pub(crate) async fn gather(
     for which in Owned::ALL {
         let remembered = world.memory.applied(uid, which);
         let cached = world.owned(key, which).as_deref().map(of_object);
+        if cached.is_some() {
+            world.memory.set_hidden(key, which, false);
+        }
         let found = match (cached, remembered) {
             // What we have just written is newer than what the watch has shown.
             (Some(cached), Some(remembered)) if is_older(&cached, &remembered) => Some(remembered),
             (Some(cached), _) => Some(cached),
             (None, Some(remembered)) if world.memory.is_fresh(uid, which) => Some(remembered),
             (None, _) if is_asked_for(world, key, agent, which) => {
-                world.server.look(&key.0, which, &which.name(&key.1)).await?.as_ref().map(of_object)
+                let there = world.server.look(&key.0, which, &which.name(&key.1)).await?;
+                world.memory.set_hidden(key, which, there.is_some());
+                there.as_ref().map(of_object)
             }
             (None, _) => None,
         };
@@ -124,13 +129,12 @@ pub(crate) fn of_object(object: &DynamicObject) -> Live {
 }
 
 fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bool {
-    match which {
-        Owned::ServiceAccount | Owned::Config | Owned::Deployment => true,
+    let is_wanted = match which {
         Owned::Claim => agent.spec.forwarder.persistence.enabled,
         Owned::NetworkPolicy => agent.spec.forwarder.network_policy.enabled,
-        // Looked at when it is written; only a foreign one is looked at again.
-        Owned::Checkpoint => world.memory.is_checkpoint_foreign(key),
-    }
+        Owned::ServiceAccount | Owned::Config | Owned::Deployment | Owned::Checkpoint => true,
+    };
+    is_wanted && world.memory.is_hidden(key, which)
 }
 
 pub(crate) fn is_older(cached: &Live, remembered: &Live) -> bool {
