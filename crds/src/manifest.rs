@@ -8,6 +8,7 @@ mod schema_walk;
 use std::fmt;
 use std::sync::OnceLock;
 
+use kube::core::DeserializeGuard;
 use kube_cel::Validator;
 use serde_json::{Map, Value};
 
@@ -133,8 +134,11 @@ fn from_value(mut agent: Value) -> Result<SiemAgent, Problems> {
         problems.dedup();
         return Err(Problems(problems));
     }
-    serde_path_to_error::deserialize(agent)
-        .map_err(|error| Problems::one(error.path().to_string(), error.inner().to_string()))
+    // As the watches read it; what the schema and the rules let through has this type.
+    serde_json::from_value(agent)
+        .map_err(|error| error.to_string())
+        .and_then(|DeserializeGuard(agent)| agent.map_err(|invalid| invalid.error))
+        .map_err(|error| Problems::one("", error))
 }
 
 /// What the server knows of metadata; a manifest may carry more than a person writes, such as a `uid`.

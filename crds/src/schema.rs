@@ -1,5 +1,7 @@
 //! The CustomResourceDefinition: the schema of the types, cleaned for the API server, with the rules that span fields.
 //!
+//! Programs read the committed file, as users do; a test makes it anew from the types and compares.
+//!
 //! The rules stand in one table, so that each can be held against its manifest in `fixtures/`. They use no URL
 //! functions, because the server's differ from every offline evaluation; URLs are checked by patterns.
 
@@ -87,12 +89,15 @@ const DURATIONS: &[(&str, &str, &str, &str)] = &[
     ("spec.syslog.confirmGrace", "0s", "1m", "spec.syslog.confirmGrace may be at most 1m"),
 ];
 
-/// The CRD as it is applied, in JSON.
+/// The CRD as it is applied, in YAML: the file that is committed.
+pub const CRD: &str = include_str!("../siemagents.yaml");
+
+/// The CRD made from the types, in JSON: what [`CRD`] has to say.
 #[expect(
     clippy::expect_used,
     reason = "the CRD is made of this crate's own types, and a test makes it"
 )]
-pub fn crd() -> Value {
+pub fn generate() -> Value {
     let mut crd = serde_json::to_value(SiemAgent::crd()).expect("a CRD is JSON");
     let schema =
         crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").expect("a CRD has a schema");
@@ -128,8 +133,10 @@ pub fn crd() -> Value {
 }
 
 /// The schema of one object.
+#[expect(clippy::expect_used, reason = "the CRD is this crate's own, and a test compares it")]
 pub fn object_schema() -> Value {
-    crd().pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default()
+    let mut crd: Value = serde_saphyr::from_str(CRD).expect("the committed CRD is YAML");
+    crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take).unwrap_or_default()
 }
 
 /// The schema at a dotted path of properties.

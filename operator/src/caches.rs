@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{ApiResource, DynamicObject, NotUsed, Object};
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -37,6 +37,9 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// An agent, or what can be told of one that this version cannot read.
 pub(crate) type Agent = DeserializeGuard<SiemAgent>;
+
+/// A pod: its status is all that matters.
+pub(crate) type Pod = Object<NotUsed, PodStatus>;
 
 /// The caches of one namespace, or of all.
 #[derive(Debug)]
@@ -97,11 +100,13 @@ impl Scope {
                 watcher(api, mine.clone()).modify(trim_owned).default_backoff().reflect(writer);
             sights.push(seen(stream, which.kind(), Seen::Relisted, agent_of));
         }
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let pod_api: Api<Pod> = match &namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
         };
-        let (pods, writer) = reflector::store();
+        let writer = reflector::store::Writer::new(resource);
+        let pods = writer.as_reader();
         let stream = watcher(pod_api, mine).modify(trim_pod).default_backoff().reflect(writer);
         sights.push(seen(stream, "Pod", Seen::Relisted, agent_of));
         (Self { namespace, agents, owned, pods }, futures_util::stream::select_all(sights).boxed())
@@ -272,7 +277,6 @@ fn trim_metadata(metadata: &mut ObjectMeta) {
 fn trim_pod(pod: &mut Pod) {
     trim_metadata(&mut pod.metadata);
     pod.metadata.annotations = None;
-    pod.spec = None;
     if let Some(status) = &mut pod.status {
         status.init_container_statuses = None;
         status.pod_ips = None;

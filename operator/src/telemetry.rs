@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
@@ -58,9 +58,16 @@ impl LogLevel {
     }
 }
 
-/// Starts logging. `directives` are those of `RUST_LOG`, and win over the level.
-pub(crate) fn start(format: LogFormat, level: LogLevel, directives: Option<&str>) {
-    let filter = EnvFilter::new(directives.unwrap_or_else(|| level.directives()));
+/// Starts logging. `directives` are those of `RUST_LOG`, such as `warn,siem_operator=debug`, and win over the level.
+///
+/// # Errors
+/// When they are none.
+pub(crate) fn start(
+    format: LogFormat,
+    level: LogLevel,
+    directives: Option<&str>,
+) -> Result<(), ParseError> {
+    let filter: Targets = directives.unwrap_or_else(|| level.directives()).parse()?;
     let layer = match format {
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
@@ -69,6 +76,7 @@ pub(crate) fn start(format: LogFormat, level: LogLevel, directives: Option<&str>
     };
     // A second start keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    Ok(())
 }
 
 #[derive(Debug, Clone)]

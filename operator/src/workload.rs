@@ -4,8 +4,9 @@
 //! while nothing changes (ErrImagePull and ImagePullBackOff, a crash and the wait after it) are made one.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::ContainerStatus;
 
+use crate::caches::Pod;
 use crate::names::CONTAINER;
 
 /// The state of an agent's workload.

@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 use tokio::time::Instant;
 
 use crate::api::Server;
 use crate::budget::{self, Key, Shares};
-use crate::caches::{Agent, Scope};
+use crate::caches::{Agent, Pod, Scope};
 use crate::leadership::Leadership;
 use crate::memory::Memory;
 use crate::metrics::Metrics;

@@ -185,3 +185,15 @@ fn init_reads_what_windows_writes_and_says_what_it_cannot_read() {
         text(&output.stderr)
     );
 }
+
+#[test]
+fn levels_that_are_none_are_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_siem-operator"))
+        .args(["run", "--listen", "127.0.0.1:0"])
+        .env("RUST_LOG", "siem_operator=loud")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("RUST_LOG: ") && error.lines().count() == 1, "{error}");
+}

@@ -359,7 +359,8 @@ async fn what_is_granted_is_used_and_a_foreign_crd_is_noticed() -> Result<()> {
     let unlabel = ["label", "app.kubernetes.io/managed-by-", inside.as_str()];
     kubectl.run(&[&unlabel[..1], &owned, &unlabel[1..]].concat(), "").await?;
     for object in owned {
-        let label = r"jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}=siem-agent-operator";
+        let label =
+            r"jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}=siem-agent-operator";
         wait(object, label).await?;
     }
     kubectl.run(&apply, &manifest("soc", "")).await?;

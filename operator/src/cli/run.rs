@@ -32,7 +32,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
     let RunArguments { namespaces, listen, forwarder_image, log_level, log_format } = arguments;
-    telemetry::start(log_format, log_level, variable("RUST_LOG").as_deref());
+    telemetry::start(log_format, log_level, variable("RUST_LOG").as_deref()).map_err(|error| {
+        Failure::Given(format!("RUST_LOG: {error}; give levels such as warn,siem_operator=debug"))
+    })?;
     // Somebody else may have chosen the same already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()

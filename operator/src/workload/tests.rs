@@ -9,7 +9,10 @@ fn deployment(status: Value) -> Deployment {
 }
 
 fn pod(status: Value) -> PodSight {
-    sight(&serde_json::from_value(json!({"metadata": {"uid": "u"}, "status": status})).unwrap())
+    sight(
+        &serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {}, "status": status}))
+            .unwrap(),
+    )
 }
 
 fn waiting(reason: &str, restarts: i32) -> Value {

@@ -10,6 +10,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::timeout;
 
 const RULES: &str = include_str!("../../../rbac.yaml");
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Error {
     #[error("read the rules of operator/rbac.yaml")]
     Rules(#[source] serde_saphyr::Error),
+    #[error("understand the rules of operator/rbac.yaml")]
+    Roles(#[source] serde_json::Error),
     #[error("the API server does not answer")]
     TimedOut,
     #[error("ask the API server what the account may do")]
@@ -54,7 +57,7 @@ pub(super) async fn missing(
     let everywhere = [String::new()];
     let watched = if namespaces.is_empty() { &everywhere } else { namespaces };
     let mut missing = Vec::new();
-    for (is_of_agents, attributes) in needed().map_err(Error::Rules)? {
+    for (is_of_agents, attributes) in needed()? {
         let own = [own.to_owned()];
         for namespace in if is_of_agents { watched } else { &own } {
             let attributes =
@@ -107,8 +110,10 @@ async fn is_allowed(client: &Client, attributes: ResourceAttributes) -> Result<b
 }
 
 /// Every single right, and whether it is needed where the agents are; the others in the operator's own namespace.
-fn needed() -> Result<Vec<(bool, ResourceAttributes)>, serde_saphyr::Error> {
-    let roles: Vec<Role> = serde_saphyr::from_multiple(RULES)?;
+fn needed() -> Result<Vec<(bool, ResourceAttributes)>, Error> {
+    let roles: Value =
+        serde_saphyr::from_multiple(RULES).map(Value::Array).map_err(Error::Rules)?;
+    let roles: Vec<Role> = serde_json::from_value(roles).map_err(Error::Roles)?;
     let mut needed = Vec::new();
     for role in roles {
         let is_of_agents = role.kind == "ClusterRole";
