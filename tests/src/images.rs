@@ -56,6 +56,17 @@ impl Images {
     }
 }
 
+/// A program as its image holds it: where `images/build` has put it.
+///
+/// # Errors
+/// When the images cannot be built.
+pub async fn shipped(program: &str) -> Result<PathBuf> {
+    let images = Images::build().await?;
+    let target = images.operator.ancestors().nth(2).context("find the target folder")?;
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    Ok(target.join(triple).join("dist").join(program))
+}
+
 /// `images/build` of this checkout.
 #[must_use]
 pub fn script() -> PathBuf {

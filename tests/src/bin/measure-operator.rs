@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use siem_agent_tests::control_plane::{ControlPlane, Request, User};
 use siem_agent_tests::fleet::{AT_ONCE, apply, apply_all, manifest, manifests, n_made};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::images::shipped;
 use siem_agent_tests::kwok::{Kwok, Takes};
 use siem_agent_tests::operator::{Operator, Place};
 use tokio::time::{Instant, sleep};
@@ -43,14 +44,11 @@ struct Cli {
 #[tokio::main]
 async fn main() -> Result<()> {
     let Cli { agents: n_agents, rounds: n_rounds, seconds } = Cli::parse();
-    let built = Command::new("cargo")
-        .args(["build", "--quiet", "--profile", "dist", "--package", "siem-agent-operator"])
-        .status();
-    ensure!(built.context("run cargo")?.success(), "siem-operator does not build");
+    let program = shipped("siem-operator").await?;
     let plane = ControlPlane::start().await?;
     plane.install_crd().await?;
-    speed(&plane, n_agents, n_rounds).await?;
-    rest(&plane, n_agents, Duration::from_secs(seconds)).await
+    speed(&plane, &program, n_agents, n_rounds).await?;
+    rest(&plane, &program, n_agents, Duration::from_secs(seconds)).await
 }
 
 #[expect(clippy::print_stdout, reason = "figures for the person who asked for them")]
@@ -60,24 +58,22 @@ fn say(what: &str, figure: &str, goal: &str) {
     let _ = std::io::stdout().flush();
 }
 
-/// The build with the profile `dist`, beside the folder of this one.
-fn shipped() -> Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    let target = here.ancestors().nth(2).context("find the target folder")?;
-    Ok(target.join("dist/siem-operator"))
-}
-
 /// From the first agent's request to the last object, both by the server's own log.
-async fn speed(plane: &ControlPlane, n_agents: usize, n_rounds: usize) -> Result<()> {
+async fn speed(
+    plane: &ControlPlane,
+    program: &Path,
+    n_agents: usize,
+    n_rounds: usize,
+) -> Result<()> {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for round in 0..n_rounds {
         // Each is first in turn: the server grows slower as it fills.
         if round % 2 == 0 {
-            ours.push(by_operator(plane, n_agents).await?);
-            bare.push(by_bare_client(plane, n_agents).await?);
+            ours.push(by_operator(plane, program, n_agents).await?);
+            bare.push(by_bare_client(plane, program, n_agents).await?);
         } else {
-            bare.push(by_bare_client(plane, n_agents).await?);
-            ours.push(by_operator(plane, n_agents).await?);
+            bare.push(by_bare_client(plane, program, n_agents).await?);
+            ours.push(by_operator(plane, program, n_agents).await?);
         }
     }
     let (ours, bare) = (median(ours), median(bare));
@@ -94,11 +90,11 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-async fn by_operator(plane: &ControlPlane, n_agents: usize) -> Result<Duration> {
+async fn by_operator(plane: &ControlPlane, program: &Path, n_agents: usize) -> Result<Duration> {
     let namespace = plane.namespace().await?;
     let place = Place::new(plane, &namespace).await?;
     let operator =
-        Operator::start_program(&shipped()?, &place, &["--forwarder-image", "image:1"]).await?;
+        Operator::start_program(program, &place, &["--forwarder-image", "image:1"]).await?;
     until_quiet(plane).await?;
     let position = plane.audit_position()?;
     apply_all(&plane.client().await?, &namespace, &manifests(n_agents, N_URLS)).await?;
@@ -107,11 +103,13 @@ async fn by_operator(plane: &ControlPlane, n_agents: usize) -> Result<Duration> 
     Ok(took)
 }
 
-async fn by_bare_client(plane: &ControlPlane, n_agents: usize) -> Result<Duration> {
+async fn by_bare_client(plane: &ControlPlane, program: &Path, n_agents: usize) -> Result<Duration> {
     let namespace = plane.namespace().await?;
     let agents = manifests(n_agents, N_URLS);
-    let objects =
-        agents.iter().map(|agent| rendered(agent, &namespace)).collect::<Result<Vec<_>>>()?;
+    let objects = agents
+        .iter()
+        .map(|agent| rendered(program, agent, &namespace))
+        .collect::<Result<Vec<_>>>()?;
     until_quiet(plane).await?;
     let position = plane.audit_position()?;
     let client = plane.client().await?;
@@ -132,11 +130,11 @@ async fn bare(client: &Client, namespace: &str, agent: &Value, objects: &str) ->
 }
 
 /// What the operator would apply for an agent, as a JSON list.
-fn rendered(agent: &Value, namespace: &str) -> Result<String> {
+fn rendered(program: &Path, agent: &Value, namespace: &str) -> Result<String> {
     let mut agent = agent.clone();
     agent["metadata"]["namespace"] = json!(namespace);
     agent["metadata"]["uid"] = json!(UID);
-    let mut child = Command::new(shipped()?)
+    let mut child = Command::new(program)
         .args(["render", "--forwarder-image", "image:1", "-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -194,12 +192,16 @@ async fn until_all(
 }
 
 /// With a pod for each agent: memory, what it asks while nothing happens, and how soon another one is ready.
-async fn rest(plane: &ControlPlane, n_agents: usize, watched: Duration) -> Result<()> {
+async fn rest(
+    plane: &ControlPlane,
+    program: &Path,
+    n_agents: usize,
+    watched: Duration,
+) -> Result<()> {
     let namespace = plane.namespace().await?;
     let place = Place::new(plane, &namespace).await?;
     let _kwok = Kwok::start(plane, &namespace, Takes::Every).await?;
-    let program = shipped()?;
-    let operator = Operator::start_program(&program, &place, &[]).await?;
+    let operator = Operator::start_program(program, &place, &[]).await?;
     let url = |n: usize| format!("https://t{}.portal.cloudappsecurity.com", n % N_URLS);
     let kept = json!({"forwarder": {"networkPolicy": {"enabled": true}}});
     let agents: Vec<_> =
@@ -235,7 +237,7 @@ async fn rest(plane: &ControlPlane, n_agents: usize, watched: Duration) -> Resul
     let mut times = Vec::new();
     for _ in 0..5 {
         let began = Instant::now();
-        drop(Operator::start_program(&program, &place, &[]).await?);
+        drop(Operator::start_program(program, &place, &[]).await?);
         times.push(began.elapsed());
     }
     let millis = median(times).as_millis();

@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Write as _, stdout};
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +17,7 @@ use siem_agent_tests::arrival::{Receiver as _, id};
 use siem_agent_tests::clock;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_tests::images::shipped;
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use tempfile::TempDir;
@@ -40,14 +40,11 @@ struct Cli {
 #[tokio::main]
 async fn main() -> Result<()> {
     let watched = Duration::from_secs(Cli::parse().seconds);
-    let built = Command::new("cargo")
-        .args(["build", "--quiet", "--profile", "dist", "--package", "siem-agent-forwarder"])
-        .status();
-    ensure!(built.context("run cargo")?.success(), "siem-forwarder does not build");
-    start().await?;
-    idle(watched).await?;
-    backlog(watched).await?;
-    latency(watched).await
+    let program = shipped("siem-forwarder").await?;
+    start(&program).await?;
+    idle(&program, watched).await?;
+    backlog(&program, watched).await?;
+    latency(&program, watched).await
 }
 
 fn say(what: &str, figure: &str, goal: &str) -> Result<()> {
@@ -62,7 +59,7 @@ struct Scene {
     _folder: TempDir,
 }
 
-async fn scene(options: Options) -> Result<Scene> {
+async fn scene(program: &Path, options: Options) -> Result<Scene> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("measuring authority")?;
     let files = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
@@ -79,22 +76,15 @@ async fn scene(options: Options) -> Result<Scene> {
     let mounted = forwarder.secrets().join("ca");
     fs::create_dir_all(&mounted)?;
     fs::copy(ca, mounted.join("ca.crt"))?;
-    forwarder.set_program(shipped()?);
+    forwarder.set_program(program.to_owned());
     forwarder.run_by_config("uid")?;
     Ok(Scene { defender, rsyslog, forwarder, _folder: folder })
 }
 
-/// The build with the profile `dist`, beside the folder of this one.
-fn shipped() -> Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    let target = here.ancestors().nth(2).context("find the target folder")?;
-    Ok(target.join("dist/siem-forwarder"))
-}
-
-async fn start() -> Result<()> {
+async fn start(program: &Path) -> Result<()> {
     let mut times = Vec::new();
     for _ in 0..N_STARTS {
-        let mut scene = scene(Options::default()).await?;
+        let mut scene = scene(program, Options::default()).await?;
         let began = clock::millis();
         scene.forwarder.start().await?;
         let until = Instant::now() + PATIENCE;
@@ -112,9 +102,9 @@ async fn start() -> Result<()> {
     say("exec to first poll, median of 9", &format!("{median} ms"), "below 100 ms")
 }
 
-async fn idle(watched: Duration) -> Result<()> {
+async fn idle(program: &Path, watched: Duration) -> Result<()> {
     let history = (100, Duration::from_secs(3600));
-    let mut scene = scene(Options { history, ..Options::default() }).await?;
+    let mut scene = scene(program, Options { history, ..Options::default() }).await?;
     scene.forwarder.start().await?;
     caught_up(&scene).await?;
     let pid = scene.forwarder.pid().context("it runs")?;
@@ -129,10 +119,10 @@ async fn idle(watched: Duration) -> Result<()> {
 }
 
 /// Two days of records, more than can be read in the time, in pages of 5,000.
-async fn backlog(watched: Duration) -> Result<()> {
+async fn backlog(program: &Path, watched: Duration) -> Result<()> {
     let n_records = usize::try_from(watched.as_secs() * 60 * 50)?;
     let history = (n_records, Duration::from_secs(48 * 3600));
-    let mut scene = scene(Options { history, ..Options::default() }).await?;
+    let mut scene = scene(program, Options { history, ..Options::default() }).await?;
     scene.forwarder.start().await?;
     let began = clock::millis();
     sleep(watched).await;
@@ -148,9 +138,9 @@ async fn backlog(watched: Duration) -> Result<()> {
 }
 
 /// From `created` (alerts: `timestamp`) to rsyslogd, of what was made while it was watched.
-async fn latency(watched: Duration) -> Result<()> {
+async fn latency(program: &Path, watched: Duration) -> Result<()> {
     let options = Options { rate: 10.0, alert_rate: Some(0.5), ..Options::default() };
-    let mut scene = scene(options).await?;
+    let mut scene = scene(program, options).await?;
     scene.forwarder.start().await?;
     caught_up(&scene).await?;
     let began = clock::millis();
