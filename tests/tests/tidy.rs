@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
+#[path = "tidy/documents.rs"]
 mod documents;
 
 use std::fs;
@@ -98,15 +99,14 @@ fn pure_files_do_no_io_and_read_no_clock() {
 #[test]
 fn only_the_sink_makes_a_proof_of_delivery() {
     let makes = |text: &str| text.contains("Delivered {") || text.contains("Delivered::confirm(");
-    let allowed =
-        ["forwarder/src/sink.rs", "forwarder/src/sink/outbox.rs", "tests/tests/tidy/main.rs"];
+    let allowed = ["forwarder/src/sink.rs", "forwarder/src/sink/outbox.rs", "tests/tests/tidy.rs"];
     none("Delivered", offenders(|path, text| makes(text) && !allowed.contains(&path)));
 }
 
 #[test]
 fn clocks_and_the_environment_are_read_in_one_place() {
     let clocks = ["Timestamp::now()", "SystemTime::now()"];
-    let of_clock = |path: &str| path.ends_with("/clock.rs") || path == "tests/tests/tidy/main.rs";
+    let of_clock = |path: &str| path.ends_with("/clock.rs") || path == "tests/tests/tidy.rs";
     none(
         "clock",
         offenders(|path, text| !of_clock(path) && clocks.iter().any(|clock| text.contains(clock))),
@@ -114,7 +114,7 @@ fn clocks_and_the_environment_are_read_in_one_place() {
     let environment = |text: &str| text.contains("env::var(") || text.contains("env::args");
     let allowed = |path: &str| {
         ["forwarder/src/cli", "operator/src/cli"].iter().any(|cli| path.starts_with(cli))
-            || path == "tests/tests/tidy/main.rs"
+            || path == "tests/tests/tidy.rs"
     };
     none("environment", offenders(|path, text| !allowed(path) && environment(text)));
 }
@@ -125,9 +125,21 @@ fn nothing_is_left_undone_or_switched_off() {
     none(
         "left undone",
         offenders(|path, text| {
-            path != "tests/tests/tidy/main.rs" && words.iter().any(|word| text.contains(word))
+            path != "tests/tests/tidy.rs" && words.iter().any(|word| text.contains(word))
         }),
     );
+}
+
+/// The operator catches and counts them; the crates' own profiles are all in one file.
+#[test]
+fn panics_unwind_in_every_profile() {
+    let settings = ["Cargo.toml", ".cargo/config.toml", "images/build"];
+    let aborting = settings.into_iter().filter(|path| {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let words: String = text.split_whitespace().collect();
+        words.contains("panic=\"abort\"") || words.contains("panic=abort")
+    });
+    none("panics unwind", aborting.map(str::to_owned).collect());
 }
 
 #[test]
