@@ -32,11 +32,12 @@ enum Shown {
     In(&'static str),
 }
 
-const SHOWN: [(&str, Shown); 17] = [
+const SHOWN: [(&str, Shown); 18] = [
     ("SiemAgentDeliveryLag", Shown::Wide),
     ("SiemAgentRecordsRejected", Shown::Wide),
     ("SiemAgentRetentionGap", Shown::Wide),
     ("SiemAgentCertificateExpiring", Shown::Wide),
+    ("SiemAgentCheckpointNotSaved", Shown::Wide),
     ("SiemAgentReconcileErrors", Shown::Wide),
     ("SiemAgentTokenInvalid", Shown::In("the token of `revoked` is taken back")),
     ("SiemAgentTargetUnreachable", Shown::In("the SIEM of `away` is stopped")),
@@ -99,6 +100,7 @@ fn wide() -> Value {
         "certificate": {"warningSeconds": ever, "criticalSeconds": ever},
         "rejected": {"records": -1, "window": "1h"},
         "gap": {"seconds": -1, "window": "1h"},
+        "unsaved": {"failures": -1, "window": "15m"},
         "reconcileErrors": {"count": -1, "window": "15m"},
     }))
 }
