@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -32,6 +32,9 @@ pub trait Receiver {
     /// # Errors
     /// When it does not run.
     fn end(&mut self, signal: Signal) -> Result<()>;
+
+    /// The file.
+    fn file(&self) -> PathBuf;
 
     /// The messages that it has written whole.
     ///
@@ -134,40 +137,5 @@ pub async fn each_arrives_as_rendered(
     received.sort();
     ensure!(received == rendered, "what arrives is what render prints");
     ensure!(forwarder.terminate().await?.success(), "SIGTERM ends it in order");
-    Ok(())
-}
-
-/// The receiver is killed and stopped in turn, each time after something was confirmed, while records keep coming.
-///
-/// # Errors
-/// When a record is lost, or more arrive twice than were sent again.
-pub async fn nothing_is_lost_over(
-    n_breaks: usize,
-    defender: &mut Defender,
-    receiver: &mut impl Receiver,
-    forwarder: &mut Forwarder,
-) -> Result<()> {
-    forwarder.start().await?;
-    for round in 0..n_breaks {
-        let delivered = "siem_forwarder_records_delivered_total";
-        let before = forwarder.metric(delivered).await?;
-        let until = Instant::now() + PATIENCE;
-        while forwarder.metric(delivered).await? <= before {
-            ensure!(
-                Instant::now() < until,
-                "nothing is confirmed in round {round}: {}",
-                forwarder.log()?
-            );
-            sleep(LOOK).await;
-        }
-        receiver.end(if round % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM })?;
-        receiver.again().await?;
-    }
-    defender.quiet();
-    let counts = all_arrived(defender, receiver, forwarder).await?;
-    let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
-    ensure!(resent > 0.0, "breaks under load make it send some again");
-    let repeats: usize = counts.values().map(|count| count - 1).sum();
-    ensure!(repeats as f64 <= resent, "{repeats} repeats, though only {resent} were sent again");
     Ok(())
 }

@@ -16,7 +16,7 @@ mod page;
 mod serve;
 mod tenant;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -253,6 +253,11 @@ impl Defender {
     /// Every id that exists.
     pub fn produced(&self) -> BTreeSet<(Stream, String)> {
         self.lock().produced()
+    }
+
+    /// Every id that exists, with the time by which it is listed, ms.
+    pub fn listed(&self) -> BTreeMap<(Stream, String), i64> {
+        self.lock().listed()
     }
 
     /// Every id that was shown.

@@ -184,9 +184,12 @@ impl Receiver for Rsyslog {
         Ok(())
     }
 
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
     fn lines(&self) -> Result<Vec<String>> {
-        let path: PathBuf = self.folder.path().join("out");
-        let bytes = match fs::read(path) {
+        let bytes = match fs::read(self.file()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             read => read?,
         };

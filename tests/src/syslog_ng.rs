@@ -185,8 +185,12 @@ impl Receiver for SyslogNg {
         Ok(())
     }
 
+    fn file(&self) -> PathBuf {
+        self.path("out")
+    }
+
     fn lines(&self) -> Result<Vec<String>> {
-        let bytes = match fs::read(self.path("out")) {
+        let bytes = match fs::read(self.file()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             read => read?,
         };

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::arrival::{
-    Receiver as _, all_arrived, each_arrives_as_rendered, mount, nothing_is_lost_over, quick,
+    Receiver as _, all_arrived, each_arrives_as_rendered, mount, quick,
 };
+use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
@@ -84,38 +85,74 @@ async fn rsyslog_receives_every_line_over_mutual_tls() -> Result<()> {
     over_tls("gtls", true).await
 }
 
-/// Stops and kills the receiver twenty times under 500 activities a second.
-async fn survives_its_receiver(
-    input: Input,
-    syslog: &str,
-    prepare: impl FnOnce(&Forwarder) -> Result<()>,
-) -> Result<()> {
-    let mut defender = Defender::start(quick(500.0, 0)).await?;
-    let mut rsyslog = Rsyslog::start(input).await?;
-    let syslog = syslog.replace("PORT", &rsyslog.port.to_string());
-    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
-    prepare(&forwarder)?;
-    nothing_is_lost_over(20, &mut defender, &mut rsyslog, &mut forwarder).await
+/// Stops and kills the receiver under 500 activities a second; gives how many records are lost.
+async fn n_lost_over_tcp(n_breaks: usize, failpoints: Option<&str>) -> Result<usize> {
+    n_lost(n_breaks, Input::Tcp, "{host: 127.0.0.1, port: PORT}", failpoints, |_| Ok(())).await
 }
 
-#[tokio::test]
-async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tcp() -> Result<()> {
-    survives_its_receiver(Input::Tcp, "{host: 127.0.0.1, port: PORT}", |_| Ok(())).await
-}
-
-#[tokio::test]
-async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tls() -> Result<()> {
+async fn n_lost_over_tls(n_breaks: usize, failpoints: Option<&str>) -> Result<usize> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("test authority")?;
     let files = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
     let ca = files.ca.clone();
     let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {caBundleRef: {name: ca}}}";
-    survives_its_receiver(
+    n_lost(
+        n_breaks,
         Input::Tls { driver: "gtls", files, mutual: false },
         syslog,
+        failpoints,
         |forwarder| mount(forwarder, "ca", &[("ca.crt", &ca)]),
     )
     .await
+}
+
+async fn n_lost(
+    n_breaks: usize,
+    input: Input,
+    syslog: &str,
+    failpoints: Option<&str>,
+    prepare: impl FnOnce(&Forwarder) -> Result<()>,
+) -> Result<usize> {
+    let mut defender = Defender::start(quick(500.0, 0)).await?;
+    let mut rsyslog = Rsyslog::start(input).await?;
+    let syslog = syslog.replace("PORT", &rsyslog.port.to_string());
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.set_failpoints(failpoints);
+    prepare(&forwarder)?;
+    n_lost_over(n_breaks, &mut defender, &mut rsyslog, &mut forwarder).await
+}
+
+#[tokio::test]
+async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tcp() -> Result<()> {
+    let n_lost = n_lost_over_tcp(20, None).await?;
+    ensure!(n_lost == 0, "{n_lost} lost");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_receiver_stopped_and_killed_again_and_again_loses_nothing_over_tls() -> Result<()> {
+    let n_lost = n_lost_over_tls(20, None).await?;
+    ensure!(n_lost == 0, "{n_lost} lost");
+    Ok(())
+}
+
+/// Sends as other programs do: what is written counts as delivered.
+const WITHOUT_THE_RULE: Option<&str> = Some("confirm_when_written=return");
+/// Every third break or so loses something, and the first such one ends the test.
+const ENOUGH: usize = 100;
+
+#[tokio::test]
+async fn without_the_rule_of_confirmation_the_same_breaks_lose_records_over_tcp() -> Result<()> {
+    let n_lost = n_lost_over_tcp(ENOUGH, WITHOUT_THE_RULE).await?;
+    ensure!(n_lost > 0, "a test of delivery that cannot fail proves nothing");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_rule_of_confirmation_the_same_breaks_lose_records_over_tls() -> Result<()> {
+    let n_lost = n_lost_over_tls(ENOUGH, WITHOUT_THE_RULE).await?;
+    ensure!(n_lost > 0, "a test of delivery that cannot fail proves nothing");
+    Ok(())
 }
 
 #[tokio::test]

@@ -9,9 +9,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_forwarder::parse;
-use siem_agent_tests::arrival::{
-    Receiver as _, each_arrives_as_rendered, mount, nothing_is_lost_over, quick,
-};
+use siem_agent_tests::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
+use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
@@ -101,7 +100,9 @@ async fn survives(input: Input, syslog: &str, tls: Option<&Tls>) -> Result<()> {
     if let Some(tls) = tls {
         tls.mount(&forwarder)?;
     }
-    nothing_is_lost_over(5, &mut defender, &mut syslog_ng, &mut forwarder).await
+    let n_lost = n_lost_over(5, &mut defender, &mut syslog_ng, &mut forwarder).await?;
+    ensure!(n_lost == 0, "{n_lost} lost");
+    Ok(())
 }
 
 #[tokio::test]

@@ -225,7 +225,7 @@ impl Session<'_> {
                     self.outbox.finish_write(written.load(Ordering::Relaxed));
                     if mutated() {
                         self.outbox.acknowledge(u64::MAX, Instant::now());
-                        self.outbox.confirm(Duration::ZERO, Instant::now());
+                        *confirmed |= self.outbox.confirm(Duration::ZERO, Instant::now()) > 0;
                     }
                 }
                 () = &mut announce, if !announced => {

@@ -104,9 +104,17 @@ impl Tenant {
 
     /// Every id that exists.
     pub(super) fn produced(&self) -> BTreeSet<(Stream, String)> {
+        self.listed().into_keys().collect()
+    }
+
+    /// Every id that exists, with the time by which it is listed.
+    pub(super) fn listed(&self) -> BTreeMap<(Stream, String), i64> {
         let of = |stream| {
-            let ids = self.records(stream).iter().filter_map(|record| record.id.clone());
-            ids.map(move |id| (stream, id)).collect::<Vec<_>>()
+            let ids = self
+                .records(stream)
+                .iter()
+                .filter_map(move |record| Some(((stream, record.id.clone()?), record.listed)));
+            ids.collect::<Vec<_>>()
         };
         [Stream::Alerts, Stream::Activities].into_iter().flat_map(of).collect()
     }
