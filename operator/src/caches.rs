@@ -3,6 +3,7 @@
 //! Of owned objects that is their metadata, a digest of what we applied, and a Deployment's status; of pods their status;
 //! of agents everything but who wrote it. So a thousand agents take a few megabytes.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -143,13 +144,14 @@ impl Scope {
         self.owned.get(which.kind())?.get(&reference.within(&key.0))
     }
 
-    /// The newest pod of the agent's Deployment that is not on its way out.
-    pub(crate) fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
-        let pods = self.pods.state_filter(|pod| forwarder_of(pod).as_ref() == Some(key));
-        pods.into_iter().max_by_key(|pod| age_key(pod))
+    /// The pods of the agent's Deployment that are not on their way out, the newest first.
+    pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.state_filter(|pod| forwarder_of(pod).as_ref() == Some(key));
+        pods.sort_by_key(|pod| Reverse(age_key(pod)));
+        pods
     }
 
-    /// Every agent's pod.
+    /// Every agent's newest pod.
     pub(crate) fn pods_by_agent(&self) -> BTreeMap<Key, Arc<Pod>> {
         let mut newest: BTreeMap<Key, Arc<Pod>> = BTreeMap::new();
         for pod in self.pods.state() {

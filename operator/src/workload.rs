@@ -3,11 +3,15 @@
 //! A Deployment says nothing when its pod cannot start; only the pod knows. Reasons that Kubernetes alternates between
 //! while nothing changes (ErrImagePull and ImagePullBackOff, a crash and the wait after it) are made one.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ContainerStatus;
 
 use crate::caches::Pod;
 use crate::names::CONTAINER;
+
+/// A ReplicaSet makes a pod for one that has ended as soon as it sees so.
+const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// The state of an agent's workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub(crate) enum Workload {
     Running,
 }
 
-/// The pod that stands for an agent just now.
+/// A pod of an agent's Deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodSight {
     /// Addresses are reused; this is not.
@@ -34,12 +38,16 @@ pub(crate) struct PodSight {
     pub(crate) address: Option<String>,
     /// Whether its container is ready.
     pub(crate) is_ready: bool,
-    /// What hinders it.
+    /// What hinders it, or has ended it.
     pub(crate) trouble: Option<(String, String)>,
+    created: Option<Timestamp>,
+    /// When it ended for good.
+    ended: Option<Timestamp>,
 }
 
-/// Judges a Deployment and the newest of its pods that is not on its way out.
-pub(crate) fn judge(deployment: Option<&Deployment>, pod: Option<&PodSight>) -> Workload {
+/// Judges a Deployment and those of its pods that are not on their way out, the newest first.
+pub(crate) fn judge(deployment: Option<&Deployment>, pods: &[PodSight]) -> Workload {
+    let pod = pods.first();
     let Some(deployment) = deployment else {
         return Workload::Progressing("the Deployment is being made");
     };
@@ -71,6 +79,7 @@ pub(crate) fn judge(deployment: Option<&Deployment>, pod: Option<&PodSight>) -> 
                 stuck.reason.as_deref().unwrap_or("ProgressDeadlineExceeded"),
                 stuck.message.as_deref().unwrap_or_default(),
             ),
+            _ if let Some((reason, message)) = end_before(pods) => failing(reason, message),
             _ if pod.is_none() => Workload::Progressing("the pod is being made"),
             _ if !is_updated => Workload::Progressing("the earlier pod is being replaced"),
             _ => Workload::Progressing("the pod is starting"),
@@ -78,16 +87,20 @@ pub(crate) fn judge(deployment: Option<&Deployment>, pod: Option<&PodSight>) -> 
     }
 }
 
+/// What ended the pod for which the newest was made. While that is not ready it is the only one that knows.
+fn end_before(pods: &[PodSight]) -> Option<&(String, String)> {
+    let [newest, before, ..] = pods else { return None };
+    let took = newest.created?.duration_since(before.ended?);
+    before.trouble.as_ref().filter(|_| !newest.is_ready && took <= REPLACED_WITHIN)
+}
+
 /// What matters of a pod.
 pub(crate) fn sight(pod: &Pod) -> PodSight {
     let status = pod.status.clone().unwrap_or_default();
     let container =
         status.container_statuses.iter().flatten().find(|container| container.name == CONTAINER);
-    let is_ready = status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    let is_ready = ready.is_some_and(|ready| ready.status == "True");
     let unschedulable = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "PodScheduled"
             && condition.status == "False"
@@ -98,26 +111,38 @@ pub(crate) fn sight(pod: &Pod) -> PodSight {
     } else if let Some(condition) = unschedulable {
         Some(("Unschedulable".to_owned(), condition.message.clone().unwrap_or_default()))
     } else if status.phase.as_deref() == Some("Failed") {
-        Some((
-            status.reason.clone().unwrap_or_else(|| "PodFailed".to_owned()),
-            status.message.clone().unwrap_or_default(),
-        ))
+        let message = status.message.as_deref().unwrap_or_default();
+        Some(replaced(status.reason.as_deref().unwrap_or("PodFailed"), message))
     } else if status.phase.as_deref() == Some("Succeeded") {
         // A forwarder that is told to end ends with 0, and a kubelet that has evicted its pod then keeps no reason.
-        Some((
-            "PodCompleted".to_owned(),
-            "the kubelet has ended the pod for good, as when it evicts one or its node shuts down; kubectl get events says why"
-                .to_owned(),
+        Some(replaced(
+            "PodCompleted",
+            "the kubelet has ended the pod for good, as when it evicts one or its node shuts down; kubectl get events says why",
         ))
     } else {
         container.and_then(trouble)
     };
+    let has_ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    let finished = container
+        .and_then(|container| container.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
+    let turned = ready.and_then(|ready| ready.last_transition_time.as_ref());
+    // A kubelet that takes no pod in ends it without a word of when.
+    let ended = finished.or(turned).or(status.start_time.as_ref()).filter(|_| has_ended);
     PodSight {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         address: status.pod_ip.clone().filter(|address| !address.is_empty()),
         is_ready,
         trouble,
+        created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        ended: ended.map(|time| time.0),
     }
+}
+
+/// The words for a pod that has ended; the same before and after there is another.
+fn replaced(reason: &str, message: &str) -> (String, String) {
+    let message = message.trim_end_matches([' ', '.']);
+    let joint = if message.is_empty() { "" } else { "; " };
+    (reason.to_owned(), format!("{message}{joint}a new pod is being started"))
 }
 
 fn trouble(container: &ContainerStatus) -> Option<(String, String)> {

@@ -52,9 +52,9 @@ impl World {
         self.scope(&key.0)?.owned(key, which)
     }
 
-    /// The agent's pod.
-    pub(crate) fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
-        self.scope(&key.0)?.pod(key)
+    /// The agent's pods, the newest first.
+    pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<Pod>> {
+        self.scope(&key.0).map(|scope| scope.pods(key)).unwrap_or_default()
     }
 
     /// The checkpoint's ConfigMap, as it was last seen or written.

@@ -4,6 +4,7 @@
 //! All of it under restricted pod security, enforced; the node's pace is a kubelet's default, so that a Secret takes its
 //! minute.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -61,6 +62,47 @@ fn from_apply_to_rsyslog_through_deletion_and_eviction_on_a_real_node() -> Resul
         stage.scene.until_ready_is("soc", "Delivering").await?;
         stage.scene.kubectl(&["delete", "siemagent", "soc"], "").await?;
         stage.scene.until_gone("deployment/soc-forwarder").await
+    })
+}
+
+/// Reason and note of each Event about something, in their order.
+async fn told(stage: &Stage, about: &str) -> Result<Vec<(String, String)>> {
+    let events = stage.scene.kubectl(&["get", "events.events.k8s.io", "-o", "json"], "").await?;
+    let events: Value = serde_json::from_str(&events)?;
+    let mut events = events["items"].as_array().cloned().unwrap_or_default();
+    events.retain(|event| event["regarding"]["name"] == about);
+    events.sort_by_key(|event| event["eventTime"].to_string());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(events.iter().map(|event| (text(&event["reason"]), text(&event["note"]))).collect())
+}
+
+/// The kubelet itself ends the pod for good, because its state is larger than it may be. It measures once a minute.
+#[test]
+fn what_a_kubelet_evicts_is_replaced_and_told_on_a_real_node() -> Result<()> {
+    real_node::run(async |node| {
+        let mut stage = Stage::new(node, portal(10.0)).await?;
+        stage.token(DEMO_TOKEN).await?;
+        stage.apply("soc", "").await?;
+        stage.scene.until_ready_is("soc", "Delivering").await?;
+        let first = stage.pod("soc").await?;
+        let volumes = node.folder().join("kubelet/pods").join(uid(&first)).join("volumes");
+        fs::write(volumes.join("kubernetes.io~empty-dir/state/too-much"), vec![1; 80 << 20])?;
+        stage.until_another_pod("soc", &first).await?;
+        stage.scene.until_ready_is("soc", "Delivering").await?;
+        stage.portal.quiet();
+        let n_repeated = stage.until_all_arrived("soc").await?;
+        println!("repeated: {n_repeated} of {}", stage.portal.produced().len());
+        let of_pod = told(&stage, name(&first)).await?;
+        ensure!(
+            of_pod.iter().any(|(reason, _)| reason == "Evicted"),
+            "the kubelet did it: {of_pod:?}"
+        );
+        let of_agent = told(&stage, "soc").await?;
+        let ended =
+            of_agent.iter().position(|(_, note)| note.contains("a new pod is being started"));
+        let since = of_agent.get(ended.context("the end is told")?..).unwrap_or_default();
+        ensure!(since.iter().all(|(_, note)| note != "the pod is starting"), "and kept: {since:?}");
+        Ok(())
     })
 }
 

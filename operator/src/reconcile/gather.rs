@@ -98,16 +98,16 @@ pub(crate) async fn gather(
             live.insert(which, found);
         }
     }
-    let pod = world.pod(key).as_deref().map(workload::sight);
+    let pods: Vec<_> = world.pods(key).iter().map(|pod| workload::sight(pod)).collect();
     let deployment = world.owned(key, Owned::Deployment).as_deref().and_then(caches::deployment);
-    let sighting = world.reports.sighting(key, uid, pod.as_ref().map(|pod| pod.uid.as_str()));
+    let sighting = world.reports.sighting(key, uid, pods.first().map(|pod| pod.uid.as_str()));
     let is_settled = deployment.as_ref().is_some_and(|deployment| {
         let status = deployment.status.clone().unwrap_or_default();
         status.observed_generation == deployment.metadata.generation
     });
     Ok(Observed {
         live,
-        workload: workload::judge(deployment.as_ref(), pod.as_ref()),
+        workload: workload::judge(deployment.as_ref(), &pods),
         sighting,
         requests_per_minute: world.share(key, agent),
         twins: world.twins(key, agent),

@@ -84,29 +84,68 @@ fn a_workload_runs_only_when_the_updated_pod_is_ready_and_alone() {
     let ready = json!({"phase": "Running", "podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]});
     let full =
         json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
-    let is =
-        |status: &Value, sight: Option<&PodSight>| judge(Some(&deployment(status.clone())), sight);
-    assert_eq!(is(&full, Some(&pod(ready.clone()))), Workload::Running);
-    assert!(matches!(judge(None, None), Workload::Progressing(_)));
+    let is = |status: &Value, sights: &[PodSight]| judge(Some(&deployment(status.clone())), sights);
+    assert_eq!(is(&full, &[pod(ready.clone())]), Workload::Running);
+    assert!(matches!(judge(None, &[]), Workload::Progressing(_)));
     let stale = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1});
-    assert!(matches!(is(&stale, Some(&pod(ready.clone()))), Workload::Progressing(_)));
+    assert!(matches!(is(&stale, &[pod(ready.clone())]), Workload::Progressing(_)));
     let replacing = json!({"observedGeneration": 2, "replicas": 1});
-    assert!(matches!(is(&replacing, Some(&pod(ready))), Workload::Progressing(_)));
+    assert!(matches!(is(&replacing, &[pod(ready)]), Workload::Progressing(_)));
     let refused = json!({"observedGeneration": 2, "conditions": [
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"},
     ]});
     let expected =
         Workload::Failing { reason: "FailedCreate".to_owned(), message: "quota".to_owned() };
-    assert_eq!(is(&refused, None), expected);
+    assert_eq!(is(&refused, &[]), expected);
     let stuck = json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "conditions": [
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "late"},
     ]});
     let starting = pod(waiting("ContainerCreating", 0));
     assert!(
-        matches!(is(&stuck, Some(&starting)), Workload::Failing { reason, .. } if reason == "ProgressDeadlineExceeded")
+        matches!(is(&stuck, &[starting]), Workload::Failing { reason, .. } if reason == "ProgressDeadlineExceeded")
     );
     let image = pod(waiting("ErrImagePull", 0));
     assert!(
-        matches!(is(&full, Some(&image)), Workload::Failing { reason, .. } if reason == "ImagePullBackOff")
+        matches!(is(&full, &[image]), Workload::Failing { reason, .. } if reason == "ImagePullBackOff")
     );
+}
+
+#[test]
+fn the_end_of_a_pod_is_told_until_its_successor_is_ready_or_says_more() {
+    let at = |created: &str, status: &Value| {
+        let metadata = json!({"uid": "u", "creationTimestamp": created});
+        sight(
+            &serde_json::from_value(json!({"metadata": metadata, "spec": {}, "status": status}))
+                .unwrap(),
+        )
+    };
+    let evicted = |ended: &str| {
+        let status = json!({"phase": "Failed", "reason": "Evicted", "message": "too full. ",
+            "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": ended}]});
+        at("2026-01-01T00:00:00Z", &status)
+    };
+    let told = |newest: &Value, ended: &str| {
+        let deployed = json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1});
+        let pods = [at("2026-01-01T12:00:05Z", newest), evicted(ended)];
+        match judge(Some(&deployment(deployed)), &pods) {
+            Workload::Failing { reason, message } => format!("{reason}: {message}"),
+            Workload::Progressing(what) => what.to_owned(),
+            Workload::Running => "running".to_owned(),
+        }
+    };
+    let why = "Evicted: too full; a new pod is being started";
+    let (just, long_ago) = ("2026-01-01T12:00:00Z", "2026-01-01T11:50:00Z");
+    assert_eq!(told(&waiting("ContainerCreating", 0), just), why);
+    assert_eq!(told(&json!({"phase": "Pending"}), just), why);
+    assert_eq!(told(&json!({"phase": "Pending"}), long_ago), "the pod is starting");
+    assert!(told(&waiting("ErrImagePull", 0), just).starts_with("ImagePullBackOff"));
+    let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+    assert_eq!(told(&ready, just), "running");
+    // Before there is another: the same, so that it is told once.
+    let trouble = evicted(just).trouble.map(|(reason, message)| format!("{reason}: {message}"));
+    assert_eq!(trouble.as_deref(), Some(why));
+    // A kubelet that takes no pod in.
+    let refused = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low",
+        "startTime": just});
+    assert!(at(just, &refused).ended.is_some());
 }
