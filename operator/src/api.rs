@@ -26,9 +26,20 @@ use crate::reconcile::gather::Live;
 /// One request; the lease's renewal leaves 5 s for what is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// No object has this resourceVersion, and the server makes one whatever version it is given: so an apply that carries it
-/// makes the object or gets a 409.
+/// No object has this resourceVersion, and the servers known today make one whatever version they are given: so an apply
+/// that carries it makes the object or gets a 409.
 const OF_NOTHING: &str = "1";
+
+/// What an apply may find in its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// This object, as it was.
+    Held(&'a Live),
+    /// Nothing, as far as is known: the server itself refuses if there is something.
+    Free,
+    /// Nothing, as the server has just said. Nothing of anybody else's is overwritten all the same.
+    SeenFree,
+}
 
 /// The API server.
 #[derive(Clone)]
@@ -109,22 +120,27 @@ impl Server {
         self.get(namespace, &resource, name, &GetParams::default()).await
     }
 
-    /// Applies an object. Over a live one, only if it is still that one; where there was none, only if there still is
-    /// none, so that nothing of anybody else's is touched and nobody has to ask first.
+    /// Applies an object, if its place is as it is held to be: so nobody has to ask first.
     pub(crate) async fn apply(
         &self,
         leadership: &Leadership,
         namespace: &str,
         which: Owned,
         object: &Value,
-        live: Option<&Live>,
+        place: Place<'_>,
     ) -> Result<DynamicObject, Error> {
         let mut object = object.clone();
         let name = text(&object, "/metadata/name");
         let mut parameters = PatchParams::apply(MANAGER);
-        parameters.force = live.is_some();
-        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
-            let version = live.map_or(OF_NOTHING, |live| &live.resource_version);
+        parameters.force = matches!(place, Place::Held(_));
+        let version = match place {
+            Place::Held(live) => Some(live.resource_version.as_str()),
+            Place::Free => Some(OF_NOTHING),
+            Place::SeenFree => None,
+        };
+        if let (Some(version), Some(Value::Object(metadata))) =
+            (version, object.get_mut("metadata"))
+        {
             metadata.insert("resourceVersion".to_owned(), version.into());
         }
         let api = self.api(namespace, &resource(which));

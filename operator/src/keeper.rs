@@ -7,6 +7,7 @@ use siem_agent_crds::checkpoint::KEY;
 use siem_agent_crds::report::Report;
 use tracing::{info, warn};
 
+use crate::api::Place;
 use crate::budget::Key;
 use crate::error_chain::chain;
 use crate::names::Owned;
@@ -99,9 +100,10 @@ async fn write(
     let config_map =
         checkpoint::config_map(agent, &next, checkpoint::marker(report)).map_err(Error::Encode)?;
     let object = serde_json::to_value(config_map).map_err(Error::Encode)?;
+    let place = live.as_ref().map_or(Place::SeenFree, Place::Held);
     let applied = world
         .server
-        .apply(&world.leadership, &key.0, which, &object, live.as_ref())
+        .apply(&world.leadership, &key.0, which, &object, place)
         .await
         .map_err(Error::Server)?;
     world.memory.note(uid, which, &digest::of_desired(&object), gather::of_object(&applied));

@@ -12,7 +12,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -32,6 +32,8 @@ pub enum Manner {
     CutAfterWrite(usize),
     /// Each is answered with this status, and not passed on.
     Answer(u16),
+    /// An apply that carries the resourceVersion of nothing is refused, whatever is there; everything else goes through.
+    MakeNothingOfAVersion,
     /// Writes, Leases apart, wait until it is open again; everything else goes through.
     HoldWrites,
     /// None is answered.
@@ -127,7 +129,7 @@ impl Shared {
     fn instead(&self) -> Option<Manner> {
         let mut kept = self.kept();
         let instead = match kept.manner {
-            Manner::Open | Manner::HoldWrites => None,
+            Manner::Open | Manner::HoldWrites | Manner::MakeNothingOfAVersion => None,
             Manner::CutAfterWrite(n) if kept.n_writes < n => None,
             manner => Some(manner),
         };
@@ -167,11 +169,19 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = head.headers;
     headers.remove(header::HOST);
+    let body = to_bytes(body, MAX_BODY_BYTES).await?;
+    if shared.kept().manner == Manner::MakeNothingOfAVersion
+        && serde_json::from_slice::<Value>(&body)
+            .is_ok_and(|body| body["metadata"]["resourceVersion"] == "1")
+    {
+        shared.kept().n_spoilt += 1;
+        return Ok(refusal(409));
+    }
     let answer = shared
         .client
         .request(head.method, format!("{}{path}", shared.server))
         .headers(headers)
-        .body(to_bytes(body, MAX_BODY_BYTES).await?)
+        .body(body)
         .send()
         .await?;
     // As it comes, so that a watch goes through event by event.
@@ -184,7 +194,11 @@ async fn forward(shared: &Shared, request: Request) -> Result<Response<Body>> {
 fn refusal(code: u16) -> Response<Body> {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
-        "reason": if code == 429 { "TooManyRequests" } else { "ServiceUnavailable" },
+        "reason": match code {
+            409 => "Conflict",
+            429 => "TooManyRequests",
+            _ => "ServiceUnavailable",
+        },
         "message": "the gateway refuses",
     });
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);

@@ -254,6 +254,22 @@ async fn an_api_server_that_refuses_or_hangs_is_waited_for() -> Result<()> {
     futures_util::future::try_join_all(cases).await.map(drop)
 }
 
+/// How today's servers make an object is written down nowhere; one that is stricter costs a look and another try.
+#[tokio::test]
+async fn an_api_server_that_makes_nothing_of_a_version_is_asked_first() -> Result<()> {
+    let mut scene = Scene::new().await?;
+    let gateway = Gateway::to(scene.plane, Manner::MakeNothingOfAVersion).await?;
+    scene.place = Place::behind(scene.plane, &scene.namespace, &gateway.url()).await?;
+    let _operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc", MORE).await?;
+    for object in ["deployment/soc-forwarder", "networkpolicy/soc-forwarder", "pvc/soc-state"] {
+        scene.until(object, |_| true).await?;
+    }
+    scene.until_ready_is("soc", "Progressing").await?;
+    assert_eq!(gateway.n_spoilt(), 5, "one refusal an object");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_write_that_comes_too_late_is_refused_and_decided_anew() -> Result<()> {
     let mut scene = Scene::new().await?;

@@ -4,7 +4,7 @@
 //! bytes that are applied there while the agent has its tenant's budget to itself; one that was never applied has no
 //! owner to name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use siem_agent_crds::manifest;
 
@@ -32,6 +32,7 @@ fn render(text: &str, file: &str, image: &str) -> Result<String, Failure> {
     let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
     let observed = Observed {
         live: BTreeMap::new(),
+        absent: BTreeSet::new(),
         workload: Workload::Progressing("nothing is applied"),
         sighting: Sighting::default(),
         requests_per_minute: budget,

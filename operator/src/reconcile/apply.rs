@@ -8,7 +8,7 @@ use super::build::{Desired, Objects, Prepared};
 use super::gather::{self, Observed};
 use super::status::Outcome;
 use super::validate::{Cause, Problem};
-use crate::api;
+use crate::api::{self, Place};
 use crate::budget::Key;
 use crate::error_chain::chain;
 use crate::names::Owned;
@@ -65,14 +65,18 @@ async fn bring(
         return Ok(Outcome::Queued(objects.into_applied()));
     }
     for desired in different {
-        let live = observed.live.get(&desired.which);
+        let place = match observed.live.get(&desired.which) {
+            Some(live) => Place::Held(live),
+            None if observed.absent.contains(&desired.which) => Place::SeenFree,
+            None => Place::Free,
+        };
         let applied = world
             .server
-            .apply(&world.leadership, &key.0, desired.which, &desired.object, live)
+            .apply(&world.leadership, &key.0, desired.which, &desired.object, place)
             .await
             .inspect_err(|error| {
-                // The next pass asks what it is.
-                if live.is_none() && matches!(error, api::Error::Conflict(..)) {
+                // The next pass asks what is there.
+                if matches!((place, error), (Place::Free, api::Error::Conflict(..))) {
                     world.memory.set_hidden(key, desired.which, true);
                 }
             })?;

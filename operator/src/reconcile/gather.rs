@@ -1,6 +1,6 @@
 //! What is the case on the server and at the forwarder, read from caches. No decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -47,6 +47,8 @@ impl Live {
 #[derive(Debug)]
 pub(crate) struct Observed {
     pub(crate) live: BTreeMap<Owned, Live>,
+    /// What the server was asked for and has not.
+    pub(crate) absent: BTreeSet<Owned>,
     pub(crate) workload: Workload,
     pub(crate) sighting: Sighting,
     /// This agent's share of the tenant's requests.
@@ -75,7 +77,7 @@ pub(crate) async fn gather(
     agent: &SiemAgent,
 ) -> Result<Observed, api::Error> {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-    let mut live = BTreeMap::new();
+    let (mut live, mut absent) = (BTreeMap::new(), BTreeSet::new());
     for which in Owned::ALL {
         let remembered = world.memory.applied(uid, which);
         let cached = world.owned(key, which).as_deref().map(of_object);
@@ -90,6 +92,9 @@ pub(crate) async fn gather(
             (None, _) if is_asked_for(world, key, agent, which) => {
                 let there = world.server.look(&key.0, which, &which.name(&key.1)).await?;
                 world.memory.set_hidden(key, which, there.is_some());
+                if there.is_none() {
+                    absent.insert(which);
+                }
                 there.as_ref().map(of_object)
             }
             (None, _) => None,
@@ -107,6 +112,7 @@ pub(crate) async fn gather(
     });
     Ok(Observed {
         live,
+        absent,
         workload: workload::judge(deployment.as_ref(), &pods),
         sighting,
         requests_per_minute: world.share(key, agent),

@@ -1,5 +1,7 @@
 //! What an agent is refused for.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::Toleration;
 use serde_json::json;
 
@@ -16,6 +18,7 @@ fn agent() -> SiemAgent {
 fn observed() -> Observed {
     Observed {
         live: BTreeMap::new(),
+        absent: BTreeSet::new(),
         workload: Workload::Running,
         sighting: Sighting::default(),
         requests_per_minute: 30,
