@@ -14,7 +14,7 @@ use siem_agent_crds::siem_agent::TokenState;
 pub(crate) type Key = (String, String);
 
 /// What every agent may ask, requests a minute.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Shares(BTreeMap<Key, u32>);
 
 impl Shares {
@@ -58,6 +58,11 @@ impl Shares {
     /// The share of one agent.
     pub(crate) fn share(&self, key: &Key) -> Option<u32> {
         self.0.get(key).copied()
+    }
+
+    /// An agent has been told this share.
+    pub(crate) fn told(&mut self, key: &Key, share: u32) {
+        self.0.insert(key.clone(), share);
     }
 
     /// The agents whose share is another one than before.

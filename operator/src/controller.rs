@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 use crate::budget::Key;
@@ -35,6 +35,8 @@ const ASKED_AT_ONCE: usize = 16;
 const ASK_TICK: Duration = Duration::from_millis(500);
 /// Changes of the budgets are let settle, so that many agents that come at once cause one change each.
 const SETTLE: Duration = Duration::from_secs(2);
+/// But no longer than this, however much goes on.
+const SETTLE_AT_MOST: Duration = Duration::from_secs(10);
 /// How often the CRD is looked at while it is outdated, so that the complaint ends soon after it was applied.
 const CRD_INTERVAL_OF_TROUBLE: Duration = Duration::from_secs(15);
 /// How often otherwise: somebody may have applied another release's.
@@ -182,7 +184,11 @@ async fn check_crd(world: &World, client: &Client) {
 async fn share(world: Arc<World>, work: Arc<Work>) {
     loop {
         work.recount.notified().await;
-        sleep(SETTLE).await;
+        let latest = Instant::now() + SETTLE_AT_MOST;
+        let quiet = || latest.min(Instant::now() + SETTLE);
+        while timeout_at(quiet(), work.recount.notified()).await.is_ok() && Instant::now() < latest
+        {
+        }
         let now = World::now();
         for key in world.count() {
             work.add(key, now);

@@ -29,7 +29,7 @@ pub(crate) struct World {
     pub(crate) metrics: Metrics,
     /// Who tells Events.
     pub(crate) instance: String,
-    pub(crate) shares: Mutex<Arc<Shares>>,
+    pub(crate) shares: Mutex<Shares>,
 }
 
 impl World {
@@ -70,11 +70,17 @@ impl World {
         }
     }
 
-    /// The agent's share of its tenant's requests; for an agent that nobody has counted yet, what it will be. Only `count`
-    /// keeps what it has counted, because only its caller tells the others.
+    /// The agent's share of its tenant's requests; for an agent that nobody has counted yet, what it will be, until all
+    /// are counted.
     pub(crate) fn share(&self, key: &Key, agent: &SiemAgent) -> u32 {
-        let known = self.shares().share(key).or_else(|| self.counted().share(key));
-        known.unwrap_or_else(|| u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1))
+        if let Some(known) = lock(&self.shares).share(key) {
+            return known;
+        }
+        let Some(share) = self.counted().share(key) else {
+            return u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
+        };
+        lock(&self.shares).told(key, share);
+        share
     }
 
     fn counted(&self) -> Shares {
@@ -87,12 +93,8 @@ impl World {
         let counted = self.counted();
         let mut shares = lock(&self.shares);
         let changed = counted.changed_since(&shares).cloned().collect();
-        *shares = Arc::new(counted);
+        *shares = counted;
         changed
-    }
-
-    fn shares(&self) -> Arc<Shares> {
-        Arc::clone(&lock(&self.shares))
     }
 
     /// Agents that export the same streams of the same source to the same target.

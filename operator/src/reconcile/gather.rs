@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 
+use super::status::is_untold;
 use crate::api;
 use crate::budget::Key;
 use crate::caches;
@@ -67,7 +68,8 @@ impl Observed {
     }
 }
 
-/// Reads the caches, and asks the server only for what stands in the way and no cache has: it may be somebody else's.
+/// Reads the caches, and asks the server for wanted objects that no cache has: they may be somebody else's. Of an agent of
+/// which nothing was said yet there is most likely nothing: only what has stood in the way is asked for.
 ///
 /// # Errors
 /// When the server does not say.
@@ -135,12 +137,15 @@ pub(crate) fn of_object(object: &DynamicObject) -> Live {
 }
 
 fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bool {
+    let is_hidden = world.memory.is_hidden(key, which);
     let is_wanted = match which {
         Owned::Claim => agent.spec.forwarder.persistence.enabled,
         Owned::NetworkPolicy => agent.spec.forwarder.network_policy.enabled,
-        Owned::ServiceAccount | Owned::Config | Owned::Deployment | Owned::Checkpoint => true,
+        Owned::ServiceAccount | Owned::Config | Owned::Deployment => true,
+        // Looked at when it is written; only a foreign one is looked at again.
+        Owned::Checkpoint => return is_hidden,
     };
-    is_wanted && world.memory.is_hidden(key, which)
+    is_wanted && (is_hidden || !is_untold(agent))
 }
 
 pub(crate) fn is_older(cached: &Live, remembered: &Live) -> bool {

@@ -70,6 +70,11 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
     }
 }
 
+/// Whether nothing has been said of an agent yet: the CRD's default is -1.
+pub(crate) fn is_untold(agent: &SiemAgent) -> bool {
+    agent.status.as_ref().is_none_or(|status| status.observed_generation < 0)
+}
+
 /// Whether nothing is known yet that would be better than what the status says: this operator has just begun to lead, and
 /// has not read the report that the status speaks of.
 pub(crate) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {

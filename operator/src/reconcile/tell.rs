@@ -19,7 +19,8 @@ use crate::{api, events};
 pub(super) const RESYNC: Duration = Duration::from_secs(10 * 60);
 /// One that is not ready may need another word as time goes by.
 const RESYNC_OF_TROUBLE: Duration = Duration::from_secs(60);
-/// A change of an annotation alone makes a Deployment unsettled for a moment; it is not worth two writes.
+/// A Deployment is unsettled for a moment after it was made, and after a change of an annotation alone; that is not worth
+/// two writes.
 const SETTLING: Duration = Duration::from_secs(3);
 /// What is on its way out is gone in a moment.
 const SOON: Duration = Duration::from_secs(2);
@@ -38,9 +39,10 @@ pub(super) async fn tell(
     let now = clock::now();
     let unsettled = world.memory.unsettled(key, observed.is_settled, World::now());
     let seen = agent.status.as_ref().map(|status| status.observed_generation);
-    if seen == agent.metadata.generation
+    let is_known =
+        seen == agent.metadata.generation && observed.live.contains_key(&Owned::Deployment);
+    if (status::is_untold(agent) || is_known)
         && matches!(outcome, Outcome::Applied(_))
-        && observed.live.contains_key(&Owned::Deployment)
         && unsettled.is_some_and(|unsettled| unsettled < SETTLING)
     {
         return Ok(SETTLING);
