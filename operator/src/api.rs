@@ -6,9 +6,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams,
     Preconditions,
@@ -20,8 +17,8 @@ use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 use tokio::time::timeout;
 
 use crate::leadership::Leadership;
+use crate::live::Live;
 use crate::names::{MANAGER, Owned};
-use crate::reconcile::gather::Live;
 
 /// One request; the lease's renewal leaves 5 s for what is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,17 +70,6 @@ pub(crate) enum Error {
     Failed(String, #[source] kube::Error),
 }
 
-/// The kind of an owned object.
-pub(crate) fn resource(which: Owned) -> ApiResource {
-    match which {
-        Owned::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
-        Owned::Config | Owned::Checkpoint => ApiResource::erase::<ConfigMap>(&()),
-        Owned::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
-        Owned::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
-        Owned::Deployment => ApiResource::erase::<Deployment>(&()),
-    }
-}
-
 impl Server {
     pub(crate) fn new(client: Client) -> Self {
         Self { client }
@@ -97,7 +83,7 @@ impl Server {
         name: &str,
     ) -> Result<Option<DynamicObject>, Error> {
         let any = GetParams::any();
-        self.get(namespace, &resource(which), name, &any).await
+        self.get(namespace, &which.resource(), name, &any).await
     }
 
     /// An object as it is.
@@ -107,7 +93,7 @@ impl Server {
         which: Owned,
         name: &str,
     ) -> Result<Option<DynamicObject>, Error> {
-        self.get(namespace, &resource(which), name, &GetParams::default()).await
+        self.get(namespace, &which.resource(), name, &GetParams::default()).await
     }
 
     /// A SiemAgent as it is, whatever is in it.
@@ -143,7 +129,7 @@ impl Server {
         {
             metadata.insert("resourceVersion".to_owned(), version.into());
         }
-        let api = self.api(namespace, &resource(which));
+        let api = self.api(namespace, &which.resource());
         let patch = Patch::Apply(&object);
         write(
             leadership,
@@ -169,7 +155,7 @@ impl Server {
             }),
             ..DeleteParams::background()
         };
-        let api = self.api(namespace, &resource(which));
+        let api = self.api(namespace, &which.resource());
         let what = || format!("delete {} {name}", which.kind());
         match write(leadership, what, api.delete(name, &parameters)).await {
             Err(Error::Failed(_, kube::Error::Api(status))) if status.is_not_found() => Ok(()),

@@ -23,7 +23,6 @@ use serde_json::{Value, json};
 use siem_agent_crds::SiemAgent;
 use tracing::warn;
 
-use crate::api;
 use crate::budget::Key;
 use crate::digest;
 use crate::error_chain::chain;
@@ -90,7 +89,7 @@ impl Scope {
             if owned.contains_key(which.kind()) {
                 continue;
             }
-            let resource: ApiResource = api::resource(which);
+            let resource = which.resource();
             let api: Api<DynamicObject> = match &namespace {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
@@ -140,7 +139,7 @@ impl Scope {
 
     /// An owned object.
     pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
-        let reference = ObjectRef::new_with(&which.name(&key.1), api::resource(which));
+        let reference = ObjectRef::new_with(&which.name(&key.1), which.resource());
         self.owned.get(which.kind())?.get(&reference.within(&key.0))
     }
 

@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use crate::api::Place;
 use crate::budget::Key;
 use crate::error_chain::chain;
+use crate::live::Live;
 use crate::names::Owned;
 use crate::pace::Pace;
-use crate::reconcile::gather;
 use crate::world::{World, lock};
 use crate::{api, checkpoint, clock, digest};
 
@@ -75,7 +75,7 @@ async fn write(
     let which = Owned::Checkpoint;
     let name = which.name(&key.1);
     let there = world.server.read(&key.0, which, &name).await.map_err(Error::Server)?;
-    let live = there.as_ref().map(gather::of_object);
+    let live = there.as_ref().map(Live::of);
     let is_foreign = live.as_ref().is_some_and(|live| !live.is_owned_by(agent));
     world.memory.set_hidden(
         key,
@@ -106,6 +106,6 @@ async fn write(
         .apply(&world.leadership, &key.0, which, &object, place)
         .await
         .map_err(Error::Server)?;
-    world.memory.note(uid, which, &digest::of_desired(&object), gather::of_object(&applied));
+    world.memory.note(uid, which, &digest::of_desired(&object), Live::of(&applied));
     Ok(())
 }

@@ -19,6 +19,7 @@ mod counting;
 mod queue;
 mod reconcile;
 mod names;
+mod live;
 mod digest;
 mod quantity;
 mod workload;

@@ -8,8 +8,8 @@ use siem_agent_crds::SiemAgentStatus;
 use tokio::time::Instant;
 
 use crate::budget::Key;
+use crate::live::Live;
 use crate::names::Owned;
-use crate::reconcile::gather::Live;
 
 /// A watch shows what was written within so long.
 const FRESH: Duration = Duration::from_secs(5);

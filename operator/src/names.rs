@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource as _;
+use kube::api::ApiResource;
 use siem_agent_crds::SiemAgent;
 
 /// Who applies: the field manager, the reporter of Events, the leader's Lease, and `app.kubernetes.io/managed-by`.
@@ -53,6 +57,17 @@ impl Owned {
             Self::Claim => "PersistentVolumeClaim",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::Deployment => "Deployment",
+        }
+    }
+
+    /// Where the API has objects of the kind.
+    pub(crate) fn resource(self) -> ApiResource {
+        match self {
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::Config | Self::Checkpoint => ApiResource::erase::<ConfigMap>(&()),
+            Self::Claim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
         }
     }
 

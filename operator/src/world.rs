@@ -10,10 +10,10 @@ use crate::api::Server;
 use crate::budget::{self, Key, Shares};
 use crate::caches::{Agent, Pod, Scope};
 use crate::leadership::Leadership;
+use crate::live::Live;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::names::Owned;
-use crate::reconcile::gather::{self, Live};
 use crate::reconcile::validate::Settings;
 use crate::reports::{Reports, Target};
 
@@ -59,13 +59,13 @@ impl World {
 
     /// The checkpoint's ConfigMap, as it was last seen or written.
     pub(crate) fn checkpoint(&self, key: &Key, uid: &str) -> Option<Live> {
-        let cached = self.owned(key, Owned::Checkpoint).as_deref().map(gather::of_object);
+        let cached = self.owned(key, Owned::Checkpoint).as_deref().map(Live::of);
         let written = self
             .memory
             .applied(uid, Owned::Checkpoint)
             .filter(|_| cached.is_some() || self.memory.is_fresh(uid, Owned::Checkpoint));
         match (cached, written) {
-            (Some(cached), Some(written)) if gather::is_older(&cached, &written) => Some(written),
+            (Some(cached), Some(written)) if cached.is_older_than(&written) => Some(written),
             (cached, written) => cached.or(written),
         }
     }

@@ -5,12 +5,13 @@ use siem_agent_crds::SiemAgent;
 use tokio::time::Instant;
 
 use super::build::{Desired, Objects, Prepared};
-use super::gather::{self, Observed};
+use super::gather::Observed;
 use super::status::Outcome;
 use super::validate::{Cause, Problem};
 use crate::api::{self, Place};
 use crate::budget::Key;
 use crate::error_chain::chain;
+use crate::live::Live;
 use crate::names::Owned;
 use crate::world::World;
 
@@ -80,7 +81,7 @@ async fn bring(
                     world.memory.set_hidden(key, desired.which, true);
                 }
             })?;
-        let live = gather::of_object(&applied);
+        let live = Live::of(&applied);
         world.memory.note(uid, desired.which, &desired.digest, live);
     }
     for which in OPTIONAL {

@@ -2,47 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kube::ResourceExt as _;
-use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 
 use super::status::is_untold;
 use crate::api;
 use crate::budget::Key;
 use crate::caches;
-use crate::checkpoint;
+use crate::live::Live;
 use crate::names::Owned;
 use crate::reports::Sighting;
 use crate::workload::{self, Workload};
 use crate::world::World;
-
-/// An object of an owned name, as it is on the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Live {
-    pub(crate) uid: String,
-    pub(crate) resource_version: String,
-    /// Kind, name and UID of its controller.
-    pub(crate) controller: Option<(String, String, String)>,
-    /// The digest of what we applied, as it is now.
-    pub(crate) digest: Option<String>,
-    /// Its `siemagent.dev/delivered`.
-    pub(crate) delivered: Option<String>,
-}
-
-impl Live {
-    /// Whether this agent controls it.
-    pub(crate) fn is_owned_by(&self, agent: &SiemAgent) -> bool {
-        self.controller.as_ref().is_some_and(|(.., uid)| Some(uid) == agent.metadata.uid.as_ref())
-    }
-
-    /// Whether an agent of the same name that is gone controls it: the garbage collector is about to take it.
-    pub(crate) fn is_left_by_a_namesake(&self, agent: &SiemAgent) -> bool {
-        !self.is_owned_by(agent)
-            && self.controller.as_ref().is_some_and(|(kind, name, _)| {
-                kind == "SiemAgent" && Some(name) == agent.metadata.name.as_ref()
-            })
-    }
-}
 
 /// Everything that a pass decides on.
 #[derive(Debug)]
@@ -82,13 +52,15 @@ pub(crate) async fn gather(
     let (mut live, mut absent) = (BTreeMap::new(), BTreeSet::new());
     for which in Owned::ALL {
         let remembered = world.memory.applied(uid, which);
-        let cached = world.owned(key, which).as_deref().map(of_object);
+        let cached = world.owned(key, which).as_deref().map(Live::of);
         if cached.is_some() {
             world.memory.set_hidden(key, which, false);
         }
         let found = match (cached, remembered) {
             // What we have just written is newer than what the watch has shown.
-            (Some(cached), Some(remembered)) if is_older(&cached, &remembered) => Some(remembered),
+            (Some(cached), Some(remembered)) if cached.is_older_than(&remembered) => {
+                Some(remembered)
+            }
             (Some(cached), _) => Some(cached),
             (None, Some(remembered)) if world.memory.is_fresh(uid, which) => Some(remembered),
             (None, _) if is_asked_for(world, key, agent, which) => {
@@ -97,7 +69,7 @@ pub(crate) async fn gather(
                 if there.is_none() {
                     absent.insert(which);
                 }
-                there.as_ref().map(of_object)
+                there.as_ref().map(Live::of)
             }
             (None, _) => None,
         };
@@ -123,19 +95,6 @@ pub(crate) async fn gather(
     })
 }
 
-/// What matters of a live object.
-pub(crate) fn of_object(object: &DynamicObject) -> Live {
-    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
-    Live {
-        uid: object.metadata.uid.clone().unwrap_or_default(),
-        resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
-        controller: controller
-            .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
-        digest: caches::digest_of(object),
-        delivered: object.annotations().get(checkpoint::DELIVERED_ANNOTATION).cloned(),
-    }
-}
-
 fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bool {
     let is_hidden = world.memory.is_hidden(key, which);
     let is_wanted = match which {
@@ -146,9 +105,4 @@ fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bo
         Owned::Checkpoint => return is_hidden,
     };
     is_wanted && (is_hidden || !is_untold(agent))
-}
-
-pub(crate) fn is_older(cached: &Live, remembered: &Live) -> bool {
-    let number = |live: &Live| live.resource_version.parse::<u64>().unwrap_or(0);
-    cached.uid == remembered.uid && number(cached) < number(remembered)
 }

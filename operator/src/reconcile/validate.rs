@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use rustls_pki_types::ServerName;
 use siem_agent_crds::siem_agent::{Protocol, RawFilter, SiemAgent, SiemAgentSpec};
 
-use super::gather::{Live, Observed};
+use super::gather::Observed;
+use crate::live::Live;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned};
 use crate::quantity;
 

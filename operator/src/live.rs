@@ -1,0 +1,55 @@
+//! What matters of an object of an owned name, as it is on the server. Pure.
+
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use siem_agent_crds::SiemAgent;
+
+use crate::{caches, checkpoint};
+
+/// An object of an owned name, as it is on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Live {
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    /// Kind, name and UID of its controller.
+    pub(crate) controller: Option<(String, String, String)>,
+    /// The digest of what we applied, as it is now.
+    pub(crate) digest: Option<String>,
+    /// Its `siemagent.dev/delivered`.
+    pub(crate) delivered: Option<String>,
+}
+
+impl Live {
+    /// What matters of an object.
+    pub(crate) fn of(object: &DynamicObject) -> Self {
+        let controller =
+            object.owner_references().iter().find(|owner| owner.controller == Some(true));
+        Self {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            controller: controller
+                .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
+            digest: caches::digest_of(object),
+            delivered: object.annotations().get(checkpoint::DELIVERED_ANNOTATION).cloned(),
+        }
+    }
+
+    /// Whether both are the same object, and the other one was seen later.
+    pub(crate) fn is_older_than(&self, other: &Self) -> bool {
+        let number = |live: &Self| live.resource_version.parse::<u64>().unwrap_or(0);
+        self.uid == other.uid && number(self) < number(other)
+    }
+
+    /// Whether this agent controls it.
+    pub(crate) fn is_owned_by(&self, agent: &SiemAgent) -> bool {
+        self.controller.as_ref().is_some_and(|(.., uid)| Some(uid) == agent.metadata.uid.as_ref())
+    }
+
+    /// Whether an agent of the same name that is gone controls it: the garbage collector is about to take it.
+    pub(crate) fn is_left_by_a_namesake(&self, agent: &SiemAgent) -> bool {
+        !self.is_owned_by(agent)
+            && self.controller.as_ref().is_some_and(|(kind, name, _)| {
+                kind == "SiemAgent" && Some(name) == agent.metadata.name.as_ref()
+            })
+    }
+}
