@@ -14,7 +14,7 @@ use siem_agent_crds::siem_agent::TokenState;
 pub(crate) type Key = (String, String);
 
 /// What every agent may ask, requests a minute.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shares(BTreeMap<Key, u32>);
 
 impl Shares {

@@ -79,6 +79,7 @@ pub async fn n_lost_over(
                 "nothing arrives in round {round}: {}",
                 forwarder.log()?
             );
+            // A look at a condition, bounded by `until`; the portal answers from a thread of its own meanwhile.
             thread::sleep(HASTE);
         }
         receiver.end(if round % 2 == 0 { Signal::SIGKILL } else { Signal::SIGTERM })?;
