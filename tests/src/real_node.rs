@@ -373,7 +373,7 @@ impl RealNode {
     }
 
     async fn until(&self, what: &str, is: impl AsyncFn() -> Result<bool>) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + 3 * PATIENCE;
         while !is().await? {
             if let Some(service) = self.ended()? {
                 bail!("{service} has ended before {what}: {}", last_lines(&self.log(service)));

@@ -65,14 +65,25 @@ impl Scene {
 
     /// Waits until the pod's value at a pointer is this, and gives the pod.
     async fn until(&self, name: &str, pointer: &str, expected: &Value) -> Result<Value> {
+        self.until_it(name, pointer, &format!("is {expected}"), |value| value == expected).await
+    }
+
+    async fn until_it(
+        &self,
+        name: &str,
+        pointer: &str,
+        what: &str,
+        is: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let until = Instant::now() + PATIENCE;
         loop {
             let pod = self.read(name).await?;
-            if pod.pointer(pointer) == Some(expected) {
+            if pod.pointer(pointer).is_some_and(&is) {
                 return Ok(pod);
             }
             if Instant::now() > until {
-                bail!("{pointer} is not {expected}: {}", pod.get("status").unwrap_or(&Value::Null));
+                let status = pod.get("status").unwrap_or(&Value::Null);
+                bail!("it is not so that {pointer} {what}: {status}");
             }
             sleep(LOOK).await;
         }
@@ -159,7 +170,7 @@ async fn a_deployment_of_the_forwarder_runs_and_follows_its_secret() -> Result<(
     let kubectl = ControlPlane::shared().await?.kubectl()?;
     let inside = format!("--namespace={}", scene.namespace);
     let wait =
-        ["wait", "deployment/forwarder", "--for=condition=Available", "--timeout=20s", &inside];
+        ["wait", "deployment/forwarder", "--for=condition=Available", "--timeout=60s", &inside];
     let waited = kubectl.run(&wait, "").await;
     let pods = scene.pods().list(&kube::api::ListParams::default()).await?.items;
     let [pod] = &pods[..] else { bail!("{} pods", pods.len()) };
@@ -243,6 +254,9 @@ async fn what_cannot_run_is_said_in_the_kubelets_words() -> Result<()> {
     let scene = Scene::start().await?;
     let one = |container: Value| json!({"containers": [container]});
     scene.pod("unknown", one(json!({"name": "a", "image": "unknown:1"}))).await?;
+    let waiting = format!("{FIRST}/state/waiting/reason");
+    // It stands for a second only.
+    scene.until("unknown", &waiting, &json!("ErrImagePull")).await?;
     scene.pod("crashes", one(shell("a", "exit 3"))).await?;
     let mut unset = shell("a", "sleep 600");
     unset["env"] =
@@ -259,8 +273,6 @@ async fn what_cannot_run_is_said_in_the_kubelets_words() -> Result<()> {
     once["restartPolicy"] = json!("Never");
     scene.pod("once", once).await?;
 
-    let waiting = format!("{FIRST}/state/waiting/reason");
-    scene.until("unknown", &waiting, &json!("ErrImagePull")).await?;
     scene.until("unknown", &waiting, &json!("ImagePullBackOff")).await?;
     let pod = scene.until("crashes", &waiting, &json!("CrashLoopBackOff")).await?;
     let last = pod.pointer(&format!("{FIRST}/lastState/terminated")).context("a last state")?;
@@ -268,7 +280,9 @@ async fn what_cannot_run_is_said_in_the_kubelets_words() -> Result<()> {
         (last.get("exitCode"), last.get("reason")),
         (Some(&json!(3)), Some(&json!("Error")))
     );
-    scene.until("crashes", &format!("{FIRST}/restartCount"), &json!(3)).await?;
+    let again_and_again = |count: &Value| count.as_u64() >= Some(3);
+    let restarts = format!("{FIRST}/restartCount");
+    scene.until_it("crashes", &restarts, "is at least 3", again_and_again).await?;
     let pod = scene.until("unset", &waiting, &json!("CreateContainerConfigError")).await?;
     let said = pod.pointer(&format!("{FIRST}/state/waiting/message"));
     assert_eq!(said, Some(&json!("secret \"none\" not found")));

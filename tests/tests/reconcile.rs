@@ -66,7 +66,10 @@ async fn an_agent_gets_what_render_prints_and_leaves_nothing_behind() -> Result<
         .await?;
     assert_eq!(applied.lines().count(), 5, "{applied}");
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(scene.writes_since(position)?, [], "the same manager applied the same");
+    // What is told of a new agent may be told better meanwhile.
+    let mut writes = scene.writes_since(position)?;
+    writes.retain(|write| !["siemagents", "events"].contains(&write.resource.as_str()));
+    assert_eq!(writes, [], "the same manager applied the same");
     // Nothing is left, with nobody there who could clean up.
     operator.terminate().await?;
     scene.kubectl(&["delete", "siemagent", "soc"], "").await?;

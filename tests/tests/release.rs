@@ -3,11 +3,13 @@
 //!
 //! A binary of its own, because its kubelet is restarted and its CRD is deleted in the end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use siem_agent_crds::report::Stream;
 use siem_agent_tests::arrival::{Receiver as _, counts, missing};
 use siem_agent_tests::control_plane::User;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
@@ -103,13 +105,43 @@ impl World {
         self.kubectl.run(&[&wait[..], &["siemagent/soc"]].concat(), "").await.map(drop)
     }
 
-    /// Waits until what was produced so far has arrived.
-    async fn all_so_far(&self, after: &str) -> Result<()> {
-        let produced = self.defender.produced();
+    /// The forwarder's pod that comes after this one, as soon as it is ready.
+    async fn next_pod(&self, before: &Value, after: &str) -> Result<Value> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // Between the two there is none for a moment.
+            if let Ok(pod) = self.pod().await
+                && pod["metadata"]["uid"] != before["metadata"]["uid"]
+                && pod["status"]["containerStatuses"][0]["ready"] == true
+            {
+                return Ok(pod);
+            }
+            if Instant::now() > until {
+                let situation = self.situation().await?;
+                anyhow::bail!("no other forwarder is ready after {after}: {situation}");
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Makes some more records, and waits until they and all before them have arrived.
+    async fn all_arrive(&self, after: &str) -> Result<()> {
+        self.defender.produce(50);
+        self.until_arrived(&self.defender.produced(), 1, after).await
+    }
+
+    /// Waits until each of these has arrived so many times.
+    async fn until_arrived(
+        &self,
+        records: &BTreeSet<(Stream, String)>,
+        n_times: usize,
+        after: &str,
+    ) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
             let arrived = counts(&self.rsyslog.lines()?);
-            let n_missing = produced.iter().filter(|(_, id)| !arrived.contains_key(id)).count();
+            let has_not = |id: &String| arrived.get(id).is_none_or(|n| *n < n_times);
+            let n_missing = records.iter().filter(|(_, id)| has_not(id)).count();
             if n_missing == 0 {
                 return Ok(());
             }
@@ -149,7 +181,7 @@ fn what_the_readme_says_leads_to_events_and_loses_none_on_a_real_node() -> Resul
             Err(error) => return Err(error.context(world.situation().await?)),
         };
         ensure!(said.contains("Connected"), "{said}");
-        world.all_so_far("the installation").await?;
+        world.all_arrive("the installation").await?;
 
         rotate(&world, &readme).await?;
         let repeated = counts(&world.rsyslog.lines()?).into_iter().find(|(_, n)| *n > 1);
@@ -164,7 +196,7 @@ fn what_the_readme_says_leads_to_events_and_loses_none_on_a_real_node() -> Resul
         world.typist.types(&uninstall).await?;
         world.defender.produce(50);
         world.defender.quiet();
-        world.all_so_far("the operator is gone").await?;
+        world.all_arrive("the operator is gone").await?;
         assert_eq!(world.pod().await?["metadata"]["uid"], before["metadata"]["uid"]);
         let lost = missing(&world.defender, &counts(&world.rsyslog.lines()?));
         assert_eq!(lost, Vec::<String>::new());
@@ -181,7 +213,7 @@ async fn rotate(world: &World, readme: &Page) -> Result<()> {
     let [rotate] = readme.blocks("Change the token")?;
     world.typist.types(&rotate).await?;
     world.defender.set_token(NEXT_TOKEN);
-    world.all_so_far("the rotation").await?;
+    world.all_arrive("the rotation").await?;
     let after = world.pod().await?;
     assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"], "without a restart");
     assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
@@ -190,13 +222,15 @@ async fn rotate(world: &World, readme: &Page) -> Result<()> {
 
 /// The forwarder's pod is lost, then the kubelet.
 async fn kill(world: &World) -> Result<()> {
+    let before = world.pod().await?;
     let pods = ["-n", "security", "-l", "siemagent.dev/name=soc"];
     let delete = ["delete", "pod", "--grace-period=0", "--force"];
     world.kubectl.run(&[&delete[..], &pods].concat(), "").await?;
-    world.all_so_far("the loss of the pod").await?;
+    // A pod that is lost together with the kubelet waits for it; here the next one outlives it.
+    world.next_pod(&before, "the loss of the pod").await?;
+    world.all_arrive("the loss of the pod").await?;
     world.node.end(Service::Kubelet, Signal::SIGKILL)?;
-    world.defender.produce(50);
-    world.all_so_far("the loss of the kubelet").await?;
+    world.all_arrive("the loss of the kubelet").await?;
     world.node.start_again(Service::Kubelet).await?;
     world.until_ready().await
 }
@@ -212,21 +246,11 @@ async fn upgrade(world: &World, readme: &Page, images: &Images) -> Result<()> {
     let upgrade = upgrade.trim_end().to_owned()
         + " --set image.tag=next --set forwarder.image.tag=next --set replicas=2";
     world.typist.types(&upgrade).await?;
-    let until = Instant::now() + PATIENCE;
-    let image = loop {
-        // Between the two there is none for a moment.
-        if let Ok(pod) = world.pod().await
-            && pod["metadata"]["uid"] != before["metadata"]["uid"]
-            && pod["status"]["containerStatuses"][0]["ready"] == true
-        {
-            break pod["spec"]["containers"][0]["image"].clone();
-        }
-        ensure!(Instant::now() < until, "the forwarder is not rolled");
-        sleep(LOOK).await;
-    };
+    let after = world.next_pod(&before, "the upgrade").await?;
+    let image = &after["spec"]["containers"][0]["image"];
     ensure!(image.as_str().is_some_and(|image| image.ends_with(":next")), "{image}");
     world.until_ready().await?;
-    world.all_so_far("the upgrade").await
+    world.all_arrive("the upgrade").await
 }
 
 /// The operator in its container did all that with the chart's rights: nothing was refused, and no Secret was read.
@@ -258,6 +282,9 @@ async fn several(world: &World, readme: &Page) -> Result<()> {
         }
         world.typist.types(&format!("helm test {team} --namespace {team}-ops --logs")).await?;
     }
+    // Both send to one SIEM.
+    let before = world.defender.produced();
     world.defender.produce(20);
-    world.all_so_far("two operators").await
+    let new = &world.defender.produced() - &before;
+    world.until_arrived(&new, 2, "two operators").await
 }

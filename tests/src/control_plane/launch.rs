@@ -183,7 +183,7 @@ async fn attempt(
     let admin =
         client(&format!("https://127.0.0.1:{port}"), &folder.join("ca.crt"), &User::Admin.token())
             .await?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + 3 * PATIENCE;
     while !is_ready(&admin).await {
         for (process, name) in processes.iter_mut().zip(["etcd", "server"]) {
             if process.ended()?.is_some() {

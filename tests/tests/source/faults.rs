@@ -134,7 +134,7 @@ async fn retry_after_is_honoured_by_both_streams_in_seconds_and_as_a_date() -> R
             .requests()
             .iter()
             .map(|request| request.at)
-            .find(|at| *at > refused + 200);
+            .find(|at| *at > refused + 2_000);
         let waited = next.context("it goes on")? - refused;
         ensure!((seconds..seconds + 4_000).contains(&waited), "{fault}: {waited} ms");
     }

@@ -1,6 +1,7 @@
 //! The whole: a SiemAgent is applied with kubectl, a real forwarder runs in a pod, a real rsyslogd receives.
 
-use std::collections::BTreeMap;
+mod stage;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,118 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::arrival::{Receiver as _, counts, missing};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::node::{Image, Node, Options};
-use siem_agent_tests::operator::Operator;
+use siem_agent_tests::arrival::{Receiver as _, counts};
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind};
+use siem_agent_tests::forwarder::{LOOK, PATIENCE};
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
-use siem_agent_tests::scene::{Scene, condition};
+use siem_agent_tests::scene::condition;
 use tokio::time::{Instant, sleep};
 
-/// An operator with a node to run its pods.
-struct Stage {
-    scene: Scene,
-    operator: Operator,
-    node: Node,
-}
-
-impl Stage {
-    async fn new() -> Result<Self> {
-        let scene = Scene::new().await?;
-        let forwarder = Image {
-            program: program("siem-forwarder")?,
-            arguments: vec!["--listen=$(POD_IP):9464".to_owned()],
-        };
-        let broken = Image { program: PathBuf::from("/bin/false"), arguments: Vec::new() };
-        let images =
-            [("forwarder:1".to_owned(), forwarder), ("broken:1".to_owned(), broken)].into();
-        let node =
-            Node::start(scene.plane, &scene.namespace, Options { images, ..Options::default() })
-                .await?;
-        let operator = Operator::start(&scene.place, &["--forwarder-image", "forwarder:1"]).await?;
-        Ok(Self { scene, operator, node })
-    }
-
-    async fn token(&self, token: &str) -> Result<()> {
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "defender"},
-            "stringData": {"token": token},
-        });
-        self.scene.kubectl(&["apply", "-f", "-"], &secret.to_string()).await.map(drop)
-    }
-
-    async fn apply(&self, name: &str, url: &str, port: u16, more: &str) -> Result<()> {
-        let manifest = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-             url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    \
-             pollInterval: 1s\n    overlap: 30s\n  syslog: {{host: 127.0.0.1, port: {port}}}\n{more}"
-        );
-        self.scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
-    }
-
-    async fn pod(&self) -> Result<Value> {
-        let pods = self.scene.get("pods").await?.context("list pods")?;
-        let pods = pods["items"].as_array().cloned().unwrap_or_default();
-        let alive = pods.into_iter().find(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        alive.context("there is no pod")
-    }
-
-    /// The reasons of the Events about an agent so far, in no order.
-    async fn events(&self, name: &str) -> Result<Vec<String>> {
-        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.scene.namespace);
-        let list: Value =
-            serde_json::from_str(&self.scene.kubectl(&["get", "--raw", &path], "").await?)?;
-        let events = list["items"].as_array().cloned().unwrap_or_default();
-        let about = events.into_iter().filter(|event| {
-            event["regarding"]["name"] == name && event["regarding"]["kind"] == "SiemAgent"
-        });
-        Ok(about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect())
-    }
-
-    async fn until_metric(
-        &self,
-        begins: &str,
-        is: impl Fn(&[(String, f64)]) -> bool,
-    ) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let series = self.operator.series(begins).await?;
-            if is(&series) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "{begins}: {series:?}");
-            sleep(LOOK).await;
-        }
-    }
-}
-
-fn portal(n_history: usize) -> Portal {
-    Portal {
-        rate: 0.0,
-        budget: 0,
-        history: (n_history, Duration::from_secs(3600)),
-        ..Portal::default()
-    }
-}
-
-async fn until_all_arrived(
-    defender: &Defender,
-    receivers: &[&Rsyslog],
-) -> Result<BTreeMap<String, usize>> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let mut lines = Vec::new();
-        for receiver in receivers {
-            lines.extend(receiver.lines()?);
-        }
-        let counts = counts(&lines);
-        let missing = missing(defender, &counts);
-        let Some(first) = missing.first() else { return Ok(counts) };
-        ensure!(Instant::now() < until, "{} lost, such as {first}", missing.len());
-        sleep(LOOK).await;
-    }
-}
+use stage::{Stage, portal, until_all_arrived};
 
 #[tokio::test]
 async fn kubectl_apply_is_all_it_takes() -> Result<()> {
@@ -149,7 +46,7 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
         .await?;
 
     // The checkpoint is kept, within its schedule, and is what a forwarder will believe.
-    let checkpoint = stage.scene.until("configmap/soc-checkpoint", |_| true).await?;
+    let checkpoint = stage.until_kept(&defender).await?;
     let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
     let text = checkpoint["data"]["checkpoint.json"].as_str().unwrap_or_default();
     let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
@@ -268,7 +165,8 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
     assert_eq!(stage.pod().await?["metadata"]["uid"], pod, "no pod was replaced");
     let restarts = stage.pod().await?["status"]["containerStatuses"][0]["restartCount"].clone();
     assert_eq!(restarts, 0);
-    // One Event for each transition, and no more.
+    // One Event for each transition, and no more; it follows the status.
+    stage.scene.until_quiet(Duration::from_secs(2)).await?;
     let events = stage.events("soc").await?;
     let n_of = |expected: &str| events.iter().filter(|reason| *reason == expected).count();
     let told = ["SecretMissing", "TokenInvalid", "TokenForbidden", "Delivering"].map(n_of);
@@ -294,19 +192,8 @@ async fn losing_a_pod_a_node_or_a_place_loses_no_event() -> Result<()> {
     stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
     stage.scene.until_ready_is("soc", "Delivering").await?;
     until_all_arrived(&defender, &[&rsyslog]).await?;
-    // Written once a minute: the first one may not know of all yet.
+    stage.until_kept(&defender).await?;
     let place = "configmap/soc-checkpoint";
-    let all = format!("/{}", old.len());
-    let until = Instant::now() + 3 * PATIENCE;
-    loop {
-        let kept = stage.scene.until(place, |_| true).await?;
-        let delivered = kept["metadata"]["annotations"]["siemagent.dev/delivered"].as_str();
-        if delivered.is_some_and(|delivered| delivered.ends_with(&all)) {
-            break;
-        }
-        ensure!(Instant::now() < until, "{kept:#}");
-        sleep(LOOK).await;
-    }
     let until_well = async |stage: &Stage, what: &str| -> Result<()> {
         defender.produce(10);
         stage.scene.until_ready_is("soc", "Delivering").await?;
@@ -320,7 +207,7 @@ async fn losing_a_pod_a_node_or_a_place_loses_no_event() -> Result<()> {
     let pod = stage.pod().await?;
     let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     stage.scene.kubectl(&["delete", "pod", &name], "").await?;
-    ensure!(stage.pod().await?["metadata"]["uid"] != pod["metadata"]["uid"], "it is another pod");
+    stage.another_pod(&pod).await?;
     until_well(&stage, "a deleted pod").await?;
 
     stage.node.halt().await?;
