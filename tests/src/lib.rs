@@ -29,6 +29,7 @@ pub mod gateway;
 pub mod fleet;
 pub mod node;
 pub mod kwok;
+pub mod discovery;
 pub mod prometheus;
 pub mod alert_rules;
 pub mod real_node;

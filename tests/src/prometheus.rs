@@ -1,11 +1,12 @@
-//! The real Prometheus and Alertmanager of Debian, their tools, and a receiver of what Alertmanager sends.
+//! A real Prometheus, Debian's Alertmanager, their tools, and a receiver of what Alertmanager sends.
 //!
-//! `tests/run` unpacks them below the target folder, so that no daemon is ever started by an installation. They must
-//! never listen on anything but loopback, nor find each other by gossip.
+//! Prometheus is built from its pinned module, because Debian's finds no pods; Alertmanager's module lacks the pages that
+//! it is built with, so `tests/run` unpacks Debian's below the target folder, and no daemon is ever started by an
+//! installation. They must never listen on anything but loopback, nor find each other by gossip.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,17 +23,32 @@ use tokio::time::{Instant, sleep};
 use crate::forwarder::{LOOK, PATIENCE, free_port};
 use crate::installed::installed;
 use crate::leash::{self, Leashed};
+use crate::programs::programs;
 
-/// Debian's programs look for their templates in `/usr/share`, where nothing was installed: they get their own, in a mount
+/// Debian's Alertmanager looks for its templates in `/usr/share`, where nothing was installed: it gets its own, in a mount
 /// namespace that nobody else sees.
 const WITH_ITS_SHARE: &str = r#"mount --bind "$1" /usr/share; shift; exec "$@""#;
 
-/// Runs `promtool`, `amtool` or another of the unpacked programs to its end, and gives what it printed.
+/// Runs `promtool` to its end, and gives what it printed.
+///
+/// # Errors
+/// When it cannot be built, or ends with another code than 0; with what it said.
+pub async fn promtool(arguments: &[&str]) -> Result<String> {
+    let [program] = programs(["promtool"]).await?;
+    tool(&program, arguments)
+}
+
+/// Runs `amtool` to its end, and gives what it printed.
 ///
 /// # Errors
 /// When it is not there, or ends with another code than 0; with what it said.
-pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
-    let out = Command::new(path(name)?)
+pub fn amtool(arguments: &[&str]) -> Result<String> {
+    tool(&debians("bin/amtool")?, arguments)
+}
+
+fn tool(program: &Path, arguments: &[&str]) -> Result<String> {
+    let name = program.display();
+    let out = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -43,8 +59,8 @@ pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-fn path(name: &str) -> Result<PathBuf> {
-    installed(&format!("prometheus/usr/bin/{name}"))
+fn debians(path: &str) -> Result<PathBuf> {
+    installed(&format!("alertmanager/usr/{path}"))
 }
 
 /// A series of an instant query's answer: its labels, and its value.
@@ -68,8 +84,9 @@ impl Prometheus {
     /// # Errors
     /// When it is not installed, does not take its configuration, or is not ready in time.
     pub async fn start(configuration: &Value, files: &[(&str, &str)]) -> Result<Self> {
+        let [program] = programs(["prometheus"]).await?;
         let served = Served::start(
-            "prometheus",
+            Command::new(program),
             configuration,
             files,
             &["--web.listen-address", "--config.file", "--storage.tsdb.path"],
@@ -159,8 +176,13 @@ impl Alertmanager {
     /// # Errors
     /// When it is not installed, does not take its configuration, or is not ready in time.
     pub async fn start(configuration: &Value) -> Result<Self> {
+        let mut program = Command::new("unshare");
+        program
+            .args(["--user", "--map-root-user", "--mount", "sh", "-ec", WITH_ITS_SHARE, "sh"])
+            .arg(debians("share")?)
+            .arg(debians("bin/prometheus-alertmanager")?);
         let served = Served::start(
-            "prometheus-alertmanager",
+            program,
             configuration,
             &[],
             &["--web.listen-address", "--config.file", "--storage.path"],
@@ -212,7 +234,7 @@ struct Served {
 
 impl Served {
     async fn start(
-        name: &str,
+        mut program: Command,
         configuration: &Value,
         files: &[(&str, &str)],
         [listen, config, storage]: &[&str; 3],
@@ -230,10 +252,7 @@ impl Served {
         let port = free_port()?;
         let at = |name: &str| folder.path().join(name).display().to_string();
         let process = Leashed::spawn(
-            Command::new("unshare")
-                .args(["--user", "--map-root-user", "--mount", "sh", "-ec", WITH_ITS_SHARE, "sh"])
-                .arg(installed("prometheus/usr/share")?)
-                .arg(path(name)?)
+            program
                 .arg(format!("{listen}=127.0.0.1:{port}"))
                 .arg(format!("{config}={}", at("configuration.yaml")))
                 .arg(format!("{storage}={}", at("data")))
@@ -249,7 +268,7 @@ impl Served {
         let ready = format!("{}/-/ready", served.url());
         while !reqwest::get(&ready).await.is_ok_and(|answer| answer.status().is_success()) {
             if Instant::now() > until || served.process.ended()?.is_some() {
-                bail!("{name} is not ready: {}", served.log());
+                bail!("{program:?} is not ready: {}", served.log());
             }
             sleep(LOOK).await;
         }

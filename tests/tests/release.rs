@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::arrival::{Receiver as _, counts, missing};
 use siem_agent_tests::control_plane::User;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_tests::discovery;
 use siem_agent_tests::helm::CHART;
 use siem_agent_tests::images::Images;
 use siem_agent_tests::kubectl::Kubectl;
 use siem_agent_tests::pki::Authority;
+use siem_agent_tests::prometheus::Prometheus;
 use siem_agent_tests::real_node::{self, ADDRESS, RealNode, Service};
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::typed::{Page, Typist};
@@ -182,6 +184,7 @@ fn what_the_readme_says_leads_to_events_and_loses_none_on_a_real_node() -> Resul
         };
         ensure!(said.contains("Connected"), "{said}");
         world.all_arrive("the installation").await?;
+        is_scraped(node).await?;
 
         rotate(&world, &readme).await?;
         let repeated = counts(&world.rsyslog.lines()?).into_iter().find(|(_, n)| *n > 1);
@@ -204,6 +207,27 @@ fn what_the_readme_says_leads_to_events_and_loses_none_on_a_real_node() -> Resul
         world.typist.types(&remove).await?;
         several(&world, &readme).await
     })
+}
+
+/// A Prometheus with the configuration that ships finds the pods of both, and each series says whose it is.
+async fn is_scraped(node: &RealNode) -> Result<()> {
+    let jobs = discovery::scrape_configs(node.plane(), "default", None).await?;
+    let configuration = json!({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs});
+    let prometheus = Prometheus::start(&configuration, &[]).await?;
+    let until = Instant::now() + PATIENCE;
+    for series in [
+        r#"up{job="siem-agent-operator", namespace="siem-system", pod=~"siem-agent-operator-.+"}"#,
+        r#"up{job="siem-agent-forwarder", namespace="security", name="soc", pod=~"soc-forwarder-.+"}"#,
+        r#"siemagent_token_valid{job="siem-agent-operator", namespace="security", name="soc"}"#,
+        r#"siem_forwarder_token_valid{job="siem-agent-forwarder", namespace="security", name="soc"}"#,
+    ] {
+        while prometheus.query(&format!("{series} == 1")).await?.len() != 1 {
+            let all = prometheus.query("up").await?;
+            ensure!(Instant::now() < until, "no {series}: {all:?} {}", prometheus.log());
+            sleep(LOOK).await;
+        }
+    }
+    Ok(())
 }
 
 /// The token is changed while events keep coming; the kubelet brings it at its own pace.

@@ -1,8 +1,8 @@
 //! All of it at work: a real Prometheus scrapes a real operator and real forwarders, a real Alertmanager tells a pager.
 //!
 //! Everything is as it ships but for the time that things take: the rules come from the chart with short thresholds, the
-//! scrape configuration is the plain one, its discovery of pods replaced by a file that says what that would say, because
-//! Debian's Prometheus is built without Kubernetes.
+//! scrape configuration is the plain one, and finds the forwarders by itself. The operators are no pods here; a file says
+//! where they are.
 
 mod fleet;
 
@@ -61,15 +61,16 @@ fn short(more: Value) -> Value {
     let mut thresholds = json!({
         "hold": "10s",
         "lag": {
-            "alerts": {"warningSeconds": 22, "criticalSeconds": 30},
-            "activities": {"warningSeconds": 22, "criticalSeconds": 30},
+            // Longer than a pod takes to be another.
+            "alerts": {"warningSeconds": 40, "criticalSeconds": 50},
+            "activities": {"warningSeconds": 40, "criticalSeconds": 50},
             "horizonSeconds": 10,
         },
         "certificate": {"warningSeconds": 3600, "criticalSeconds": 1800},
         // As in what ships, longer than `hold`: what is seen once is believed for so long.
         "for": {
             "SiemAgentDeliveryLag": "12s", "SiemAgentTokenInvalid": "12s", "SiemAgentTargetUnreachable": "20s",
-            "SiemAgentOperatorDown": "3s", "SiemAgentRecordsRejected": "0s", "SiemAgentRetentionGap": "0s",
+            "SiemAgentOperatorDown": "10s", "SiemAgentRecordsRejected": "0s", "SiemAgentRetentionGap": "0s",
         },
     });
     // Those whose expressions are shown by agents that are broken from the first: they need not fire for it.

@@ -6,14 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::ListParams;
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_tests::alert_rules::{document, file};
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
+use siem_agent_tests::discovery;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, free_port, program};
 use siem_agent_tests::node::{Image, Node, Options};
 use siem_agent_tests::operator::Operator;
@@ -31,6 +29,8 @@ use crate::metrics;
 pub(super) const NEXT_TOKEN: &str =
     "bmV4dC10b2tlbi1mb3ItdGhlLXNpbXVsYXRvci1vbmx5LW5vdC1hLXNlY3JldC1laXRoZXI=";
 
+/// The file that says where the operators are.
+const OPERATORS: &str = "operators.json";
 /// Ready, alive, and without a report: what stands for a forwarder whose report cannot be read.
 const MUTE: &str = r#"#!/usr/bin/python3
 import http.server, sys
@@ -174,46 +174,33 @@ impl Fleet {
         configuration["receivers"] = json!([{"name": "soc", "webhook_configs": [{"url": self.pager.url(), "send_resolved": true}]}]);
         let alertmanager = Alertmanager::start(&configuration).await?;
 
-        let mut configuration = document("deploy/prometheus/scrape.yaml")?;
-        for job in configuration["scrape_configs"].as_array_mut().into_iter().flatten() {
-            let file = format!("{}.json", job["job_name"].as_str().unwrap_or_default());
-            let job = job.as_object_mut().context("read a job")?;
-            job.remove("kubernetes_sd_configs").context("find pods")?;
-            let found = json!([{"files": [file], "refresh_interval": "1s"}]);
-            job.insert("file_sd_configs".to_owned(), found);
-        }
+        let namespace = self.scene.namespace.as_str();
+        let mut jobs =
+            discovery::scrape_configs(self.scene.plane, namespace, Some(namespace)).await?;
+        let [operators, forwarders] = jobs.as_array_mut().context("read the jobs")?.as_mut_slice()
+        else {
+            bail!("two jobs")
+        };
+        let operators = operators.as_object_mut().context("read a job")?;
+        operators.remove("kubernetes_sd_configs").context("find pods")?;
+        let found = json!([{"files": [OPERATORS], "refresh_interval": "1s"}]);
+        operators.insert("file_sd_configs".to_owned(), found);
+        let rules_of_forwarders =
+            forwarders["relabel_configs"].as_array_mut().context("read the relabelling")?;
+        rules_of_forwarders
+            .push(json!({"source_labels": ["name"], "regex": "unseen", "action": "drop"}));
+        let mut configuration = json!({"scrape_configs": jobs});
         configuration["global"] =
-            json!({"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"});
+            json!({"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"});
         configuration["rule_files"] = json!(["alerts.yaml"]);
         configuration["alerting"] =
             json!({"alertmanagers": [{"static_configs": [{"targets": [alertmanager.address()]}]}]});
-        let files = [
-            ("alerts.yaml", rules),
-            ("siem-agent-operator.json", "[]"),
-            ("siem-agent-forwarder.json", "[]"),
-        ];
+        let files = [("alerts.yaml", rules), (OPERATORS, "[]")];
         let prometheus = Arc::new(Prometheus::start(&configuration, &files).await?);
         self.alertmanager = Some(alertmanager);
         self.prometheus = Some(Arc::clone(&prometheus));
         self.show_operators()?;
 
-        let pods: Api<Pod> =
-            Api::namespaced(self.scene.plane.client().await?, &self.scene.namespace);
-        self.tasks.push(tokio::spawn(async move {
-            let mut known = String::new();
-            loop {
-                if let Ok(list) = pods.list(&ListParams::default()).await {
-                    let targets: Vec<_> = list.items.iter().filter_map(target).collect();
-                    let targets = Value::from(targets).to_string();
-                    if targets != known
-                        && prometheus.write("siem-agent-forwarder.json", &targets).is_ok()
-                    {
-                        known = targets;
-                    }
-                }
-                sleep(LOOK * 10).await;
-            }
-        }));
         // Some traffic, for latencies to be known.
         let well = Arc::clone(&self.well);
         self.tasks.push(tokio::spawn(async move {
@@ -366,7 +353,7 @@ impl Fleet {
                 })
             })
             .collect();
-        self.prometheus()?.write("siem-agent-operator.json", &Value::from(targets).to_string())
+        self.prometheus()?.write(OPERATORS, &Value::from(targets).to_string())
     }
 }
 
@@ -384,30 +371,4 @@ fn manifest(name: &str, url: &str, syslog: &str) -> String {
 
 fn token(name: &str, token: &str) -> Value {
     json!({"metadata": {"name": name}, "stringData": {"token": token}})
-}
-
-/// A pod as Prometheus' own discovery shows it.
-fn target(pod: &Pod) -> Option<Value> {
-    let labels = pod.metadata.labels.clone()?;
-    if labels.get("siemagent.dev/name").is_none_or(|name| name == "unseen") {
-        return None;
-    }
-    let status = pod.status.as_ref()?;
-    let address = status.pod_ip.as_ref()?;
-    let mut target = json!({
-        "targets": [format!("{address}:9464")],
-        "labels": {
-            "__meta_kubernetes_namespace": pod.metadata.namespace,
-            "__meta_kubernetes_pod_name": pod.metadata.name,
-            "__meta_kubernetes_pod_phase": status.phase,
-            "__meta_kubernetes_pod_container_port_number": "9464",
-        },
-    });
-    for (name, value) in labels {
-        let is_word = |char: char| char.is_ascii_alphanumeric() || char == '_';
-        let name: String =
-            name.chars().map(|char| if is_word(char) { char } else { '_' }).collect();
-        target["labels"][format!("__meta_kubernetes_pod_label_{name}")] = json!(value);
-    }
-    Some(target)
 }
