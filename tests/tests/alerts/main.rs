@@ -250,9 +250,14 @@ async fn a_cause_silences_what_comes_of_it_and_nothing_else() -> Result<()> {
         ("SiemAgentSourceThrottled", "warning", "throttled", "", true),
         ("SiemAgentDeliveryLag", "warning", "throttled", "alerts", false),
         ("SiemAgentDeliveryLag", "critical", "throttled", "activities", true),
-        // What only warns never silences what pages.
+        // What only warns never silences what pages, and gives way to it.
         ("SiemAgentReportsMissing", "warning", "mute", "", true),
-        ("SiemAgentDisconnected", "critical", "mute", "", true),
+        ("SiemAgentDeliveryLag", "warning", "mute", "alerts", false),
+        ("SiemAgentDeliveryLag", "critical", "mute", "activities", true),
+        ("SiemAgentReportsMissing", "warning", "lost", "", false),
+        ("SiemAgentDisconnected", "critical", "lost", "", true),
+        ("SiemAgentSourceThrottled", "warning", "refused", "", false),
+        ("SiemAgentDisconnected", "critical", "refused", "", true),
     ];
     let posted: Vec<_> = all
         .iter()
