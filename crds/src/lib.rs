@@ -8,6 +8,7 @@
 //!
 //! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
 
+mod address;
 pub mod duration;
 pub mod siem_agent;
 pub mod schema;

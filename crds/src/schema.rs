@@ -8,8 +8,8 @@
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 
-use crate::duration;
 use crate::siem_agent::SiemAgent;
+use crate::{address, duration};
 
 /// Keys of `filter.raw` that the forwarder sets itself.
 const OWN_FILTERS: [&str; 8] =
@@ -76,6 +76,30 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// (path, pattern, words): a rule, because the words of a pattern are only itself.
+const ADDRESSES: &[(&str, &str, &str)] = &[
+    (
+        "spec.source.url",
+        address::URL,
+        "spec.source.url must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
+    ),
+    (
+        "spec.source.auth.clientCredentials.authorityUrl",
+        address::URL,
+        "spec.source.auth.clientCredentials.authorityUrl must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
+    ),
+    (
+        "spec.source.proxy.url",
+        address::PROXY_URL,
+        "spec.source.proxy.url must be http://HOST:PORT or https://HOST:PORT; without path, query, fragment and user info: credentialsSecretRef has that",
+    ),
+    (
+        "spec.syslog.host",
+        address::HOST,
+        "spec.syslog.host must be a DNS name or an IP address, without scheme and port: spec.syslog.port has that",
+    ),
+];
+
 /// (path of a duration, least, most, words)
 const DURATIONS: &[(&str, &str, &str, &str)] = &[
     ("spec.source.pollInterval", "1s", "1h", "spec.source.pollInterval must lie between 1s and 1h"),
@@ -118,6 +142,10 @@ pub fn generate() -> Value {
     }
     for (path, rule, message) in RULES {
         add_rule(schema, path, rule, message);
+    }
+    for (path, pattern, message) in ADDRESSES {
+        let pattern = pattern.replace('\\', r"\\");
+        add_rule(schema, path, &format!("self.matches('{pattern}')"), message);
     }
     for (path, least, most, message) in DURATIONS {
         let pattern = duration::PATTERN;

@@ -11,12 +11,7 @@ use crate::duration::GoDuration;
 pub struct Source {
     /// The tenant's API URL, such as `https://contoso.us2.portal.cloudappsecurity.com`: https only, except to 127.x.y.z,
     /// `[::1]` or localhost; no user info, path, query or fragment.
-    #[schemars(
-        length(max = 512),
-        regex(
-            pattern = r"^(https://[A-Za-z0-9.:\[\]-]+|http://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost)(:[0-9]{1,5})?)/?$"
-        )
-    )]
+    #[schemars(length(max = 512))]
     pub url: String,
     /// How to authenticate: exactly one of tokenSecretRef and clientCredentials.
     pub auth: Auth,
@@ -87,12 +82,7 @@ pub struct ClientCredentials {
     /// The identity provider, for national clouds. Default: `https://login.microsoftonline.com`; https only, except to
     /// loopback.
     #[serde(default = "authority_url")]
-    #[schemars(
-        length(max = 512),
-        regex(
-            pattern = r"^(https://[A-Za-z0-9.:\[\]-]+|http://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost)(:[0-9]{1,5})?)/?$"
-        )
-    )]
+    #[schemars(length(max = 512))]
     pub authority_url: String,
 }
 
@@ -114,7 +104,7 @@ pub struct ClientSecretRef {
 #[serde(rename_all = "camelCase")]
 pub struct Proxy {
     /// The proxy's URL, `http://host:port` or `https://host:port`; no user info: use credentialsSecretRef.
-    #[schemars(length(max = 512), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+/?$"))]
+    #[schemars(length(max = 512))]
     pub url: String,
     /// Hosts, domains and networks that are reached without the proxy, as in NO_PROXY. Default: none.
     #[serde(default)]

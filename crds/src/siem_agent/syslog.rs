@@ -11,12 +11,7 @@ use crate::duration::GoDuration;
 #[serde(rename_all = "camelCase")]
 pub struct Syslog {
     /// DNS name or address of the receiver, without scheme and port.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(
-            pattern = r"^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)$"
-        )
-    )]
+    #[schemars(length(min = 1, max = 253))]
     pub host: String,
     /// Port of the receiver. Default: 514; 6514 for TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
