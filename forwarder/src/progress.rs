@@ -7,6 +7,7 @@ mod metrics;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use siem_agent_crds::report::{self, Report};
@@ -75,6 +76,8 @@ struct StreamState {
     forbidden: Option<String>,
     n_delivered: u64,
     n_rejected: u64,
+    /// Through which time a gap is counted.
+    gap_counted: Option<Millis>,
 }
 
 impl Progress {
@@ -101,6 +104,19 @@ impl Progress {
             checkpoint,
         };
         Arc::new(Self { identity, metrics, state: Mutex::new(state) })
+    }
+
+    /// Everything after a watermark was asked for, of which the API keeps only what happened after the other time: counts
+    /// what lies between, once.
+    pub fn asked_from(&self, stream: Stream, watermark: Millis, kept_from: Millis) {
+        let mut state = self.lock();
+        let counted = &mut state.streams.entry(stream).or_default().gap_counted;
+        let gap =
+            kept_from.saturating_sub(counted.map_or(watermark, |counted| counted.max(watermark)));
+        if let Ok(gap @ 1..) = u64::try_from(gap) {
+            self.metrics.gap(stream, Duration::from_millis(gap).as_secs_f64());
+            *counted = Some(kept_from);
+        }
     }
 
     /// Lets the report look at the target.
@@ -325,5 +341,42 @@ impl State {
     fn lag_seconds(&self, stream: &StreamState, now: Timestamp) -> Option<f64> {
         let server_now = now.as_millisecond() + self.skew.unwrap_or(0);
         stream.watermark.map(|watermark| (server_now - watermark).max(0) as f64 / 1_000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_counted_once_however_short_it_is() {
+        let identity = Identity {
+            agent: report::AgentIdentity {
+                namespace: String::new(),
+                name: String::new(),
+                uid: None,
+                display_name: String::new(),
+                creation_timestamp: None,
+            },
+            pod_uid: None,
+            config_hash: String::new(),
+            started_at: Timestamp::UNIX_EPOCH,
+            source: String::new(),
+        };
+        let progress = Progress::new(identity, [Stream::Activities]);
+        let counted = |watermark, kept_from| {
+            progress.asked_from(Stream::Activities, watermark, kept_from);
+            let text = progress.metrics.encode(&progress).unwrap();
+            let series = "siem_forwarder_gap_seconds_total{stream=\"activities\"} ";
+            let seconds: f64 =
+                text.lines().find_map(|line| line.strip_prefix(series)?.parse().ok()).unwrap();
+            seconds
+        };
+        let is = |counted: f64, expected: f64| (counted - expected).abs() < 1e-9;
+        assert!(is(counted(10_000, 9_000), 0.0), "all of it is kept");
+        assert!(is(counted(10_000, 12_000), 2.0));
+        assert!(is(counted(10_000, 12_500), 2.5), "the same gap, and a little more");
+        assert!(is(counted(12_500, 12_400), 2.5));
+        assert!(is(counted(20_000, 21_000), 3.5), "another one");
     }
 }

@@ -156,6 +156,7 @@ impl Forwarder {
             self.gate.resume();
         }
         let watermark = self.ledger.with_cursor(stream, Cursor::watermark).await;
+        self.progress.asked_from(stream, watermark, trouble::kept_from(page.server_now));
         let Some(correction) = trouble::correct(watermark, page.server_now, self.plan.start_from)
         else {
             return Ok(());
@@ -165,8 +166,7 @@ impl Forwarder {
             trouble::Correction::Ahead { start } => {
                 self.ledger.correct(|checkpoint| checkpoint.restart(stream, start)).await;
             }
-            trouble::Correction::BeyondRetention { start, gap } => {
-                self.progress.metrics.gap(stream, gap.as_secs_f64());
+            trouble::Correction::BeyondRetention { start } => {
                 self.ledger.correct(|checkpoint| checkpoint.skip_to(stream, start)).await;
             }
         }

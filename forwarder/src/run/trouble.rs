@@ -39,8 +39,6 @@ pub(super) enum Correction {
     BeyondRetention {
         /// Where to start instead.
         start: Millis,
-        /// What is lost for good.
-        gap: Duration,
     },
 }
 
@@ -50,13 +48,20 @@ pub(super) fn correct(
     server_now: Millis,
     start_from: Duration,
 ) -> Option<Correction> {
-    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     if watermark > server_now + millis(CLOCK_TOLERANCE) {
         return Some(Correction::Ahead { start: server_now - millis(start_from) });
     }
-    let kept_from = server_now - millis(RETENTION);
-    let gap = Duration::from_millis(u64::try_from(kept_from - watermark).unwrap_or(0));
-    (gap > CLOCK_TOLERANCE).then_some(Correction::BeyondRetention { start: kept_from, gap })
+    let start = kept_from(server_now);
+    (start - watermark > millis(CLOCK_TOLERANCE)).then_some(Correction::BeyondRetention { start })
+}
+
+/// The oldest time of which the API still has everything.
+pub(super) fn kept_from(server_now: Millis) -> Millis {
+    server_now - millis(RETENTION)
+}
+
+fn millis(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Forwarder {
@@ -166,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watermark_from_the_future_is_not_believed_and_one_beyond_retention_is_counted() {
+    fn a_watermark_from_the_future_is_not_believed_and_one_beyond_retention_is_left() {
         let day = 24 * 3_600_000;
         let now = 1_000 * day;
         let two_days = Duration::from_secs(2 * 86_400);
@@ -177,8 +182,8 @@ mod tests {
             Some(Correction::Ahead { start: now - 2 * day })
         );
         assert_eq!(correct(now - 179 * day, now, two_days), None);
-        let gap = Duration::from_secs(20 * 86_400);
-        let expected = Correction::BeyondRetention { start: now - 180 * day, gap };
+        assert_eq!(correct(now - 180 * day - 60_000, now, two_days), None, "asked for");
+        let expected = Correction::BeyondRetention { start: now - 180 * day };
         assert_eq!(correct(now - 200 * day, now, two_days), Some(expected));
     }
 }
