@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 
 use self::time::Style;
 use crate::cef::Record;
+use crate::cef::escape::sanitized;
 use crate::checkpoint::Millis;
 use crate::event::Event;
 use crate::map::{self, Dialect};
@@ -143,7 +144,8 @@ fn write(record: &Record<'_>, at: Millis, layout: &Layout) -> String {
             line.push_str("1 ");
             time::write(at, Style::Rfc5424, &mut line);
             let host = host.unwrap_or("-");
-            let id = msgid(&record.signature);
+            let signature = sanitized(&record.signature);
+            let id = msgid(&signature);
             let _ = write!(line, " {host} {APP_NAME} - {id} - ");
         }
         Header::Rfc3164 => {

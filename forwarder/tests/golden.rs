@@ -83,6 +83,7 @@ fn headers_and_framings_are_those_of_their_standards() {
         ("A".repeat(32), "A".repeat(32)),
         ("A".repeat(33), "-".to_owned()),
         ("NOT ONE WORD".to_owned(), "-".to_owned()),
+        (" PADDED\\t".to_owned(), "PADDED".to_owned()),
         ("NÖN_ASCII".to_owned(), "-".to_owned()),
     ] {
         let json = format!(r#"{{"_id": "a", "timestamp": 0, "eventTypeName": "{signature}"}}"#);

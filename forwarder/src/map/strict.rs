@@ -18,7 +18,8 @@ pub(super) fn record(record: Record<'_>) -> Record<'_> {
     let mut strict: Vec<Field<'_>> = Vec::with_capacity(extension.len() + 2);
     let mut event_id = None;
     for Field { key, value } in extension {
-        let value = if value == IPV6_LABEL { IPV6_LABEL.trim_matches('"').into() } else { value };
+        let is_label = key == "c6a1Label" && value == IPV6_LABEL;
+        let value = if is_label { IPV6_LABEL.trim_matches('"').into() } else { value };
         if key == "externalId" && sanitized(&value).len() > EXTERNAL_ID {
             strict.push(field("externalId", digest(&value)));
             event_id = Some(value);
