@@ -32,6 +32,9 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
     let CheckArguments { manifest, send_test_event } = arguments;
     let loaded = load::from_manifest(&manifest.manifest, &manifest.overrides, None)?;
     say(true, "manifest", "is what the API server would take")?;
+    for overridden in &loaded.overridden {
+        say(true, "flags", &format!("{overridden}: the flag wins"))?;
+    }
     let all_good = runtime()?.block_on(check(&loaded.settings, send_test_event))?;
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -7,6 +7,8 @@ use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
 use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
 
+use tracing::warn;
+
 use super::{Failure, Overrides, token};
 use crate::secret::SecretFile;
 use crate::settings::Settings;
@@ -22,6 +24,15 @@ pub(super) struct Loaded {
     pub(super) text: String,
     /// What flags say instead of the manifest.
     pub(super) overridden: Vec<&'static str>,
+}
+
+impl Loaded {
+    /// A warning, because it is meant to be read at every level.
+    pub(super) fn tell_overridden(&self) {
+        for overridden in &self.overridden {
+            warn!(overridden, "a flag wins over the manifest");
+        }
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<String, Failure> {

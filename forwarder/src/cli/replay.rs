@@ -37,6 +37,7 @@ pub(super) fn run(arguments: ReplayArguments) -> Result<ExitCode, Failure> {
     let loaded = load::from_manifest(&manifest.manifest, &manifest.overrides, None)?;
     let level = loaded.config.log_level;
     telemetry::start(level, LogFormat::Text, None).map_err(|error| Failure::settings(&error))?;
+    loaded.tell_overridden();
     let mut settings = loaded.settings;
     if let Some(stream) = stream {
         settings.plan.streams.retain(|(of, _)| *of == stream);

@@ -45,9 +45,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     let listen = listen.unwrap_or_else(|| loaded.config.listen.clone());
     let level = telemetry::start(loaded.config.log_level, log_format, logs_directory.as_deref())
         .map_err(|error| Failure::settings(&error))?;
-    for overridden in &loaded.overridden {
-        info!(overridden, "a flag wins over the manifest");
-    }
+    loaded.tell_overridden();
     runtime()?.block_on(serve(loaded, &listen, level))
 }
 

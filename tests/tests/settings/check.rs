@@ -124,6 +124,9 @@ async fn a_good_place_is_good_in_every_line() -> Result<()> {
         "{frames:?}"
     );
     ensure!(place.defender.requests().len() == 2, "one request a stream");
+    let token = place.files.secrets().join("defender/token").display().to_string();
+    let ended = place.check(TOKEN, &place.syslog(), &["--token-file", &token]).await;
+    says(&ended, 0, &[("ok   flags: --token-file instead of spec.source.auth", &["wins"])]);
     let ended = place.check(TOKEN, &place.syslog(), &[]).await;
     ensure!(
         ended.code == Some(0) && place.receiver.frames().len() == 1,
