@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
 use kube::{Resource as _, ResourceExt as _};
+use siem_agent_crds::siem_agent::State;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
 use crate::names::MANAGER;
@@ -13,7 +14,8 @@ use crate::reconcile::status::condition;
 /// The server's own limit.
 const LONGEST_NOTE: usize = 1_000;
 
-/// The Events of a changed status: Ready turns or gets another reason, the token turns, a twin appears.
+/// The Events of a changed status: Ready turns or gets another reason, the token turns, what has gone on for hours gets
+/// its own word, a twin appears.
 pub(crate) fn of_change(
     agent: &SiemAgent,
     previous: &SiemAgentStatus,
@@ -45,6 +47,13 @@ pub(crate) fn of_change(
         && ready.is_none_or(|ready| ready.message != token.message)
     {
         events.push(event(agent, token, false, instance, now));
+    }
+    if let Some(state @ (State::ConnectionError | State::Disconnected)) = next.state
+        && previous.state != next.state
+        && let Some(ready) = condition(next, "Ready")
+    {
+        let lasting = Condition { reason: format!("{state:?}"), ..ready.clone() };
+        events.push(event(agent, &lasting, false, instance, now));
     }
     let is_warned = |status: &SiemAgentStatus| {
         condition(status, "Ready").is_some_and(|ready| ready.message.contains("warning: "))
@@ -91,5 +100,52 @@ fn event(
             field_path: None,
         }),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(ready: &str, state: State) -> SiemAgentStatus {
+        let ready = Condition {
+            type_: "Ready".to_owned(),
+            status: if ready == "Delivering" { "True" } else { "False" }.to_owned(),
+            reason: ready.to_owned(),
+            message: "in its own words".to_owned(),
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                Timestamp::UNIX_EPOCH,
+            ),
+            observed_generation: Some(1),
+        };
+        SiemAgentStatus { state: Some(state), conditions: vec![ready], ..Default::default() }
+    }
+
+    #[test]
+    fn each_turn_is_one_event() {
+        let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
+                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
+        let agent = siem_agent_crds::manifest::read(text).unwrap();
+        let life = [
+            (status("Delivering", State::Connected), ""),
+            (status("Delivering", State::Connected), ""),
+            (status("TargetUnreachable", State::Connected), "Warning TargetUnreachable"),
+            (status("TargetUnreachable", State::Connected), ""),
+            (status("TargetUnreachable", State::ConnectionError), "Warning ConnectionError"),
+            (status("TargetUnreachable", State::ConnectionError), ""),
+            (status("TargetUnreachable", State::Disconnected), "Warning Disconnected"),
+            (status("TargetUnreachable", State::Disconnected), ""),
+            (status("Delivering", State::Connected), "Normal Delivering"),
+        ];
+        for pair in life.windows(2) {
+            let [(before, _), (after, expected)] = pair else { panic!("pairs") };
+            let events = of_change(&agent, before, after, "i", Timestamp::UNIX_EPOCH);
+            let said = events.iter().map(|event| {
+                assert_eq!(event.note.as_deref(), Some("in its own words"));
+                let text = |text: &Option<String>| text.clone().unwrap_or_default();
+                format!("{} {}", text(&event.type_), text(&event.reason))
+            });
+            assert_eq!(said.collect::<Vec<_>>().join(", "), *expected);
+        }
     }
 }

@@ -197,3 +197,11 @@ fn levels_that_are_none_are_refused() {
     let error = text(&output.stderr);
     assert!(error.contains("RUST_LOG: ") && error.lines().count() == 1, "{error}");
 }
+
+#[test]
+fn an_address_that_is_none_is_a_wrong_argument() {
+    let output = operator(&["run", "--listen", "nonsense"], "");
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("--listen") && said.contains("ADDRESS:PORT"), "{said}");
+}

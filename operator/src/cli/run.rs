@@ -1,6 +1,7 @@
 //! `siem-operator run`: puts everything together, runs until SIGTERM, and ends in order: what is under way is finished,
 //! then the Lease is given back.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,9 +53,8 @@ async fn serve(
 ) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::world(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::world(&error))?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| Failure::World(format!("listen on {listen} (--listen): {error}")))?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let requests = Family::default();
     let instance = identity();
     let client = client(requests.clone(), &instance).await?;
@@ -122,6 +122,15 @@ pub(super) async fn client(
     }
     let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
     Ok(builder.with_layer(&Counting(requests)).build())
+}
+
+/// An address that is none is a wrong setting; one that is taken is the world's fault.
+fn cannot_listen(listen: &str, error: &std::io::Error) -> Failure {
+    let text = format!("listen on {listen} (--listen): {error}");
+    match error.kind() {
+        ErrorKind::InvalidInput => Failure::Given(format!("{text}; give ADDRESS:PORT")),
+        _ => Failure::World(text),
+    }
 }
 
 /// Another one at each start, so that a restart is seen as another holder.
