@@ -24,8 +24,11 @@ use crate::names::MANAGER;
 const LEASE: Duration = Duration::from_secs(15);
 /// A holder that could not renew for so long stops.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Between two tries.
+/// Between two renewals.
 const RETRY: Duration = Duration::from_secs(2);
+/// Between two looks of a candidate: it sees the last renewal one look late and the end another, and shall lead 20 s after
+/// the holder was lost.
+const LOOK: Duration = Duration::from_secs(1);
 /// One request.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -118,8 +121,9 @@ impl Candidate {
                 info!(is_leader, identity = self.identity, "leadership changed");
                 was_leader = is_leader;
             }
+            let pause = if is_leader { RETRY } else { LOOK };
             // A little apart, so that candidates do not ask in step.
-            sleep(RETRY.mul_f64(1.0 + 0.1 * fastrand::f64())).await;
+            sleep(pause.mul_f64(1.0 + 0.1 * fastrand::f64())).await;
         }
     }
 

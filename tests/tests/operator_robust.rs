@@ -12,7 +12,7 @@ use siem_agent_tests::forwarder::{LOOK, PATIENCE};
 use siem_agent_tests::gateway::{Gateway, Manner};
 use siem_agent_tests::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::scene::{Scene, condition};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// A lease of 15 s, looked at every 2 s, and time to begin.
 const TAKEOVER: Duration = Duration::from_secs(40);
@@ -63,6 +63,30 @@ fn one_writer_at_a_time(writes: &[Request]) -> Result<()> {
     Ok(())
 }
 
+/// How long nobody held the Lease, each time that it changed hands: from one's last word to the other's first.
+fn takeovers(requests: &[Request], user: &str) -> Result<Vec<jiff::SignedDuration>> {
+    let is_ours = |request: &&Request| {
+        request.resource == "leases"
+            && request.writes()
+            && request.code < 300
+            && request.user == user
+    };
+    let mut words = Vec::new();
+    for request in requests.iter().filter(is_ours) {
+        words.push((request.received.parse::<jiff::Timestamp>()?, sender(request)));
+    }
+    words.sort();
+    let pairs = words.windows(2).filter(|pair| pair[0].1 != pair[1].1);
+    Ok(pairs.map(|pair| pair[1].0.duration_since(pair[0].0)).collect())
+}
+
+fn each_within_twenty_seconds(scene: &Scene, position: u64, n: usize) -> Result<()> {
+    let takeovers = takeovers(&scene.plane.requests_since(position)?, &scene.place.user())?;
+    ensure!(takeovers.len() == n, "{takeovers:?}");
+    ensure!(takeovers.iter().all(|took| took.as_secs() < 20), "{takeovers:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_killed_holder_is_replaced_and_a_paused_one_writes_no_more() -> Result<()> {
     let scene = Scene::new().await?;
@@ -98,10 +122,12 @@ async fn a_killed_holder_is_replaced_and_a_paused_one_writes_no_more() -> Result
     disturb(&scene).await?;
     let took = until_put_back(&scene, TAKEOVER).await?;
     println!("takeover from a killed holder: {took:?}");
+    each_within_twenty_seconds(&scene, position, 2)?;
 
     // Ended in order: the lease is released, and nobody waits for it.
     let third = Operator::start(&scene.place, &[]).await?;
-    first.terminate().await?;
+    let log = first.terminate().await?;
+    ensure!(log.contains("the lease is released"), "{log}");
     disturb(&scene).await?;
     let took = until_put_back(&scene, AT_ONCE).await?;
     println!("takeover from one that has ended in order: {took:?}");
@@ -125,10 +151,11 @@ async fn a_holder_that_is_cut_off_stops_and_comes_back() -> Result<()> {
     let second = Operator::start(&direct, &[]).await?;
 
     wire.cut();
+    let cut = Instant::now();
     disturb(&scene).await?;
     let took = until_put_back(&scene, TAKEOVER).await?;
     println!("takeover from one that is cut off: {took:?}");
-    sleep(Duration::from_secs(10)).await;
+    sleep_until(cut + Duration::from_secs(30)).await;
     wire.mend();
     for _ in 0..5 {
         disturb(&scene).await?;
@@ -136,6 +163,7 @@ async fn a_holder_that_is_cut_off_stops_and_comes_back() -> Result<()> {
         sleep(Duration::from_secs(1)).await;
     }
     one_writer_at_a_time(&scene.writes_since(position)?)?;
+    each_within_twenty_seconds(&scene, position, 1)?;
     // The one that was cut off still is there, and takes over when it has to.
     second.terminate().await?;
     disturb(&scene).await?;
