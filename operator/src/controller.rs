@@ -58,6 +58,11 @@ impl Work {
         self.wake.notify_one();
     }
 
+    fn add_unless_failing(&self, key: Key, at: Instant) {
+        lock(&self.queue).add_unless_failing(key, at);
+        self.wake.notify_one();
+    }
+
     fn add_all(&self, world: &World) {
         let now = World::now();
         for agent in world.agents() {
@@ -335,7 +340,7 @@ async fn ask(world: Arc<World>, work: Arc<Work>) {
                 error!(namespace, name, "a report made the operator panic; the others go on");
                 world.metrics.panicked();
             }
-            work.add(target.key, World::now());
+            work.add_unless_failing(target.key, World::now());
         });
         asked.await;
         sleep(ASK_TICK).await;

@@ -50,6 +50,13 @@ impl Queue {
         self.due.insert(key, at);
     }
 
+    /// Makes an agent due at this time, unless its last pass failed: then it keeps its wait, whatever else is heard of it.
+    pub(crate) fn add_unless_failing(&mut self, key: Key, at: Instant) {
+        if !self.failures.contains_key(&key) {
+            self.add(key, at);
+        }
+    }
+
     /// Takes the agent that has been due the longest, and since when it has been.
     pub(crate) fn take(&mut self, now: Instant) -> Option<(Key, Instant)> {
         let (at, _) = self.by_time.first()?;
@@ -135,6 +142,26 @@ mod tests {
         queue.add(key("a"), now);
         assert_eq!(queue.depth(now), 1);
         assert_eq!(queue.take(now), Some((key("a"), now)));
+    }
+
+    #[test]
+    fn what_is_heard_of_a_failing_agent_does_not_shorten_its_wait() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        queue.add_unless_failing(key("a"), now);
+        queue.take(now).unwrap();
+        let wait = queue.failed(&key("a"), 0.0);
+        queue.add_unless_failing(key("a"), now);
+        queue.done(key("a"), Some(now + wait));
+        queue.add_unless_failing(key("a"), now);
+        assert_eq!(queue.next_due(), Some(now + wait));
+        queue.add(key("a"), now);
+        assert_eq!(queue.next_due(), Some(now), "a change of its object does");
+        queue.take(now).unwrap();
+        queue.succeeded(&key("a"));
+        queue.done(key("a"), None);
+        queue.add_unless_failing(key("a"), now);
+        assert_eq!(queue.next_due(), Some(now));
     }
 
     #[test]
