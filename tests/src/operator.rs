@@ -117,17 +117,30 @@ impl Operator {
     /// As [`Self::start`].
     pub async fn start_program(program: &Path, place: &Place, more: &[&str]) -> Result<Self> {
         let mut operator = Self::spawn(program, place, more)?;
-        let until = Instant::now() + PATIENCE;
-        while operator.get("readyz").await.is_err() {
-            if Instant::now() > until || operator.process.ended()?.is_some() {
-                bail!("siem-operator is not ready: {}", operator.log());
-            }
-            sleep(LOOK).await;
-        }
+        operator.until("readyz").await?;
         Ok(operator)
     }
 
-    fn spawn(program: &Path, place: &Place, more: &[&str]) -> Result<Self> {
+    /// Waits until it answers 200 at this path.
+    ///
+    /// # Errors
+    /// When it ends or does not in time, with what it said.
+    pub async fn until(&mut self, path: &str) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while self.get(path).await.is_err() {
+            if Instant::now() > until || self.process.ended()?.is_some() {
+                bail!("siem-operator does not answer {path}: {}", self.log());
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// Starts it and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(program: &Path, place: &Place, more: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         leash::folder(folder.path())?;
         let port = free_port()?;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tower::timeout::TimeoutLayer;
 use tracing::info;
 
 use super::{Failure, RunArguments, variable};
@@ -30,6 +31,8 @@ use crate::world::World;
 
 /// A connection to the API server takes no longer.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// An answer begins within this, that of a watch too; one that goes on may last. A pass waits for less.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
     let RunArguments { namespaces, listen, forwarder_image, log_level, log_format } = arguments;
@@ -121,7 +124,8 @@ pub(super) async fn client(
         config.headers.push((header::USER_AGENT, agent));
     }
     let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
-    Ok(builder.with_layer(&Counting(requests)).build())
+    let in_time = TimeoutLayer::new(ANSWER_PATIENCE);
+    Ok(builder.with_layer(&in_time).with_layer(&Counting(requests)).build())
 }
 
 /// An address that is none is a wrong setting; one that is taken is the world's fault.
