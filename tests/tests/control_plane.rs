@@ -1,5 +1,9 @@
 //! The control plane that other tests stand on: what it promises them, on the real programs.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -60,5 +64,33 @@ async fn a_service_account_is_someone_without_rights() -> Result<()> {
     assert_eq!(who.await?, format!("system:serviceaccount:{namespace}:default"));
     let said = kubectl.refused(&["get", "secrets", "--namespace", &namespace], "").await?;
     ensure!(said.contains("Forbidden"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn without_go_one_line_says_what_is_missing_and_given_programs_are_taken() -> Result<()> {
+    let tools = tempfile::tempdir()?;
+    for tool in ["bash", "cat", "cut", "dirname", "mkdir", "sha256sum"] {
+        let found = Command::new("which").arg(tool).output()?.stdout;
+        symlink(String::from_utf8(found)?.trim(), tools.path().join(tool))?;
+    }
+    let (empty, assets) = (tools.path().join("target"), tools.path().join("assets"));
+    fs::create_dir(&assets)?;
+    symlink("/bin/true", assets.join("kubectl"))?;
+    let run = |name: &str| {
+        let out = Command::new("bash")
+            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/programs/build"), name])
+            .env("PATH", tools.path())
+            .env("CARGO_TARGET_DIR", &empty)
+            .env("KUBEBUILDER_ASSETS", &assets)
+            .output()?;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes);
+        anyhow::Ok((out.status.code(), text(out.stdout)?, text(out.stderr)?))
+    };
+    let missing = "tests/programs/build: Go is missing; it builds Kubernetes' programs for the tests: \
+                   install Go 1.26 from https://go.dev/dl\n";
+    assert_eq!(run("etcd")?, (Some(1), String::new(), missing.to_owned()));
+    let given = format!("kubectl {}\n", assets.join("kubectl").display());
+    assert_eq!(run("kubectl")?, (Some(0), given, String::new()));
     Ok(())
 }

@@ -247,6 +247,9 @@ fn every_cause_has_the_row_of_the_contract() {
             of("Delivering").0,
         ];
         assert_eq!((seen, status.state), (expected, Some(state)), "{cause}");
+        if state == Suspended {
+            assert_eq!(of("Delivering").1, "Suspended", "{cause}");
+        }
         assert_eq!(status.observed_generation, 3, "{cause}");
         for condition in &status.conditions {
             assert_eq!(condition.observed_generation, Some(3), "{cause}");
