@@ -130,7 +130,8 @@ async fn the_plain_manifests_are_the_charts() -> Result<()> {
     let plain = [&render[..], &["--set", "crds.keep=false"]].concat();
     let mut install = format!(
         "# siem-agent-operator {version}, rendered from the chart with its defaults: kubectl apply --server-side -f install.yaml\n\
-         # For other values render it anew: helm template siem-agent-operator charts/siem-agent-operator --namespace {NAMESPACE}\n\
+         # For other values render it anew: kubectl create namespace {NAMESPACE}, and\n\
+         #   helm template siem-agent-operator charts/siem-agent-operator --namespace {NAMESPACE} --skip-tests\n\
          apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
          pod-security.kubernetes.io/enforce: restricted\n",
         version = env!("CARGO_PKG_VERSION")

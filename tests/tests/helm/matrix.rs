@@ -118,11 +118,23 @@ fn rows() -> Vec<Row> {
             values: json!({
                 "watchNamespaces": ["team-a"],
                 "networkPolicy": {
-                    "operator": {"enabled": true, "apiServerTo": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "extraEgress": [{"ports": [{"port": 8443}]}]},
-                    "agents": {"enabled": true, "ingressFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
+                    "operator": {"enabled": true, "ingressFrom": [monitoring_alone()], "apiServerTo": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "extraEgress": [{"ports": [{"port": 8443}]}]},
+                    "agents": {"enabled": true, "ingressFrom": [monitoring_alone()]},
                 },
             }),
             holds: policies,
+        },
+        Row {
+            name: "a network policy without the test",
+            values: json!({
+                "networkPolicy": {"operator": {"enabled": true, "ingressFrom": [monitoring_alone()]}},
+                "test": {"enabled": false},
+            }),
+            holds: |it| {
+                let from = &it.one("NetworkPolicy")?["spec"]["ingress"][0]["from"];
+                ensure!(*from == json!([monitoring_alone()]), "{from}");
+                Ok(())
+            },
         },
         Row {
             name: "roles for people",
@@ -178,6 +190,11 @@ fn rows() -> Vec<Row> {
 /// Every value that can be set, set.
 fn everything() -> Value {
     serde_saphyr::from_str(include_str!("everything.yaml")).unwrap()
+}
+
+/// Who may ask.
+fn monitoring_alone() -> Value {
+    json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}})
 }
 
 fn version() -> &'static str {
@@ -255,6 +272,19 @@ fn policies(it: &Rendered) -> Result<()> {
     ensure!(
         egress.len() == 4 && egress[1]["to"][0]["ipBlock"]["cidr"] == "10.0.0.1/32",
         "{egress:?}"
+    );
+    // `helm test` asks the operator, whoever else may.
+    let [monitoring, test] =
+        &operator["spec"]["ingress"][0]["from"].as_array().context("from")?[..]
+    else {
+        anyhow::bail!("two may ask: {operator}");
+    };
+    ensure!(*monitoring == monitoring_alone(), "{monitoring}");
+    let labels = test["podSelector"]["matchLabels"].as_object().context("labels")?;
+    let pod = &it.one("Pod")?["metadata"]["labels"];
+    ensure!(
+        labels.len() == 3 && labels.iter().all(|(name, value)| pod[name] == *value),
+        "{labels:?} of {pod}"
     );
     ensure!(agents["metadata"]["namespace"] == "team-a", "{agents}");
     ensure!(agents["spec"]["ingress"][0]["from"].as_array().is_some_and(|from| from.len() == 2));
