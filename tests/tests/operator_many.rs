@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options as Portal};
+use siem_agent_crds::report::Stream;
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
 use siem_agent_tests::fleet::{apply_all, manifest, manifests, n_made};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_tests::kwok::{Kwok, Takes};
@@ -96,6 +97,11 @@ async fn a_second_pass_over_two_hundred_agents_in_every_state_writes_nothing() -
     let portal = || Portal { rate: 1.0, budget: 0, ..Portal::default() };
     let (well, refusing) = (Defender::start(portal()).await?, Defender::start(portal()).await?);
     refusing.set_token("another");
+    let (forbidding, throttling) =
+        (Defender::start(portal()).await?, Defender::start(portal()).await?);
+    forbidding.forbid(Stream::Alerts, true);
+    forbidding.forbid(Stream::Activities, true);
+    throttling.fault(Fault { n_requests: None, ..Fault::once(FaultKind::Throttle(None)) });
     let receiver = Receiver::start(Framing::Newline, None).await?;
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "defender"},
@@ -156,6 +162,18 @@ async fn a_second_pass_over_two_hundred_agents_in_every_state_writes_nothing() -
         ("well", 3, real(quick(well.url(), "defender"), receiver.port()), "Delivering"),
         ("no-secret", 2, real(quick(well.url(), "absent"), receiver.port()), "SecretMissing"),
         ("bad-token", 2, real(quick(refusing.url(), "defender"), receiver.port()), "TokenInvalid"),
+        (
+            "no-right",
+            2,
+            real(quick(forbidding.url(), "defender"), receiver.port()),
+            "TokenForbidden",
+        ),
+        (
+            "throttled",
+            2,
+            real(quick(throttling.url(), "defender"), receiver.port()),
+            "SourceThrottled",
+        ),
         ("no-portal", 2, real(quick(away, "defender"), receiver.port()), "SourceUnreachable"),
         ("no-siem", 2, real(quick(well.url(), "defender"), no_port), "TargetUnreachable"),
     ];
