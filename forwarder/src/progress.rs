@@ -107,16 +107,17 @@ impl Progress {
     }
 
     /// Everything after a watermark was asked for, of which the API keeps only what happened after the other time: counts
-    /// what lies between, once.
-    pub fn asked_from(&self, stream: Stream, watermark: Millis, kept_from: Millis) {
+    /// what lies between, once. Gives its length in seconds where it is another gap than the last one.
+    pub fn asked_from(&self, stream: Stream, watermark: Millis, kept_from: Millis) -> Option<f64> {
         let mut state = self.lock();
         let counted = &mut state.streams.entry(stream).or_default().gap_counted;
-        let gap =
-            kept_from.saturating_sub(counted.map_or(watermark, |counted| counted.max(watermark)));
-        if let Ok(gap @ 1..) = u64::try_from(gap) {
-            self.metrics.gap(stream, Duration::from_millis(gap).as_secs_f64());
-            *counted = Some(kept_from);
-        }
+        let from = counted.map_or(watermark, |counted| counted.max(watermark));
+        let gap @ 1.. = u64::try_from(kept_from.saturating_sub(from)).ok()? else { return None };
+        let seconds = Duration::from_millis(gap).as_secs_f64();
+        self.metrics.gap(stream, seconds);
+        let is_another = counted.is_none_or(|counted| counted < watermark);
+        *counted = Some(kept_from);
+        is_another.then_some(seconds)
     }
 
     /// Lets the report look at the target.
@@ -138,9 +139,17 @@ impl Progress {
         if let Some(stream) = state.streams.get_mut(&stream) {
             stream.forbidden = None;
         }
-        state.source(stream, report::SourceState::Reachable, None, now);
+        // Its body may still break off, as the one before did: only a whole page ends an outage.
+        if !state.is_unreachable(stream) {
+            state.source(stream, report::SourceState::Reachable, None, now);
+        }
         state.token(report::TokenState::Valid, None, now);
         was_refused
+    }
+
+    /// A page of this stream was read to its end.
+    pub fn read_whole(&self, stream: Stream, now: Timestamp) {
+        self.lock().source(stream, report::SourceState::Reachable, None, now);
     }
 
     /// The token is refused or absent.
@@ -160,6 +169,16 @@ impl Progress {
         } else if state.token.state != report::TokenState::Valid {
             state.token(report::TokenState::Valid, None, now);
         }
+    }
+
+    /// The streams for which another secret is worth a try: one for all of them where the token itself is refused or
+    /// absent, else each that it may not read.
+    pub fn refused_streams(&self) -> Vec<Stream> {
+        let state = self.lock();
+        let of_all =
+            matches!(state.token.state, report::TokenState::Invalid | report::TokenState::Missing);
+        let refused = state.streams.iter().filter(|(_, known)| of_all || known.forbidden.is_some());
+        refused.map(|(stream, _)| *stream).take(if of_all { 1 } else { usize::MAX }).collect()
     }
 
     /// The source cannot be asked just now.
@@ -325,6 +344,11 @@ impl State {
         self.sources.insert(stream, SourceState { state, reason, since });
     }
 
+    fn is_unreachable(&self, stream: Stream) -> bool {
+        let known = self.sources.get(&stream);
+        known.is_some_and(|known| known.state == report::SourceState::Unreachable)
+    }
+
     /// One stream that fails is what people need to hear of.
     fn worst_source(&self) -> Option<SourceState> {
         let rank = |source: &&SourceState| match source.state {
@@ -348,35 +372,63 @@ impl State {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_gap_is_counted_once_however_short_it_is() {
+    fn nothing_known() -> Arc<Progress> {
+        let agent = report::AgentIdentity {
+            namespace: String::new(),
+            name: String::new(),
+            uid: None,
+            display_name: String::new(),
+            creation_timestamp: None,
+        };
         let identity = Identity {
-            agent: report::AgentIdentity {
-                namespace: String::new(),
-                name: String::new(),
-                uid: None,
-                display_name: String::new(),
-                creation_timestamp: None,
-            },
+            agent,
             pod_uid: None,
             config_hash: String::new(),
             started_at: Timestamp::UNIX_EPOCH,
             source: String::new(),
         };
-        let progress = Progress::new(identity, [Stream::Activities]);
+        Progress::new(identity, [Stream::Activities])
+    }
+
+    #[test]
+    fn an_outage_goes_on_while_every_page_breaks_off() {
+        let progress = nothing_known();
+        let at = |second| Timestamp::constant(second, 0);
+        let said = || {
+            let source = progress.report(at(99)).source;
+            (source.state, source.since)
+        };
+        let breaks_off = |second| {
+            progress.answered(Stream::Activities, None, at(second));
+            let state = report::SourceState::Unreachable;
+            progress.source_failed(Stream::Activities, state, "cut".to_owned(), at(second + 1));
+        };
+        progress.answered(Stream::Activities, None, at(1));
+        assert_eq!(said(), (report::SourceState::Reachable, Some(at(1))));
+        breaks_off(10);
+        breaks_off(20);
+        assert_eq!(said(), (report::SourceState::Unreachable, Some(at(11))));
+        progress.read_whole(Stream::Activities, at(30));
+        assert_eq!(said(), (report::SourceState::Reachable, Some(at(30))));
+    }
+
+    #[test]
+    fn a_gap_is_counted_and_told_once_however_short_it_is() {
+        let progress = nothing_known();
         let counted = |watermark, kept_from| {
-            progress.asked_from(Stream::Activities, watermark, kept_from);
+            let told = progress.asked_from(Stream::Activities, watermark, kept_from);
             let text = progress.metrics.encode(&progress).unwrap();
             let series = "siem_forwarder_gap_seconds_total{stream=\"activities\"} ";
             let seconds: f64 =
                 text.lines().find_map(|line| line.strip_prefix(series)?.parse().ok()).unwrap();
-            seconds
+            // Both are halves of a second at the finest, which a float holds exactly.
+            (told.map(|seconds| seconds.to_string()), seconds.to_string())
         };
-        let is = |counted: f64, expected: f64| (counted - expected).abs() < 1e-9;
-        assert!(is(counted(10_000, 9_000), 0.0), "all of it is kept");
-        assert!(is(counted(10_000, 12_000), 2.0));
-        assert!(is(counted(10_000, 12_500), 2.5), "the same gap, and a little more");
-        assert!(is(counted(12_500, 12_400), 2.5));
-        assert!(is(counted(20_000, 21_000), 3.5), "another one");
+        let is = |told: Option<&str>, counted: &str| (told.map(str::to_owned), counted.to_owned());
+        assert_eq!(counted(10_000, 9_000), is(None, "0"), "all of it is kept");
+        assert_eq!(counted(10_000, 12_000), is(Some("2"), "2"));
+        assert_eq!(counted(10_000, 12_500), is(None, "2.5"), "the same gap, and a little more");
+        assert_eq!(counted(12_500, 12_400), is(None, "2.5"));
+        assert_eq!(counted(20_000, 21_000), is(Some("1"), "3.5"), "another one");
     }
 }

@@ -16,6 +16,7 @@ use tracing::warn;
 
 use crate::batch::BatchBuilder;
 use crate::checkpoint::{Millis, Scan};
+use crate::clock;
 use crate::event::Stream;
 use crate::frame::{self, Layout};
 use crate::ledger::Ledger;
@@ -215,6 +216,8 @@ impl Forwarder {
             self.settle(&mut unconfirmed, scan, false).await?;
         };
         self.settle(&mut unconfirmed, scan, true).await?; //                     E  Delivered -> advance -> save
-        Ok((ended?, page.server_now, n_listed))
+        let envelope = ended?;
+        self.progress.read_whole(query.stream, clock::now());
+        Ok((envelope, page.server_now, n_listed))
     }
 }

@@ -96,7 +96,7 @@ impl Source {
         Self { url, auth: auth::Auth::new(auth), client, clock_is_wrong: AtomicBool::new(false) }
     }
 
-    /// Whether the secret has changed since this stream was refused with it.
+    /// Whether the secret is another one than this stream has tried last.
     pub fn secret_changed(&self, stream: Stream) -> bool {
         self.auth.secret_changed(stream)
     }
@@ -107,7 +107,7 @@ impl Source {
     /// [`Error`]: its [`failure`](Error::failure) says what to do.
     pub async fn fetch(&self, query: &Query) -> Result<Page, Error> {
         let client = self.client.current()?;
-        let authorization = self.auth.authorization(&client).await?;
+        let authorization = self.auth.authorization(query.stream, &client).await?;
         let asked = clock::now();
         let response = client
             .post(format!("{}/{}", self.url, query.path()))
@@ -122,7 +122,7 @@ impl Source {
             .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
             .and_then(|time| jiff::Timestamp::try_from(time).ok());
         if !response.status().is_success() {
-            return Err(self.refused(query.stream, &authorization, response, date).await);
+            return Err(self.refused(&authorization, response, date).await);
         }
         let kind = response
             .headers()
@@ -163,7 +163,6 @@ impl Source {
 
     async fn refused(
         &self,
-        stream: Stream,
         authorization: &Authorization,
         mut response: Response,
         date: Option<jiff::Timestamp>,
@@ -187,14 +186,11 @@ impl Source {
             StatusCode::UNAUTHORIZED if detail.contains(WRONG_DATA_CENTRE) => {
                 Error::WrongDataCentre { detail }
             }
-            StatusCode::UNAUTHORIZED if self.auth.refused(stream, authorization) => {
+            StatusCode::UNAUTHORIZED if self.auth.refused(authorization) => {
                 Error::AccessTokenRefused { detail }
             }
             StatusCode::UNAUTHORIZED => Error::Unauthorized { detail },
-            StatusCode::FORBIDDEN if from_the_api => {
-                self.auth.forbidden(stream, authorization);
-                Error::Forbidden { detail }
-            }
+            StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
             StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => Error::ProxyAuthentication,
             StatusCode::BAD_REQUEST => Error::Refused { detail },

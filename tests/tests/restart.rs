@@ -102,6 +102,19 @@ async fn a_checkpoint_that_cannot_be_saved_is_counted_until_it_can() -> Result<(
     Ok(())
 }
 
+/// What the operator keeps of a report.
+fn kept_of(told: Report) -> Checkpoint {
+    Checkpoint {
+        version: kept::VERSION,
+        agent_uid: "uid-1".to_owned(),
+        source: told.checkpoint.source,
+        alerts: told.checkpoint.alerts,
+        activities: told.checkpoint.activities,
+        exported: told.streams.keys().copied().collect(),
+        alert_ids: told.checkpoint.alert_ids,
+    }
+}
+
 #[tokio::test]
 async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Result<()> {
     let defender = Defender::start(quick(0.0, 1_000)).await?;
@@ -124,21 +137,44 @@ async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Resu
     };
     forwarder.kill()?;
     fs::remove_dir_all(forwarder.state())?;
-    let checkpoint = Checkpoint {
-        version: kept::VERSION,
-        agent_uid: "uid-1".to_owned(),
-        source: told.checkpoint.source,
-        alerts: told.checkpoint.alerts,
-        activities: told.checkpoint.activities,
-        exported: told.streams.keys().copied().collect(),
-        alert_ids: told.checkpoint.alert_ids,
-    };
-    fs::write(folder.join(kept::KEY), checkpoint.write()?)?;
+    fs::write(folder.join(kept::KEY), kept_of(told).write()?)?;
     defender.produce(50);
     forwarder.start().await?;
     let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
     // An hour of history, half a minute of overlap.
     let n_repeated = counts.values().filter(|count| **count > 1).count();
     ensure!(n_repeated < 50, "{n_repeated} repeated, though the overlap holds a few only");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_retention_is_told_once() -> Result<()> {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let defender = Defender::start(quick(0.0, 100)).await?;
+    let (rsyslog, mut forwarder) = over_tcp(&defender).await?;
+    let folder = forwarder.run_by_config("uid-1")?;
+    forwarder.start().await?;
+    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    let told: Report = serde_json::from_str(&forwarder.get("status").await?)?;
+    forwarder.kill()?;
+    fs::remove_dir_all(forwarder.state())?;
+    let mut kept = kept_of(told);
+    kept.activities = Some(siem_agent_tests::clock::millis() - 200 * DAY_MS);
+    fs::write(folder.join(kept::KEY), kept.write()?)?;
+    forwarder.start().await?;
+    // Several polls, of which the first one meets it.
+    let n_asked = defender.requests().len();
+    let until = Instant::now() + PATIENCE;
+    while defender.requests().len() < n_asked + 8 {
+        ensure!(Instant::now() < until, "it does not go on asking: {}", forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    let days = forwarder.metric("siem_forwarder_gap_seconds_total").await? / 86_400.0;
+    ensure!((19.9..20.1).contains(&days), "{days} days of a gap");
+    let log = forwarder.log()?;
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("a gap")).collect();
+    let [line] = lines[..] else { anyhow::bail!("told once: {log}") };
+    ensure!(line.contains("WARN") && line.contains("activities"), "{line}");
+    ensure!(line.contains("retention"), "{line}");
     Ok(())
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
 use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
-
 use tracing::warn;
 
 use super::{Failure, Overrides, token};

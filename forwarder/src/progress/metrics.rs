@@ -143,7 +143,7 @@ impl Metrics {
     }
 
     /// This much time lay beyond the API's retention.
-    pub fn gap(&self, stream: Stream, seconds: f64) {
+    pub(super) fn gap(&self, stream: Stream, seconds: f64) {
         self.gap.get_or_create(&of(stream)).inc_by(seconds);
     }
 

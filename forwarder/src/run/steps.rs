@@ -156,7 +156,14 @@ impl Forwarder {
             self.gate.resume();
         }
         let watermark = self.ledger.with_cursor(stream, Cursor::watermark).await;
-        self.progress.asked_from(stream, watermark, trouble::kept_from(page.server_now));
+        let kept_from = trouble::kept_from(page.server_now);
+        if let Some(gap_seconds) = self.progress.asked_from(stream, watermark, kept_from) {
+            warn!(
+                %stream,
+                gap_seconds,
+                "a gap: what happened in it lies beyond the API's retention and cannot be asked for any more"
+            );
+        }
         let Some(correction) = trouble::correct(watermark, page.server_now, self.plan.start_from)
         else {
             return Ok(());

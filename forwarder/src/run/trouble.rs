@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use siem_agent_crds::report::{SourceState, TokenState};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use super::Forwarder;
@@ -12,6 +12,7 @@ use crate::clock;
 use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::retry::{self, Decision, Failure};
+use crate::source::Arrived;
 use crate::source::gate::Purpose;
 use crate::source::query::Query;
 use crate::{secret, source};
@@ -24,7 +25,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 const TOKEN_CHECK: Duration = Duration::from_secs(10 * 60);
 /// What is given the one stream to learn whether a token lives again, before the next one tries.
 const AFTER_THE_OTHER: Duration = Duration::from_secs(40);
-/// How often a halted stream looks whether the secret has changed.
+/// How often whoever was refused looks whether the secret has changed.
 const SECRET_LOOK: Duration = Duration::from_secs(1);
 
 /// A watermark that cannot be used.
@@ -143,26 +144,70 @@ impl Forwarder {
         }
     }
 
-    /// For ever: tries the token where nothing else has for long, because the target takes no records.
+    /// For ever: tries the token where no stream does, because the target takes no records: a changed secret at once, any
+    /// other now and then.
     pub(super) async fn watch_token(&self) {
-        let Some((stream, _)) = self.plan.streams.first() else {
+        let Some((first, _)) = self.plan.streams.first() else {
             return std::future::pending().await;
         };
+        let mut next_check = Instant::now() + TOKEN_CHECK / 10;
         loop {
-            sleep(TOKEN_CHECK / 10).await;
-            let now = clock::now();
-            let age = self.progress.last_token_check().map(|last| now.duration_since(last));
+            sleep(SECRET_LOOK).await;
+            if !self.sink.target().takes_records() {
+                let mut refused = self.progress.refused_streams().into_iter();
+                if let Some(stream) = refused.find(|stream| self.source.secret_changed(*stream)) {
+                    self.try_changed_secret(stream).await;
+                }
+            }
+            // To wait for the end of a halt would hold up the look at the secret.
+            if Instant::now() < next_check || self.gate.is_halted(*first) {
+                continue;
+            }
+            next_check = Instant::now() + TOKEN_CHECK / 10;
+            let age =
+                self.progress.last_token_check().map(|last| clock::now().duration_since(last));
             if age.is_some_and(|age| Duration::try_from(age).unwrap_or_default() < TOKEN_CHECK) {
                 continue;
             }
-            self.gate.enter(*stream, Purpose::Check).await;
-            match self.source.fetch(&Query::probe(*stream, clock::millis(now))).await {
-                Ok(page) => {
-                    self.progress.answered(*stream, page.skew, clock::now());
-                }
-                Err(error) => self.take_note(*stream, &error, 0).await,
+            if let Err(error) = self.try_token(*first).await {
+                // A halt holds back whoever comes next.
+                drop(self.take_note(*first, &error, 0));
             }
         }
+    }
+
+    /// Tries until the API has said yes or no, since what fails in between says nothing of the secret, or until the
+    /// streams can do so.
+    async fn try_changed_secret(&self, stream: Stream) {
+        self.gate.resume();
+        let mut n_failures = 0;
+        while let Err(error) = self.try_token(stream).await {
+            let pause = self.take_note(stream, &error, n_failures);
+            match error.failure() {
+                Failure::Transient | Failure::Throttled { .. } => pause.await,
+                Failure::Unauthorized
+                | Failure::Forbidden
+                | Failure::Refused
+                | Failure::SecretMissing => return,
+            }
+            if self.sink.target().takes_records() {
+                return;
+            }
+            n_failures += 1;
+        }
+    }
+
+    async fn try_token(&self, stream: Stream) -> Result<(), source::Error> {
+        self.gate.enter(stream, Purpose::Check).await;
+        let query = Query::probe(stream, clock::millis(clock::now()));
+        let mut page = self.source.fetch(&query).await?;
+        self.progress.metrics.requested(stream, "200");
+        if self.progress.answered(stream, page.skew, clock::now()) {
+            self.gate.resume();
+        }
+        while let Arrived::Pieces(_) = page.next().await? {}
+        self.progress.read_whole(stream, clock::now());
+        Ok(())
     }
 }
 

@@ -61,7 +61,6 @@ pub(super) struct Auth {
 pub(super) struct Authorization {
     /// The header's value.
     pub(super) header: HeaderValue,
-    secret: Secret,
     access: Option<Secret>,
 }
 
@@ -69,8 +68,8 @@ pub(super) struct Authorization {
 struct State {
     used: Option<Secret>,
     access: Option<Access>,
-    /// The secret that each stream was last refused with.
-    refused: BTreeMap<Stream, Secret>,
+    /// The secret that each stream has tried last; `None` where there was none.
+    tried: BTreeMap<Stream, Option<Secret>>,
     /// The access token that was last refused, and whether another one was worth a try.
     thrown_away: Option<(Secret, bool)>,
     /// An access token was renewed because the last one was refused, and none was accepted since.
@@ -94,12 +93,12 @@ impl Auth {
         }
     }
 
-    /// Whether the secret differs from the one that this stream was refused with: worth a try at once. The other
-    /// stream may have used it already.
+    /// Whether the secret differs from the one that this stream has tried last: worth a try at once. The other stream
+    /// may have used it already.
     pub(super) fn secret_changed(&self, stream: Stream) -> bool {
         let now = self.file().read().ok();
         let state = self.lock();
-        now.is_some() && now.as_ref() != state.refused.get(&stream).or(state.used.as_ref())
+        now.is_some() && now != *state.tried.get(&stream).unwrap_or(&state.used)
     }
 
     /// The API took it.
@@ -110,9 +109,8 @@ impl Auth {
     }
 
     /// The API refused it. Says whether a fresh access token may help; the refused one is thrown away.
-    pub(super) fn refused(&self, stream: Stream, authorization: &Authorization) -> bool {
+    pub(super) fn refused(&self, authorization: &Authorization) -> bool {
         let mut state = self.lock();
-        state.refused.insert(stream, authorization.secret.clone());
         let Some(token) = &authorization.access else { return false };
         if let Some((_, renewable)) = state.thrown_away.as_ref().filter(|(gone, _)| gone == token) {
             // The other stream was refused with the same one.
@@ -128,14 +126,15 @@ impl Auth {
         renewable
     }
 
-    /// The API lets the bearer in, but not to this stream.
-    pub(super) fn forbidden(&self, stream: Stream, authorization: &Authorization) {
-        self.lock().refused.insert(stream, authorization.secret.clone());
-    }
-
-    /// What to authorize the next request with.
-    pub(super) async fn authorization(&self, client: &Client) -> Result<Authorization, Error> {
-        let secret = self.file().read().map_err(Error::Secret)?;
+    /// What to authorize the next request of a stream with.
+    pub(super) async fn authorization(
+        &self,
+        stream: Stream,
+        client: &Client,
+    ) -> Result<Authorization, Error> {
+        let secret = self.file().read();
+        self.lock().tried.insert(stream, secret.as_ref().ok().cloned());
+        let secret = secret.map_err(Error::Secret)?;
         let (text, access) = match &self.settings {
             Settings::Token(_) => {
                 self.lock().used = Some(secret.clone());
@@ -153,7 +152,7 @@ impl Auth {
         let mut header =
             HeaderValue::from_str(&text).map_err(|_unprintable| Error::TokenUnsendable)?;
         header.set_sensitive(true);
-        Ok(Authorization { header, secret, access })
+        Ok(Authorization { header, access })
     }
 
     /// Takes every secret of ours out of a text that a server wrote, and makes it one short line.
@@ -221,5 +220,35 @@ impl Auth {
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while the lock is held")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_secret_is_worth_a_try_for_each_stream_that_has_not_tried_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let auth = Auth::new(Settings::Token(SecretFile::new(path.clone())));
+        let http = crate::source::client::Keeper::new(None, None).current().unwrap();
+        let changed = || [Stream::Alerts, Stream::Activities].map(|of| auth.secret_changed(of));
+        std::fs::write(&path, "first").unwrap();
+        auth.authorization(Stream::Alerts, &http).await.unwrap();
+        assert_eq!(changed(), [false, false], "what one was refused with halts both");
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(changed(), [true, true]);
+        auth.authorization(Stream::Alerts, &http).await.unwrap();
+        auth.authorization(Stream::Activities, &http).await.unwrap();
+        assert_eq!(changed(), [false, false]);
+        std::fs::write(&path, "third").unwrap();
+        auth.authorization(Stream::Activities, &http).await.unwrap();
+        assert_eq!(changed(), [true, false], "the other one has not tried it");
+        std::fs::remove_file(&path).unwrap();
+        auth.authorization(Stream::Alerts, &http).await.unwrap_err();
+        assert!(!auth.secret_changed(Stream::Alerts), "there is nothing to try");
+        std::fs::write(&path, "third").unwrap();
+        assert_eq!(changed(), [true, false], "it is there again");
     }
 }

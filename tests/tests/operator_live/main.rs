@@ -2,6 +2,8 @@
 
 mod stage;
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,23 +89,56 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     assert_eq!(version(&stage.scene.until("siemagent/soc", |_| true).await?), before);
 
     // Another receiver: nothing is lost between them.
-    let second = Rsyslog::start(Input::Tcp).await?;
+    let second = Rsyslog::start_at(Ipv4Addr::new(127, 0, 0, 2), Input::Tcp).await?;
+    let target = ("127.0.0.2", second.port);
     defender.produce(30);
-    stage.apply("soc", &defender.url(), second.port, "  format: {dialect: Strict}\n").await?;
+    let strict = "  format: {dialect: Strict}\n";
+    stage.apply_to("soc", &defender.url(), target, strict).await?;
     stage.scene.until_ready_is("soc", "Delivering").await?;
     defender.produce(30);
     until_all_arrived(&defender, &[&first, &second]).await?;
-    ensure!(!second.lines()?.is_empty(), "the second receiver got its share");
+    let n_with_empty = |lines: &[String]| {
+        let is_empty = |word: &str| word.ends_with('=') && !word.ends_with("\\=");
+        lines.iter().filter(|line| line.split(' ').any(is_empty)).count()
+    };
+    ensure!(n_with_empty(&first.lines()?) > 0, "the agent's dialect has empty values");
+    let strict = second.lines()?;
+    ensure!(!strict.is_empty() && n_with_empty(&strict) == 0, "the strict one has none");
 
     // Suspended and resumed: it goes on where it stopped.
-    stage.apply("soc", &defender.url(), second.port, "  suspend: true\n").await?;
+    stage.apply_to("soc", &defender.url(), target, "  suspend: true\n").await?;
     let agent = stage.scene.until_ready_is("soc", "Suspended").await?;
     assert_eq!(agent["status"]["state"], "Suspended");
     stage.until_metric("siemagent_delivery_lag_seconds{", <[_]>::is_empty).await?;
     defender.produce(10);
-    stage.apply("soc", &defender.url(), second.port, "").await?;
+    stage.apply_to("soc", &defender.url(), target, "").await?;
     stage.scene.until_ready_is("soc", "Delivering").await?;
     until_all_arrived(&defender, &[&first, &second]).await?;
+
+    // Another filter: what it lets through arrives, and nothing else.
+    let filter = "  eventTypes: {activities: {filter: {services: [11161]}}, alerts: {filter: {severities: [High]}}}\n";
+    stage.apply_to("soc", &defender.url(), target, filter).await?;
+    stage.scene.until_ready_is("soc", "Delivering").await?;
+    let before = defender.produced();
+    defender.produce(200);
+    let wanted = wanted(&defender)?;
+    let (passes, stays): (Vec<_>, Vec<_>) = defender
+        .produced()
+        .into_iter()
+        .filter(|record| !before.contains(record))
+        .map(|(_, id)| id)
+        .partition(|id| wanted.contains(id));
+    ensure!(!passes.is_empty() && !stays.is_empty(), "the filter tells them apart");
+    let until = Instant::now() + PATIENCE;
+    let arrived = loop {
+        let arrived = counts(&second.lines()?);
+        if passes.iter().all(|id| arrived.contains_key(id)) {
+            break arrived;
+        }
+        ensure!(Instant::now() < until, "not all of {passes:?}");
+        sleep(LOOK).await;
+    };
+    ensure!(!stays.iter().any(|id| arrived.contains_key(id)), "what is filtered stays");
 
     stage.scene.kubectl(&["delete", "siemagent", "soc"], "").await?;
     for what in ["deployment/soc-forwarder", "configmap/soc-checkpoint", "configmap/soc-config"] {
@@ -114,6 +149,25 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
             series.iter().all(|(name, _)| name.starts_with("siemagent_operator_"))
         })
         .await
+}
+
+/// The ids of what the filter lets through.
+fn wanted(defender: &Defender) -> Result<BTreeSet<String>> {
+    let mut wanted = BTreeSet::new();
+    for (stream, field, value) in
+        [(Stream::Activities, "appId", 11161), (Stream::Alerts, "severityValue", 2)]
+    {
+        for record in defender.records(stream) {
+            let record: Value = serde_json::from_str(&record)?;
+            let number = record[field].as_i64().or_else(|| record[field].as_str()?.parse().ok());
+            if number == Some(value)
+                && let Some(id) = record["_id"].as_str()
+            {
+                wanted.insert(id.to_owned());
+            }
+        }
+    }
+    Ok(wanted)
 }
 
 #[tokio::test]
@@ -151,7 +205,10 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
 
     defender.forbid(Stream::Alerts, true);
     defender.forbid(Stream::Activities, true);
-    expect("TokenForbidden", "Forbidden", Some(0.0)).await?;
+    let agent = expect("TokenForbidden", "Forbidden", Some(0.0)).await?;
+    let said = condition(&agent, "TokenValid")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(said.contains("not permitted"), "the API's own words: {said}");
+    assert_eq!(agent["status"]["state"], "Connected", "as last seen");
     defender.forbid(Stream::Alerts, false);
     defender.forbid(Stream::Activities, false);
     // A stream that was forbidden is asked again once a minute.
@@ -168,9 +225,14 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
     // One Event for each transition, and no more; it follows the status.
     stage.scene.until_quiet(Duration::from_secs(2)).await?;
     let events = stage.events("soc").await?;
-    let n_of = |expected: &str| events.iter().filter(|reason| *reason == expected).count();
+    let n_of = |expected: &str| events.iter().filter(|(reason, _)| reason == expected).count();
     let told = ["SecretMissing", "TokenInvalid", "TokenForbidden", "Delivering"].map(n_of);
     assert_eq!(told, [1, 1, 1, 3], "{events:?}");
+    for (reason, words) in [("TokenInvalid", "Invalid token"), ("TokenForbidden", "not permitted")]
+    {
+        let says = |(of, note): &(String, String)| of == reason && note.contains(words);
+        ensure!(events.iter().any(says), "each with the API's own words: {events:?}");
+    }
     Ok(())
 }
 
@@ -317,7 +379,7 @@ async fn a_portal_that_fails_is_named_and_comes_back() -> Result<()> {
     stage.scene.until_ready_is("soc", "Delivering").await?;
     until_all_arrived(&defender, &[&rsyslog]).await?;
     for (fault, reason) in [
-        (FaultKind::Status(503), "SourceUnreachable"),
+        (FaultKind::Cut(0), "SourceUnreachable"),
         (FaultKind::Throttle(Some("5".to_owned())), "SourceThrottled"),
     ] {
         defender.fault(Fault { n_requests: None, ..Fault::once(fault) });
@@ -334,6 +396,9 @@ async fn a_portal_that_fails_is_named_and_comes_back() -> Result<()> {
         assert_eq!(condition(&agent, "Delivering")["status"], "False");
         assert_eq!(condition(&agent, "TokenValid")["status"], "True", "as last seen");
         assert_eq!(agent["status"]["state"], "Connected");
+        let is_late = |series: &[(String, f64)]| series.iter().any(|(_, lag)| *lag > 60.0);
+        stage.until_metric("siemagent_delivery_lag_seconds{", is_late).await?;
+        stage.scene.until("siemagent/soc", |it| it["status"]["delivery"]["lag"] == "<5m").await?;
         defender.clear_faults();
         // The forwarder waits longer and longer between its tries.
         let until = Instant::now() + 3 * PATIENCE;

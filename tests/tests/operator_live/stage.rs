@@ -48,10 +48,21 @@ impl Stage {
     }
 
     pub(crate) async fn apply(&self, name: &str, url: &str, port: u16, more: &str) -> Result<()> {
+        self.apply_to(name, url, ("127.0.0.1", port), more).await
+    }
+
+    /// The same with a receiver on another address.
+    pub(crate) async fn apply_to(
+        &self,
+        name: &str,
+        url: &str,
+        (host, port): (&str, u16),
+        more: &str,
+    ) -> Result<()> {
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
              url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    \
-             pollInterval: 1s\n    overlap: 30s\n  syslog: {{host: 127.0.0.1, port: {port}}}\n{more}"
+             pollInterval: 1s\n    overlap: 30s\n  syslog: {{host: {host}, port: {port}}}\n{more}"
         );
         self.scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
     }
@@ -93,8 +104,8 @@ impl Stage {
         alive.context("there is no pod")
     }
 
-    /// The reasons of the Events about an agent so far, in no order.
-    pub(crate) async fn events(&self, name: &str) -> Result<Vec<String>> {
+    /// Reason and note of the Events about an agent so far, in no order.
+    pub(crate) async fn events(&self, name: &str) -> Result<Vec<(String, String)>> {
         let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.scene.namespace);
         let list: Value =
             serde_json::from_str(&self.scene.kubectl(&["get", "--raw", &path], "").await?)?;
@@ -102,7 +113,8 @@ impl Stage {
         let about = events.into_iter().filter(|event| {
             event["regarding"]["name"] == name && event["regarding"]["kind"] == "SiemAgent"
         });
-        Ok(about.map(|event| event["reason"].as_str().unwrap_or_default().to_owned()).collect())
+        let text = |text: &Value| text.as_str().unwrap_or_default().to_owned();
+        Ok(about.map(|event| (text(&event["reason"]), text(&event["note"]))).collect())
     }
 
     pub(crate) async fn until_metric(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::defender::DEMO_TOKEN;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::forwarder::{LOOK, PATIENCE, free_port};
 use tokio::time::{Instant, sleep};
 
 use super::world::{Manifest, World, tenant};
@@ -115,6 +115,66 @@ async fn a_forbidden_stream_stands_and_the_other_goes_on() -> Result<()> {
     world.defender.set_token(ANOTHER);
     world.forwarder.set_token(ANOTHER)?;
     world.delivered_within(Duration::from_secs(20)).await
+}
+
+/// A SIEM that is away: nothing is fetched, and the changed file is tried all the same.
+async fn is_tried_without_a_target(told: &str, refuse: impl Fn(&World, bool)) -> Result<()> {
+    let mut world = World::prepare(tenant(20, 20), &Manifest::default()).await?;
+    let manifest = Manifest::default().text(&world.defender, &world.receiver);
+    let (there, nobody) = (format!("port: {}", world.receiver.port()), free_port()?);
+    std::fs::write(
+        world.forwarder.manifest(),
+        manifest.replace(&there, &format!("port: {nobody}")),
+    )?;
+    refuse(&world, true);
+    world.forwarder.start().await?;
+    // The first try may be the one a minute after the start.
+    let until = Instant::now() + 2 * PATIENCE;
+    loop {
+        let status = world.forwarder.status().await?;
+        let alerts = &status["streams"]["alerts"];
+        let refused = status["token"]["state"] == told || alerts["forbidden"].is_string();
+        if refused && status["target"]["state"] == "Down" {
+            break;
+        }
+        ensure!(Instant::now() < until, "{told}: {status}\n{}", world.forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    refuse(&world, false);
+    world.defender.set_token(ANOTHER);
+    let until = Instant::now() + Duration::from_secs(20);
+    world.forwarder.set_token(ANOTHER)?;
+    let status = world
+        .until(told, |status| {
+            let streams = ["alerts", "activities"].map(|stream| &status["streams"][stream]);
+            status["token"]["state"] == "Valid"
+                && streams.iter().all(|stream| stream["forbidden"].is_null())
+        })
+        .await?;
+    ensure!(Instant::now() < until, "{told}: a changed file is tried at once: {status}");
+    ensure!(!world.defender.has_faults(), "{told}: what fails in between is tried again");
+    ensure!(status["target"]["state"] == "Down" && world.receiver.frames().is_empty(), "{status}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_changed_file_is_tried_at_once_though_the_siem_is_away() -> Result<()> {
+    tokio::try_join!(
+        is_tried_without_a_target("Invalid", |world, refused| {
+            if refused {
+                world.defender.set_token(ANOTHER);
+            } else {
+                // What fails for another reason is no answer yet.
+                world.fault("500x2");
+            }
+        }),
+        is_tried_without_a_target("Forbidden", |world, forbidden| {
+            for stream in [Stream::Alerts, Stream::Activities] {
+                world.defender.forbid(stream, forbidden);
+            }
+        }),
+    )?;
+    Ok(())
 }
 
 #[tokio::test]
