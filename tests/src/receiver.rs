@@ -60,6 +60,14 @@ impl Receiver {
     /// When it cannot listen, or the certificate cannot be used.
     pub async fn start(framing: Framing, tls: Option<Tls>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for the receiver")?;
+        Self::on(listener, framing, tls)
+    }
+
+    /// Starts it where somebody listens already: it takes the connections that are still to come.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used.
+    pub fn on(listener: TcpListener, framing: Framing, tls: Option<Tls>) -> Result<Self> {
         let address = listener.local_addr()?;
         let acceptor = tls.as_ref().map(acceptor).transpose()?;
         let frames = Frames::default();
@@ -98,7 +106,11 @@ impl Receiver {
     }
 }
 
-fn acceptor(tls: &Tls) -> Result<TlsAcceptor> {
+/// The server's side of the handshake, for a test that takes a connection itself.
+///
+/// # Errors
+/// When the certificate cannot be used.
+pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;

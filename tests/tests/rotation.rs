@@ -154,3 +154,16 @@ async fn a_healthy_connection_takes_up_a_renewed_certificate_without_a_repetitio
     ensure!(pid > 0, "without a restart");
     Ok(())
 }
+
+#[tokio::test]
+async fn garbage_in_the_folder_leaves_the_old_certificate_at_work() -> Result<()> {
+    let mut scene = Scene::set().await?;
+    scene.client.swap(&[("tls.crt", "garbage"), ("tls.key", "garbage")])?;
+    scene.until_log_says("go on with the old ones").await?;
+    // Another connection needs the certificate again.
+    scene.rsyslog.end(Signal::SIGKILL)?;
+    scene.rsyslog.again().await?;
+    scene.defender.produce(50);
+    all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
+    Ok(())
+}

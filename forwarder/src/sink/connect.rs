@@ -135,6 +135,14 @@ pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, Error> {
         .map_err(|_elapsed| resolve(io::ErrorKind::TimedOut.into()))?
         .map_err(resolve)?
         .collect();
+    first_to_answer(addresses).await.map_err(|source| Error::Connect {
+        host: host.to_owned(),
+        port,
+        source,
+    })
+}
+
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut attempts = FuturesUnordered::new();
     for (delay, address) in (0..).zip(addresses) {
         attempts.push(async move {
@@ -151,7 +159,7 @@ pub(crate) async fn dial(host: &str, port: u16) -> Result<TcpStream, Error> {
             Err(error) => last = error,
         }
     }
-    Err(Error::Connect { host: host.to_owned(), port, source: last })
+    Err(last)
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -163,4 +171,40 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// An address on which nothing listens.
+    async fn closed() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_closed_first_address_leads_to_the_second() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let stream = first_to_answer(vec![closed().await, open]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+        let error = first_to_answer(vec![closed().await, closed().await]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(first_to_answer(Vec::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_falls_silent_is_noticed_by_the_kernel() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = first_to_answer(vec![listener.local_addr().unwrap()]).await.unwrap();
+        prepare(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && stream.nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+    }
 }

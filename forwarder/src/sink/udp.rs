@@ -2,6 +2,7 @@
 //! One that is too large for the kernel is counted as rejected, so that it never holds up the others.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub(super) async fn run(
     );
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut socket = None;
+    let mut n_failures = 0;
     let mut burst = 0;
     loop {
         let job = tokio::select! {
@@ -51,7 +53,7 @@ pub(super) async fn run(
                 sleep(PAUSE).await;
             }
             loop {
-                match send(&settings, &mut socket, &frame).await {
+                match send(&settings, n_failures, &mut socket, &frame).await {
                     Ok(()) => break,
                     // It would be refused again for ever, and hold up all that follow.
                     Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
@@ -66,6 +68,7 @@ pub(super) async fn run(
                     Err(error) => {
                         // A refusal (ICMP port unreachable) is reported on the datagram after the refused one.
                         socket = None;
+                        n_failures += 1;
                         observer.disconnected("datagram");
                         let wait = backoff.next(fastrand::f64());
                         warn!(reason = %error, "cannot send a datagram to the target");
@@ -88,17 +91,29 @@ pub(super) async fn run(
     }
 }
 
-async fn send(settings: &Settings, socket: &mut Option<UdpSocket>, frame: &[u8]) -> io::Result<()> {
+async fn send(
+    settings: &Settings,
+    n_failures: usize,
+    socket: &mut Option<UdpSocket>,
+    frame: &[u8],
+) -> io::Result<()> {
     let socket = match socket {
         Some(socket) => socket,
-        None => socket.insert(open(&settings.host, settings.port).await?),
+        None => {
+            let addresses = lookup_host((&*settings.host, settings.port)).await?.collect();
+            socket.insert(open(addresses, n_failures).await?)
+        }
     };
     socket.send(frame).await.map(|_| ())
 }
 
-async fn open(host: &str, port: u16) -> io::Result<UdpSocket> {
+/// A socket for one of the addresses. To connect a datagram socket says nothing of the peer, so each failure leads to the
+/// address after the one that failed.
+async fn open(mut addresses: Vec<SocketAddr>, n_failures: usize) -> io::Result<UdpSocket> {
+    let next = n_failures.checked_rem(addresses.len()).unwrap_or(0);
+    addresses.rotate_left(next);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((host, port)).await? {
+    for address in addresses {
         let local = if address.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
         let attempt = async {
             let socket = UdpSocket::bind(local).await?;
@@ -111,4 +126,21 @@ async fn open(host: &str, port: u16) -> io::Result<UdpSocket> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_failure_leads_to_the_next_address() {
+        let addresses: Vec<SocketAddr> =
+            (1..=3).map(|number| SocketAddr::from(([127, 0, 0, number], 514))).collect();
+        for (n_failures, expected) in [0, 1, 2, 0, 1].into_iter().enumerate() {
+            let socket = open(addresses.clone(), n_failures).await.unwrap();
+            assert_eq!(socket.peer_addr().unwrap(), addresses[expected]);
+        }
+        let error = open(Vec::new(), 1).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 }
