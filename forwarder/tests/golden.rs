@@ -122,3 +122,35 @@ fn a_long_record_is_shortened_by_field_to_any_limit() {
         assert!(!whole_escapes.contains('\\'), "no escape is cut");
     }
 }
+
+#[test]
+fn free_text_gives_way_one_field_after_the_other() {
+    let [description, target, agent] = ["d", "t", "a"].map(|letter| letter.repeat(3_000));
+    let user = "u".repeat(200);
+    let json = format!(
+        r#"{{"_id": "a", "timestamp": 1793000113000, "description": "{description}", "device": {{"userAgent": "{agent}"}},
+        "description_metadata": {{"event_category": "Run command"}},
+        "mainInfo": {{"eventObjects": [{{"name": "{target}"}}]}}, "user": {{"userName": "{user}"}}}}"#
+    );
+    let event = parse::record(Stream::Activities, json.as_bytes()).unwrap();
+    let whole = line(&event, &layout());
+    for (excess, shortened) in [
+        (1_000, vec!["msg"]),
+        (5_000, vec!["msg", "cs3"]),
+        (7_000, vec!["msg", "cs3", "requestClientApplication"]),
+    ] {
+        let max_message_bytes = whole.len() - excess;
+        let short = line(&event, &Layout { max_message_bytes, ..layout() });
+        assert_eq!(short.len(), max_message_bytes);
+        let value = |key: &str| short.split(&format!(" {key}=")).nth(1)?.split(' ').next();
+        for (key, text) in
+            [("msg", &description), ("cs3", &target), ("requestClientApplication", &agent)]
+        {
+            let value = value(key).unwrap();
+            assert_eq!(value == text, !shortened.contains(&key), "{excess}: {key}={value}");
+            assert_eq!(value.ends_with("..."), shortened.contains(&key), "{excess}: {key}={value}");
+        }
+        assert_eq!(value("suser"), Some(&*user), "{excess}");
+        assert!(short.contains("|Run command|0|"), "{excess}: {short}");
+    }
+}

@@ -257,7 +257,9 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     all_arrived(&defender, &rsyslog, &forwarder).await?;
     // Two more polls look at the same records again.
     let n_asked = defender.requests().len();
+    let until = Instant::now() + PATIENCE;
     while defender.requests().len() < n_asked + 4 {
+        ensure!(Instant::now() < until, "it does not go on asking: {}", forwarder.log()?);
         sleep(LOOK).await;
     }
     let lines = rsyslog.lines()?;

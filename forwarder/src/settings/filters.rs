@@ -114,4 +114,41 @@ mod tests {
         super::streams(&types, &mut problems);
         assert_eq!(problems[0].path, "spec.eventTypes.activities.filter.raw.service.eq");
     }
+    #[test]
+    fn every_value_becomes_what_the_api_takes() {
+        let types = json!({
+            "alerts": {"filter": {
+                "severities": ["Low", "Medium", "High", "Informational"],
+                "services": [11161, 20893],
+                "policies": ["5f2c8a1e7b604c1d9e350a4d"],
+            }},
+            "activities": {"filter": {
+                "services": [11161],
+                "users": ["ada@example.com"],
+                "eventTypes": ["EVENT_CATEGORY_LOGIN"],
+                "ipCategories": ["Corporate", "Administrative", "Risky", "VPN", "CloudProvider", "Other"],
+                "countries": ["NL", "DE"],
+                "policies": ["5f2c8a1e7b604c1d9e350a4d", "62b1b0c0aa11bb22cc33dd44"],
+            }},
+        });
+        let mut problems = Vec::new();
+        let streams = streams(&serde_json::from_value(types).unwrap(), &mut problems);
+        assert!(problems.is_empty());
+        let alerts = json!({
+            "severity": {"eq": [0, 1, 2, 3]},
+            "entity.service": {"eq": [11161, 20893]},
+            "entity.policy": {"eq": ["5f2c8a1e7b604c1d9e350a4d"]},
+        });
+        let activities = json!({
+            "service": {"eq": [11161]},
+            "user.username": {"eq": ["ada@example.com"]},
+            "activity.eventType": {"eq": ["EVENT_CATEGORY_LOGIN"]},
+            "ip.category": {"eq": [1, 2, 3, 4, 5, 6]},
+            "location.country": {"eq": ["NL", "DE"]},
+            "policy": {"eq": ["5f2c8a1e7b604c1d9e350a4d", "62b1b0c0aa11bb22cc33dd44"]},
+        });
+        let expected = [(Stream::Alerts, alerts), (Stream::Activities, activities)];
+        let streams = streams.into_iter().map(|(stream, filters)| (stream, Value::Object(filters)));
+        assert_eq!(streams.collect::<Vec<_>>(), expected);
+    }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::defender::{Defender, Options};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
@@ -213,6 +214,48 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
             .await?
             == Some(0)
     );
+    Ok(())
+}
+
+/// What a record says is for the SIEM alone, whether it can be mapped or not.
+#[tokio::test]
+async fn what_records_say_is_seen_nowhere_but_in_their_lines() -> Result<()> {
+    let word = "Planted-words-of-a-record-8Qkx7";
+    let defender = Defender::start(tenant(TOKEN)).await?;
+    let now = siem_agent_tests::clock::millis();
+    for record in [
+        json!({"_id": format!("{word}-id"), "timestamp": now, "created": now, "eventTypeName": format!("{word}-type"),
+            "description": format!("Log on of {word}"), "user": {"userName": word}, "device": {"userAgent": word}}),
+        json!({"timestamp": now, "created": now, "description": word, "user": {"userName": word}}),
+        json!({"_id": "no-time", "timestamp": word, "created": now, "description": word}),
+        json!([word, {"description": word}]),
+    ] {
+        defender.inject(Stream::Activities, &record.to_string());
+    }
+    let alert = json!({"_id": "planted", "timestamp": now, "title": word, "description": word, "entities": [{"label": word}]});
+    defender.inject(Stream::Alerts, &alert.to_string());
+    // Bodies that break in the middle of one.
+    for fault in ["cut:5000", "broken"] {
+        defender.fault(format!("{fault}@stream=activities").parse().unwrap());
+        defender.fault(format!("{fault}@stream=alerts").parse().unwrap());
+    }
+    let receiver = Receiver::start(Framing::Newline, None).await?;
+    let mut place = Place::new("")?;
+    place.search.plant("a record", word);
+    let source = format!("url: '{}', auth: {{tokenSecretRef: {{name: defender}}}}", defender.url());
+    place.start(&source, &format!("{{host: 127.0.0.1, port: {}}}", receiver.port()))?;
+    place
+        .look_until("it delivers and rejects", |status| {
+            delivered(status, "activities", 101)
+                && delivered(status, "alerts", 151)
+                && status["streams"]["activities"]["rejectedTotal"] == 3
+        })
+        .await?;
+    place.end().await?;
+    ensure!(!defender.has_faults(), "each was met");
+    let frames = receiver.frames();
+    let n_planted = frames.iter().filter(|frame| frame.contains(word)).count();
+    ensure!(n_planted >= 2, "{n_planted} lines carry it: it was there to be seen");
     Ok(())
 }
 

@@ -134,6 +134,44 @@ async fn logs_are_written_into_the_folder_under_either_name_of_the_flag() -> Res
 }
 
 #[tokio::test]
+async fn no_more_than_fourteen_files_of_logs_are_kept_and_nothing_else_is_touched() -> Result<()> {
+    let place = place(DEMO_TOKEN).await?;
+    let folder = place.forwarder.folder();
+    let logs = folder.join("logs");
+    fs::create_dir(&logs)?;
+    for day in 1..=20 {
+        fs::write(logs.join(format!("siem-forwarder.2020-01-{day:02}.log")), "old")?;
+    }
+    fs::write(logs.join("notes.txt"), "of somebody else")?;
+    let child = Command::new(program("siem-forwarder")?)
+        .arg("run")
+        .arg("--manifest")
+        .arg(place.forwarder.manifest())
+        .arg("--secrets")
+        .arg(place.forwarder.secrets())
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .args(["--listen", "127.0.0.1:0", "--logs-directory"])
+        .arg(&logs)
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(folder.join("errors"))?)
+        .spawn()?;
+    let _child = Leashed(child);
+    until("it delivers", || place.receiver.ids().len() == 260).await?;
+    let mut names: Vec<String> = fs::read_dir(&logs)?
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    ensure!(names.contains(&"notes.txt".to_owned()), "{names:?}");
+    names.retain(|name| name.starts_with("siem-forwarder."));
+    ensure!(names.len() == 14, "{names:?}");
+    let today = names.last().context("today's")?;
+    ensure!(!today.contains(".2020-"), "{names:?}");
+    ensure!(fs::read_to_string(logs.join(today))?.contains("started"), "{names:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn render_takes_a_page_an_array_lines_and_one_record() -> Result<()> {
     let place = place(DEMO_TOKEN).await?;
     let manifest = place.forwarder.manifest().display().to_string();

@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::future::try_join_all;
-use siem_agent_tests::forwarder::LOOK;
+use siem_agent_tests::forwarder::{LOOK, PATIENCE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::world::{Manifest, World, tenant};
 
@@ -170,7 +170,9 @@ async fn an_end_is_not_held_up_by_a_portal_that_does_not_answer() -> Result<()> 
     world.all_delivered().await?;
     world.fault("hang:300x*");
     let n_asked = world.defender.requests().len();
+    let until = Instant::now() + PATIENCE;
     while world.defender.requests().len() < n_asked + 2 {
+        ensure!(Instant::now() < until, "it does not go on asking: {}", world.forwarder.log()?);
         sleep(LOOK).await;
     }
     ensure!(world.forwarder.terminate().await?.success());

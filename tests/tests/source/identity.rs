@@ -43,9 +43,9 @@ async fn one_access_token_serves_many_requests() -> Result<()> {
 
 #[tokio::test]
 async fn an_access_token_is_renewed_before_it_expires() -> Result<()> {
-    let options = Options { access_life: Duration::from_secs(10), ..tenant(50, 50) };
+    let options = Options { access_life: Duration::from_secs(30), ..tenant(50, 50) };
     let world = application(options, DEMO_TOKEN).await?;
-    world.until_asked("token", 3).await?;
+    world.until_asked("token", 2).await?;
     world.all_delivered().await?;
     let requests = world.defender.requests();
     ensure!(requests.iter().all(|request| request.status == 200), "none was refused: {requests:?}");
