@@ -192,7 +192,10 @@ impl Forwarder {
         let ended = loop {
             let pieces = match unless_stopped(stop, page.next()).await {
                 Ok(Ok(Arrived::Pieces(pieces))) => pieces,
-                Ok(Ok(Arrived::End(envelope))) => break Ok(envelope),
+                Ok(Ok(Arrived::End(envelope))) => {
+                    self.progress.read_whole(query.stream, clock::now());
+                    break Ok(envelope);
+                }
                 Ok(Err(error)) => break Err(Interrupted::Source(error)),
                 Err(Stopped) => break Err(Interrupted::Stopped),
             };
@@ -216,8 +219,6 @@ impl Forwarder {
             self.settle(&mut unconfirmed, scan, false).await?;
         };
         self.settle(&mut unconfirmed, scan, true).await?; //                     E  Delivered -> advance -> save
-        let envelope = ended?;
-        self.progress.read_whole(query.stream, clock::now());
-        Ok((envelope, page.server_now, n_listed))
+        Ok((ended?, page.server_now, n_listed))
     }
 }

@@ -1,6 +1,7 @@
 //! From the simulated portal through the forwarder to a real rsyslogd: everything arrives, byte for byte, whatever dies.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -331,5 +332,33 @@ async fn nothing_is_fetched_while_the_target_takes_nothing() -> Result<()> {
     ensure!(n_asked <= 4, "{n_asked} requests for what cannot be delivered");
     rsyslog.signal(Signal::SIGCONT)?;
     all_arrived(&defender, &rsyslog, &forwarder).await?;
+    Ok(())
+}
+
+/// A receiver that pauses holds the page up until it is given up, and asked for again: the portal is well all the time.
+#[tokio::test]
+async fn a_receiver_that_pauses_is_no_fault_of_the_portal() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 10_000)).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", listener.local_addr()?.port());
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    let (mut stream, _) = listener.accept().await?;
+    // Longer than a page is held.
+    sleep(Duration::from_secs(12)).await;
+    let before = forwarder.status().await?["source"].take();
+    assert_eq!(before["state"], "Reachable");
+    let reading =
+        tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+    let until = Instant::now() + PATIENCE;
+    let n_records = defender.produced().len() as f64;
+    while forwarder.metric("siem_forwarder_records_delivered_total").await? < n_records {
+        ensure!(Instant::now() < until, "not all is delivered: {}", forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    let log = forwarder.log()?;
+    ensure!(log.contains("while the target takes no records"), "the page was given up: {log}");
+    assert_eq!(forwarder.status().await?["source"], before, "reachable ever since");
+    reading.abort();
     Ok(())
 }

@@ -79,7 +79,9 @@ impl Forwarder {
             self.progress.metrics.requested(stream, &code);
         }
         let failure = error.failure();
-        let renews = matches!(error, source::Error::AccessTokenRefused { .. });
+        // Neither is the source's fault: a fresh access token is asked for, or the target holds the page up.
+        let is_ours =
+            matches!(error, source::Error::AccessTokenRefused { .. } | source::Error::Abandoned);
         match failure {
             Failure::Unauthorized => {
                 self.progress.token_refused(TokenState::Invalid, reason.clone(), now);
@@ -95,13 +97,12 @@ impl Forwarder {
             Failure::Throttled { .. } => {
                 self.progress.source_failed(stream, SourceState::Throttled, reason.clone(), now);
             }
-            // A fresh access token is asked for; nobody need hear of it.
-            Failure::Transient if renews => {}
+            Failure::Transient if is_ours => {}
             Failure::Refused | Failure::Transient => {
                 self.progress.source_failed(stream, SourceState::Unreachable, reason.clone(), now);
             }
         }
-        let decision = if renews || matches!(error, source::Error::Abandoned) {
+        let decision = if is_ours {
             Decision::Retry(Duration::ZERO)
         } else {
             retry::decide(failure, n_failures, fastrand::f64())
@@ -151,12 +152,16 @@ impl Forwarder {
             return std::future::pending().await;
         };
         let mut next_check = Instant::now() + TOKEN_CHECK / 10;
+        // A stream that meets a halt of ours waits at the gate, and looks at no secret.
+        let mut has_halted = false;
         loop {
             sleep(SECRET_LOOK).await;
-            if !self.sink.target().takes_records() {
+            has_halted &= self.plan.streams.iter().any(|(stream, _)| self.gate.is_halted(*stream));
+            if has_halted || !self.sink.target().takes_records() {
                 let mut refused = self.progress.refused_streams().into_iter();
                 if let Some(stream) = refused.find(|stream| self.source.secret_changed(*stream)) {
                     self.try_changed_secret(stream).await;
+                    has_halted = true;
                 }
             }
             // To wait for the end of a halt would hold up the look at the secret.
@@ -172,6 +177,7 @@ impl Forwarder {
             if let Err(error) = self.try_token(*first).await {
                 // A halt holds back whoever comes next.
                 drop(self.take_note(*first, &error, 0));
+                has_halted = true;
             }
         }
     }

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::defender::DEMO_TOKEN;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, free_port};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::world::{Manifest, World, tenant};
@@ -117,8 +119,12 @@ async fn a_forbidden_stream_stands_and_the_other_goes_on() -> Result<()> {
     world.delivered_within(Duration::from_secs(20)).await
 }
 
-/// A SIEM that is away: nothing is fetched, and the changed file is tried all the same.
-async fn is_tried_without_a_target(told: &str, refuse: impl Fn(&World, bool)) -> Result<()> {
+/// A SIEM that is away, or has come back since the token was refused: the changed file is tried all the same.
+async fn is_tried_without_a_target(
+    told: &str,
+    comes_back: bool,
+    refuse: impl Fn(&World, bool),
+) -> Result<()> {
     let mut world = World::prepare(tenant(20, 20), &Manifest::default()).await?;
     let manifest = Manifest::default().text(&world.defender, &world.receiver);
     let (there, nobody) = (format!("port: {}", world.receiver.port()), free_port()?);
@@ -140,6 +146,15 @@ async fn is_tried_without_a_target(told: &str, refuse: impl Fn(&World, bool)) ->
         ensure!(Instant::now() < until, "{told}: {status}\n{}", world.forwarder.log()?);
         sleep(LOOK).await;
     }
+    let mut back = JoinSet::new();
+    if comes_back {
+        let listener = TcpListener::bind(("127.0.0.1", nobody)).await?;
+        back.spawn(async move {
+            let (mut stream, _) = listener.accept().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        });
+        world.until("the SIEM is back", |status| status["target"]["state"] == "Up").await?;
+    }
     refuse(&world, false);
     world.defender.set_token(ANOTHER);
     let until = Instant::now() + Duration::from_secs(20);
@@ -153,14 +168,15 @@ async fn is_tried_without_a_target(told: &str, refuse: impl Fn(&World, bool)) ->
         .await?;
     ensure!(Instant::now() < until, "{told}: a changed file is tried at once: {status}");
     ensure!(!world.defender.has_faults(), "{told}: what fails in between is tried again");
-    ensure!(status["target"]["state"] == "Down" && world.receiver.frames().is_empty(), "{status}");
+    let is_back = status["target"]["state"] == "Up";
+    ensure!(is_back == comes_back && world.receiver.frames().is_empty(), "{status}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_changed_file_is_tried_at_once_though_the_siem_is_away() -> Result<()> {
     tokio::try_join!(
-        is_tried_without_a_target("Invalid", |world, refused| {
+        is_tried_without_a_target("Invalid", false, |world, refused| {
             if refused {
                 world.defender.set_token(ANOTHER);
             } else {
@@ -168,7 +184,12 @@ async fn a_changed_file_is_tried_at_once_though_the_siem_is_away() -> Result<()>
                 world.fault("500x2");
             }
         }),
-        is_tried_without_a_target("Forbidden", |world, forbidden| {
+        is_tried_without_a_target("Invalid", true, |world, refused| {
+            if refused {
+                world.defender.set_token(ANOTHER);
+            }
+        }),
+        is_tried_without_a_target("Forbidden", false, |world, forbidden| {
             for stream in [Stream::Alerts, Stream::Activities] {
                 world.defender.forbid(stream, forbidden);
             }
