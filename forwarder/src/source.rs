@@ -130,7 +130,7 @@ impl Source {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         if kind.starts_with("text/html") {
-            return Err(Error::NotJson { kind: self.auth.scrub(kind) });
+            return Err(Error::NotJson { kind: self.auth.scrub(kind, Some(&authorization)) });
         }
         self.auth.accepted(&authorization);
         // The question was put together before the answer's date was; nothing saved since then is certain to be in it.
@@ -174,12 +174,14 @@ impl Source {
         let body = beginning(&mut response).await;
         let words = serde_json::from_slice::<Refusal>(&body)
             .ok()
-            .map(|refusal| self.auth.scrub(&refusal.detail));
+            .map(|refusal| self.auth.scrub(&refusal.detail, Some(authorization)));
         // The API refuses in JSON; where a proxy is on the way, any other refusal is the proxy's.
         let from_the_api = words.is_some()
             || (!self.client.has_proxy() && !body.trim_ascii_start().starts_with(b"<"));
         let detail = words.unwrap_or_else(|| match status {
-            StatusCode::BAD_REQUEST => self.auth.scrub(&String::from_utf8_lossy(&body)),
+            StatusCode::BAD_REQUEST => {
+                self.auth.scrub(&String::from_utf8_lossy(&body), Some(authorization))
+            }
             _ => status.canonical_reason().unwrap_or_default().to_owned(),
         });
         match status {

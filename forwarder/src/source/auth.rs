@@ -64,6 +64,12 @@ pub(super) struct Authorization {
     access: Option<Secret>,
 }
 
+impl Authorization {
+    fn secret(&self) -> Option<&str> {
+        Some(self.header.to_str().ok()?.split_once(' ')?.1)
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     used: Option<Secret>,
@@ -113,8 +119,9 @@ impl Auth {
         let mut state = self.lock();
         let Some(token) = &authorization.access else { return false };
         if let Some((_, renewable)) = state.thrown_away.as_ref().filter(|(gone, _)| gone == token) {
-            // The other stream was refused with the same one.
-            return *renewable;
+            // The other stream was refused with the same one; or it is what was renewed to, and so will be the next.
+            let is_another = state.access.as_ref().is_none_or(|access| access.token != *token);
+            return *renewable && is_another;
         }
         if state.access.as_ref().is_some_and(|access| access.token != *token) {
             return true;
@@ -155,13 +162,14 @@ impl Auth {
         Ok(Authorization { header, access })
     }
 
-    /// Takes every secret of ours out of a text that a server wrote, and makes it one short line.
-    pub(super) fn scrub(&self, text: &str) -> String {
+    /// Takes every secret of ours out of a text that a server wrote, also the one that was sent to it, which may not be
+    /// in use any more; and makes it one short line.
+    pub(super) fn scrub(&self, text: &str, sent: Option<&Authorization>) -> String {
         let state = self.lock();
         let mut text = text.to_owned();
-        let secrets = state.used.iter().chain(state.access.iter().map(|access| &access.token));
-        for secret in secrets {
-            text = text.replace(secret.expose(), "[secret]");
+        let known = state.used.iter().chain(state.access.iter().map(|access| &access.token));
+        for secret in known.map(Secret::expose).chain(sent.and_then(Authorization::secret)) {
+            text = text.replace(secret, "[secret]");
         }
         drop(state);
         let one_line: String =
@@ -209,7 +217,7 @@ impl Auth {
             return Ok(token);
         }
         let refusal: Option<TokenRefusal> = serde_json::from_slice(&body).ok();
-        let detail = refusal.map_or_else(String::new, |refusal| self.scrub(&refusal.text()));
+        let detail = refusal.map_or_else(String::new, |refusal| self.scrub(&refusal.text(), None));
         Err(match status.as_u16() {
             400 | 401 | 403 => Error::Unauthorized { detail },
             429 => Error::Throttled { retry_after: None },
@@ -226,6 +234,45 @@ impl Auth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bearer(token: &str) -> Authorization {
+        let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+        Authorization { header, access: Some(Secret::of(token.to_owned())) }
+    }
+
+    fn application() -> Auth {
+        Auth::new(Settings::ClientCredentials {
+            tenant_id: "t".to_owned(),
+            client_id: "c".to_owned(),
+            client_secret: SecretFile::new("nowhere".into()),
+            authority: "https://login.example".to_owned(),
+        })
+    }
+
+    fn renewed_to(auth: &Auth, token: &str) {
+        let token = Secret::of(token.to_owned());
+        auth.lock().access = Some(Access { token, renew_at: Instant::now() });
+    }
+
+    #[test]
+    fn a_renewal_that_brings_the_same_token_is_in_vain() {
+        let auth = application();
+        renewed_to(&auth, "first");
+        assert!(auth.refused(&bearer("first")), "a fresh one may help");
+        assert!(auth.refused(&bearer("first")), "the other stream was refused with it too");
+        renewed_to(&auth, "first");
+        assert!(!auth.refused(&bearer("first")), "the authority has no other");
+    }
+
+    #[test]
+    fn what_was_sent_is_scrubbed_though_it_is_thrown_away() {
+        let auth = application();
+        renewed_to(&auth, "first-token");
+        auth.refused(&bearer("first-token"));
+        renewed_to(&auth, "second-token");
+        let said = auth.scrub("first-token is not second-token", Some(&bearer("first-token")));
+        assert_eq!(said, "[secret] is not [secret]");
+    }
 
     #[tokio::test]
     async fn a_secret_is_worth_a_try_for_each_stream_that_has_not_tried_it() {
