@@ -14,7 +14,7 @@ use siem_agent_tests::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// A lease of 15 s, looked at every 2 s, and time to begin.
+/// A lease of 15 s, looked at every second, and time to begin on a slow machine.
 const TAKEOVER: Duration = Duration::from_secs(40);
 /// Less than any lease: nobody has waited for one.
 const AT_ONCE: Duration = Duration::from_secs(12);
@@ -80,10 +80,11 @@ fn takeovers(requests: &[Request], user: &str) -> Result<Vec<jiff::SignedDuratio
     Ok(pairs.map(|pair| pair[1].0.duration_since(pair[0].0)).collect())
 }
 
+/// Twenty seconds after the holder is lost, whose last word is 2.2 s old by then at the most.
 fn each_within_twenty_seconds(scene: &Scene, position: u64, n: usize) -> Result<()> {
     let takeovers = takeovers(&scene.plane.requests_since(position)?, &scene.place.user())?;
     ensure!(takeovers.len() == n, "{takeovers:?}");
-    ensure!(takeovers.iter().all(|took| took.as_secs() < 20), "{takeovers:?}");
+    ensure!(takeovers.iter().all(|took| took.as_secs() < 22), "{takeovers:?}");
     Ok(())
 }
 

@@ -67,8 +67,8 @@ pub(super) async fn run(
                     }
                     Err(error) => {
                         // A refusal (ICMP port unreachable) is reported on the datagram after the refused one.
-                        socket = None;
-                        n_failures += 1;
+                        // Without a socket there was no address that could fail.
+                        n_failures += usize::from(socket.take().is_some());
                         observer.disconnected("datagram");
                         let wait = backoff.next(fastrand::f64());
                         warn!(reason = %error, "cannot send a datagram to the target");
