@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 /// The policy: who asked for what and with which answer, once when a watch is open and once when a request ends.
 pub(super) const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
+/// Longer than any line.
+const TAIL: u64 = 1 << 20;
 /// The log's name in the control plane's folder.
 pub(super) const LOG: &str = "audit.log";
 
@@ -51,8 +53,16 @@ impl Request {
     }
 }
 
+/// The end of the last whole line: a line that is being written is shown page by page, and comes after.
 pub(super) fn position(folder: &Path) -> Result<u64> {
-    Ok(std::fs::metadata(folder.join(LOG)).context("read the audit log")?.len())
+    let mut log = File::open(folder.join(LOG)).context("read the audit log")?;
+    let begin = log.metadata()?.len().saturating_sub(TAIL);
+    log.seek(SeekFrom::Start(begin))?;
+    let mut tail = Vec::new();
+    log.read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    ensure!(whole > 0 || begin == 0, "a line of the audit log is longer than {TAIL} bytes");
+    Ok(begin + whole as u64)
 }
 
 pub(super) fn requests_since(folder: &Path, position: u64) -> Result<Vec<Request>> {
@@ -132,4 +142,29 @@ struct ObjectReference {
 struct ResponseStatus {
     #[serde(default)]
     code: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_being_written_comes_after_the_position() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |verb: &str| {
+            let event = r#"{"stage": "ResponseComplete", "verb": "VERB", "requestURI": "/", "user": {},
+                "requestReceivedTimestamp": ""}"#;
+            event.replace('\n', "").replace("VERB", verb) + "\n"
+        };
+        let (first, second) = (line("get"), line("list"));
+        for n_shown in 0..second.len() {
+            let log = folder.path().join(LOG);
+            std::fs::write(&log, first.clone() + &second[..n_shown]).unwrap();
+            let position = position(folder.path()).unwrap();
+            std::fs::write(&log, first.clone() + &second).unwrap();
+            let found = requests_since(folder.path(), position).unwrap();
+            assert_eq!(found.len(), 1, "{n_shown} bytes were there");
+            assert_eq!(found[0].verb, "list");
+        }
+    }
 }
