@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +41,15 @@ pub trait Receiver {
     ///
     /// # Errors
     /// When the file cannot be read.
-    fn lines(&self) -> Result<Vec<String>>;
+    fn lines(&self) -> Result<Vec<String>> {
+        let bytes = match fs::read(self.file()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            read => read?,
+        };
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default());
+        Ok(text.lines().map(str::to_owned).collect())
+    }
 }
 
 /// A portal without a limit of requests, with this many activities a second and this many from the last hour.

@@ -187,12 +187,4 @@ impl Receiver for Rsyslog {
     fn file(&self) -> PathBuf {
         self.folder.path().join("out")
     }
-
-    fn lines(&self) -> Result<Vec<String>> {
-        let bytes = match fs::read(self.file()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            read => read?,
-        };
-        Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
-    }
 }

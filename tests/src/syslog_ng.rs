@@ -188,16 +188,6 @@ impl Receiver for SyslogNg {
     fn file(&self) -> PathBuf {
         self.path("out")
     }
-
-    fn lines(&self) -> Result<Vec<String>> {
-        let bytes = match fs::read(self.file()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            read => read?,
-        };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let text = String::from_utf8_lossy(bytes.get(..whole).unwrap_or_default());
-        Ok(text.lines().map(str::to_owned).collect())
-    }
 }
 
 /// Its modules stand in a folder named after its version.
