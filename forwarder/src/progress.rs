@@ -12,10 +12,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use siem_agent_crds::report::{self, Report};
 
-use crate::checkpoint::{Checkpoint, Cursor, Millis};
+use crate::cursor::Cursor;
 use crate::event::Stream;
 use crate::parse::RejectReason;
 use crate::sink::{Observer, Role, Sink, Target};
+use crate::time::Millis;
 
 pub use metrics::Metrics;
 
@@ -49,6 +50,7 @@ struct State {
     sources: BTreeMap<Stream, SourceState>,
     streams: BTreeMap<Stream, StreamState>,
     skew: Option<Millis>,
+    clock_contradicted: bool,
     sink: Option<Sink>,
     certificates: BTreeMap<Role, Timestamp>,
     checkpoint: report::CheckpointReport,
@@ -99,6 +101,7 @@ impl Progress {
             sources: BTreeMap::new(),
             streams,
             skew: None,
+            clock_contradicted: false,
             sink: None,
             certificates: BTreeMap::new(),
             checkpoint,
@@ -131,11 +134,10 @@ impl Progress {
     }
 
     /// The source answered a request of this stream. Says whether the token was refused or absent before.
-    pub fn answered(&self, stream: Stream, skew: Option<Millis>, now: Timestamp) -> bool {
+    pub fn answered(&self, stream: Stream, now: Timestamp) -> bool {
         let mut state = self.lock();
         let was_refused =
             matches!(state.token.state, report::TokenState::Invalid | report::TokenState::Missing);
-        state.skew = skew.or(state.skew);
         if let Some(stream) = state.streams.get_mut(&stream) {
             stream.forbidden = None;
         }
@@ -194,10 +196,16 @@ impl Progress {
 
     /// A cursor has moved.
     pub fn moved(&self, stream: Stream, cursor: &Cursor) {
-        if let Some(stream) = self.lock().streams.get_mut(&stream) {
+        let mut state = self.lock();
+        if let Some(stream) = state.streams.get_mut(&stream) {
             stream.watermark = Some(cursor.watermark());
             stream.last_event = cursor.last_event();
         }
+        let kept = match stream {
+            Stream::Alerts => &mut state.checkpoint.alerts,
+            Stream::Activities => &mut state.checkpoint.activities,
+        };
+        *kept = Some(cursor.watermark());
     }
 
     /// Records were confirmed.
@@ -216,12 +224,18 @@ impl Progress {
         }
     }
 
-    /// What whoever keeps a copy of the checkpoint outside this machine needs to know of it, but for the alerts.
-    pub fn checkpointed(&self, checkpoint: &Checkpoint) {
-        let watermark = |stream| checkpoint.cursor(stream).map(Cursor::watermark);
+    /// The server's clock minus ours, as it is believed. Says whether they differed by more than `tolerance` before,
+    /// where that has changed.
+    pub fn skewed(&self, skew: Millis, tolerance: Millis) -> Option<bool> {
         let mut state = self.lock();
-        state.checkpoint.alerts = watermark(Stream::Alerts);
-        state.checkpoint.activities = watermark(Stream::Activities);
+        let was_wrong = state.skew.is_some_and(|skew| skew.abs() > tolerance);
+        state.skew = Some(skew);
+        (was_wrong != (skew.abs() > tolerance)).then_some(was_wrong)
+    }
+
+    /// An answer's date contradicts the others. Says whether it is the first one.
+    pub fn clock_contradicted(&self) -> bool {
+        !std::mem::replace(&mut self.lock().clock_contradicted, true)
     }
 
     /// The alerts that are remembered. Told only when some were delivered: writing out a day of them takes a while.
@@ -399,11 +413,11 @@ mod tests {
             (source.state, source.since)
         };
         let breaks_off = |second| {
-            progress.answered(Stream::Activities, None, at(second));
+            progress.answered(Stream::Activities, at(second));
             let state = report::SourceState::Unreachable;
             progress.source_failed(Stream::Activities, state, "cut".to_owned(), at(second + 1));
         };
-        progress.answered(Stream::Activities, None, at(1));
+        progress.answered(Stream::Activities, at(1));
         assert_eq!(said(), (report::SourceState::Reachable, Some(at(1))));
         breaks_off(10);
         breaks_off(20);

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use siem_agent_crds::checkpoint as kept;
 
-use crate::checkpoint::{Checkpoint, Cursor, Millis, RecordKey};
+use crate::checkpoint::{Checkpoint, Millis, RecordKey};
+use crate::cursor::Cursor;
 use crate::event::Stream;
+use crate::run::schedule::lateness;
 
 /// What the operator keeps.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Start<'a> {
     pub now: Millis,
     /// How far back before that time an export begins.
     pub start_from: Duration,
+    /// How late activities may come.
+    pub overlap: Duration,
 }
 
 /// Why a stream begins where it does; for the log.
@@ -75,7 +79,7 @@ pub fn resume(
     let operators = match kept {
         Kept::Here(kept) => {
             let floor = start.created.map_or(0, |created| created.saturating_sub(start_from));
-            Some(from_kept(&kept, floor))
+            Some(from_kept(&kept, floor, start.overlap))
         }
         Kept::Nothing | Kept::OtherSource => None,
     };
@@ -117,7 +121,7 @@ pub fn resume(
 }
 
 /// The alerts' ids come without their times; they count as of the watermark, so they are remembered a day longer.
-fn from_kept(kept: &kept::Checkpoint, floor: Millis) -> Checkpoint {
+fn from_kept(kept: &kept::Checkpoint, floor: Millis, overlap: Duration) -> Checkpoint {
     let mut checkpoint =
         Checkpoint::new(kept.source.clone()).exporting(kept.exported.iter().copied());
     for (stream, watermark) in
@@ -128,7 +132,8 @@ fn from_kept(kept: &kept::Checkpoint, floor: Millis) -> Checkpoint {
         let seen = ids
             .filter_map(|id| u64::from_str_radix(id, 16).ok())
             .map(|bits| (RecordKey::from_bits(bits), watermark));
-        checkpoint.place(stream, Cursor::restore(floor, watermark, None, seen));
+        let late = lateness(stream, overlap);
+        checkpoint.place(stream, Cursor::restore(floor, None, watermark, late, None, seen));
     }
     checkpoint
 }
@@ -143,7 +148,8 @@ mod tests {
 
     fn start() -> Start<'static> {
         let start_from = Duration::from_secs(2 * 86_400);
-        Start { source: SOURCE, created: Some(NOW - 10 * DAY), now: NOW, start_from }
+        let overlap = Duration::from_secs(300);
+        Start { source: SOURCE, created: Some(NOW - 10 * DAY), now: NOW, start_from, overlap }
     }
 
     fn file(source: &str, watermark: Millis) -> Checkpoint {

@@ -75,8 +75,10 @@ const SECRET_LOOK: Duration = Duration::from_secs(1);
 /// A throttled client of this API is let in again after a minute at the latest.
 const THROTTLE_MIN: Duration = Duration::from_secs(5);
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
-/// What a server may ask of us; longer is taken for a mistake of its clock.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// What a server may ask of us: a shorter wait would hammer it, and after a longer one a request finds out whether it
+/// is still so.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(5);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 const TRANSIENT_MIN: Duration = Duration::from_secs(1);
 const TRANSIENT_MAX: Duration = Duration::from_secs(60);
 
@@ -91,7 +93,7 @@ pub fn decide(failure: Failure, attempt: u32, jitter: f64) -> Decision {
         }
         Failure::SecretMissing => Decision::HaltAll(SECRET_LOOK),
         Failure::Throttled { retry_after: Some(wait) } => {
-            Decision::PauseAll(wait.min(RETRY_AFTER_MAX))
+            Decision::PauseAll(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
         }
         Failure::Throttled { retry_after: None } => {
             Decision::PauseAll(grow(THROTTLE_MIN, THROTTLE_MAX, attempt, jitter))
@@ -124,11 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_asks_for_is_what_it_gets() {
-        let failure = Failure::Throttled { retry_after: Some(Duration::from_secs(17)) };
-        assert_eq!(decide(failure, 3, 1.0), Decision::PauseAll(Duration::from_secs(17)));
-        let absurd = Failure::Throttled { retry_after: Some(Duration::from_secs(1_000_000)) };
-        assert_eq!(decide(absurd, 0, 0.0), Decision::PauseAll(Duration::from_secs(3600)));
+    fn a_server_gets_the_wait_that_it_asks_for_within_reason() {
+        for (asked, given) in [(0, 5), (1, 5), (17, 17), (300, 300), (3_600, 300), (u64::MAX, 300)]
+        {
+            let failure = Failure::Throttled { retry_after: Some(Duration::from_secs(asked)) };
+            assert_eq!(decide(failure, 3, 1.0), Decision::PauseAll(Duration::from_secs(given)));
+        }
     }
 
     proptest! {

@@ -3,7 +3,9 @@
 //! Both streams run side by side and share the budget, the connection and the checkpoint, so neither waits for the
 //! other's page. A stream asks for its next page only when everything of the last one is confirmed.
 
-mod schedule;
+pub mod schedule;
+pub mod stream_state;
+pub mod walk;
 mod steps;
 mod trouble;
 
@@ -12,22 +14,27 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
-use tracing::warn;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
 
 use crate::batch::BatchBuilder;
-use crate::checkpoint::{Millis, Scan};
+use crate::checkpoint::Checkpoint;
 use crate::clock;
 use crate::event::Stream;
 use crate::frame::{self, Layout};
-use crate::ledger::Ledger;
 use crate::parse::RejectReason;
 use crate::parse::split::Envelope;
 use crate::progress::Progress;
+use crate::saver::Saver;
 use crate::sink::{Sink, Stopped};
 use crate::source::gate::Gate;
-use crate::source::query::Query;
+use crate::source::query::{Next, Query};
 use crate::source::{self, Arrived, Source};
-use schedule::{Look, Reach, Schedule};
+use crate::time::{Now, millis};
+use schedule::{Due, PollKind, Schedule};
+use steps::Rejects;
+use stream_state::{Answer, StreamState};
+use walk::Walk;
 
 /// Everything that the loop needs, made once by `settings`.
 #[derive(Debug)]
@@ -40,9 +47,11 @@ pub struct Forwarder {
     pub gate: Arc<Gate>,
     /// Where they go.
     pub sink: Sink,
-    /// What was delivered.
-    pub ledger: Ledger,
-    /// What is told about it.
+    /// Where the streams stand at the start.
+    pub checkpoint: Checkpoint,
+    /// Who saves it.
+    pub saver: Saver,
+    /// What is reported about it.
     pub progress: Arc<Progress>,
 }
 
@@ -61,15 +70,7 @@ pub struct Plan {
     pub layout: Layout,
 }
 
-/// A look under way: what is asked next, and what was seen.
-#[derive(Debug)]
-struct Walk {
-    reach: Reach,
-    scan: Scan,
-    query: Query,
-}
-
-/// Why a scan ended early.
+/// Why a walk ended early.
 #[derive(Debug)]
 enum Interrupted {
     Source(source::Error),
@@ -90,13 +91,16 @@ impl From<source::Error> for Interrupted {
 
 /// Follows every stream until `stop` turns true, then saves. Records on their way are confirmed first.
 pub async fn run(forwarder: &Forwarder, stop: watch::Receiver<bool>) {
-    let streams =
-        forwarder.plan.streams.iter().map(|(stream, _)| forwarder.follow(*stream, stop.clone()));
+    let began = Instant::now();
+    let streams = forwarder
+        .plan
+        .streams
+        .iter()
+        .map(|(stream, _)| forwarder.follow(*stream, began, stop.clone()));
     tokio::select! {
         _ = join_all(streams) => {}
         () = forwarder.watch_token() => {}
     }
-    forwarder.ledger.save().await;
 }
 
 /// Waits for something that may be given up when the program stops.
@@ -110,92 +114,112 @@ async fn unless_stopped<T>(
     }
 }
 
+/// The moment on both clocks; the steady one counts from `began`.
+fn now(began: Instant) -> Now {
+    Now { steady: millis(began.elapsed()), wall: clock::millis(clock::now()) }
+}
+
 impl Forwarder {
-    /// One stream, for ever: look when it is due, and wait out what fails.
-    async fn follow(&self, stream: Stream, mut stop: watch::Receiver<bool>) {
-        let Plan { poll_interval, overlap, .. } = self.plan;
-        let mut schedule = Schedule::new(stream, poll_interval, overlap);
-        let mut rescan = None;
+    /// One stream until the program stops: poll when it is due, and wait out what fails.
+    async fn follow(&self, stream: Stream, began: Instant, mut stop: watch::Receiver<bool>) {
+        let mut state = self.state(stream, began);
         let (mut n_failures, mut last) = (0, None);
         while !*stop.borrow() {
-            match self.look(stream, &mut schedule, &mut rescan, &mut stop).await {
+            match self.poll(&mut state, began, &mut stop).await {
                 Ok(()) => (n_failures, last) = (0, None),
-                Err(Interrupted::Stopped) => return,
+                Err(Interrupted::Stopped) => break,
                 Err(Interrupted::Source(error)) => {
                     // Another kind of failure is news, and waits as a first one.
                     let kind = Some(std::mem::discriminant(&error.failure()));
                     n_failures = if kind == last { n_failures + 1 } else { 0 };
                     last = kind;
                     let pause = self.take_note(stream, &error, n_failures);
-                    schedule.again();
-                    tokio::select! {
-                        () = pause => {}
-                        _ = stop.wait_for(|stop| *stop) => return,
+                    state.failed(now(began).steady);
+                    if unless_stopped(&mut stop, pause).await.is_err() {
+                        break;
                     }
                 }
             }
         }
+        self.saver.save(stream, &state.cursor);
     }
 
-    /// Waits until a look is due and the target takes records, then reads all that the API has to show; of a rescan one
+    fn state(&self, stream: Stream, began: Instant) -> StreamState {
+        let Plan { poll_interval, overlap, start_from, .. } = self.plan;
+        let filters = self.plan.streams.iter().find(|(of, _)| *of == stream);
+        let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
+        let cursor = self.checkpoint.cursor(stream).cloned().unwrap_or_default();
+        let schedule = Schedule::new(stream, poll_interval, overlap, now(began).steady);
+        StreamState::new(stream, filters, cursor, schedule, start_from)
+    }
+
+    /// Waits until a poll is due and the target takes records, then reads all that the API has to show; of a rescan one
     /// page, so that a poll never waits long for it.
-    async fn look(
+    async fn poll(
         &self,
-        stream: Stream,
-        schedule: &mut Schedule,
-        rescan: &mut Option<Walk>,
+        state: &mut StreamState,
+        began: Instant,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), Interrupted> {
-        let look = unless_stopped(stop, schedule.due(rescan.is_some())).await?;
-        unless_stopped(stop, self.sink.reachable()).await??;
-        let mut walk = match rescan.take_if(|_| look == Look::RescanPage) {
-            Some(walk) => walk,
-            None => self.set_out(stream, schedule, look).await,
+        let stream = state.stream();
+        let kind = loop {
+            match state.due(now(began).steady) {
+                Due::Poll(kind) => break kind,
+                Due::At(later) => {
+                    let wait = later - now(began).steady;
+                    let wait = Duration::from_millis(wait.try_into().unwrap_or(0));
+                    unless_stopped(stop, sleep(wait)).await?;
+                }
+            }
         };
+        unless_stopped(stop, self.sink.reachable()).await??;
+        let (mut walk, mut query) = state.set_out(kind, now(began).steady);
+        debug!(%stream, ?kind, from = query.from(), whole = walk.is_whole(), "poll");
         loop {
-            unless_stopped(stop, self.gate.enter(stream, look.purpose())).await?;
-            let (envelope, server_now, n_listed) =
-                self.page(&walk.query, &mut walk.scan, stop).await?;
-            let scan = &walk.scan;
-            let proven =
-                if envelope.has_next { scan.page(server_now) } else { scan.end(server_now) };
-            self.pass(stream, proven, schedule).await;
+            unless_stopped(stop, self.gate.enter(stream, kind.purpose())).await?;
+            let (envelope, n_listed) = self.page(state, &mut walk, &query, began, stop).await?;
             if !envelope.has_next {
-                schedule.ended(walk.reach);
                 return Ok(());
             }
-            let Some(next) = walk.query.next(envelope.next_query_filters, scan.highest(), n_listed)
-            else {
-                warn!(%stream, "more records of one millisecond than the API lets anyone read");
-                self.progress.rejected(stream, RejectReason::SkipLimit);
-                return Ok(());
+            let cursor = envelope.next_query_filters;
+            let cursor_text = cursor.as_ref().map(serde_json::Value::to_string);
+            walk.go_on(cursor_text.as_deref().map(str::as_bytes))
+                .map_err(source::Error::Endless)?;
+            query = match query.next(cursor, walk.highest(), n_listed) {
+                Next::Page(next) => next,
+                Next::Nowhere => return Err(source::Error::Nowhere.into()),
+                Next::SkipUsedUp => {
+                    warn!(%stream, "more records of one millisecond than the API lets anyone read");
+                    self.progress.rejected(stream, RejectReason::SkipLimit);
+                    return Ok(());
+                }
             };
-            walk.query = next;
-            if look != Look::Poll {
-                *rescan = Some(walk);
+            if kind != PollKind::Poll {
+                state.put_off(walk, query);
                 return Ok(());
             }
         }
     }
 
-    /// One page, from the question to the last confirmation.
+    /// One page, from the question to the last confirmation, and what it proves.
     async fn page(
         &self,
+        state: &mut StreamState,
+        walk: &mut Walk,
         query: &Query,
-        scan: &mut Scan,
+        began: Instant,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<(Envelope, Millis, usize), Interrupted> {
+    ) -> Result<(Envelope, usize), Interrupted> {
+        let asked = now(began).steady;
         let mut page = unless_stopped(stop, self.source.fetch(query)).await??; //     E  Page
-        self.answered(query.stream, &page).await?;
+        let answer = Answer { asked, answered: now(began), date: page.date };
+        self.answered(query.stream);
         let mut unconfirmed = Vec::new();
-        let mut n_listed = 0;
+        let (mut n_listed, mut rejects) = (0, Rejects::default());
         let ended = loop {
             let pieces = match unless_stopped(stop, page.next()).await {
                 Ok(Ok(Arrived::Pieces(pieces))) => pieces,
-                Ok(Ok(Arrived::End(envelope))) => {
-                    self.progress.read_whole(query.stream, clock::now());
-                    break Ok(envelope);
-                }
+                Ok(Ok(Arrived::End(envelope))) => break Ok(envelope),
                 Ok(Err(error)) => break Err(Interrupted::Source(error)),
                 Err(Stopped) => break Err(Interrupted::Stopped),
             };
@@ -203,7 +227,7 @@ impl Forwarder {
             let mut batch = BatchBuilder::new(query.stream);
             for piece in pieces {
                 if let Some((event, mark)) =
-                    self.admit(query.stream, &piece, scan, page.server_now).await
+                    self.admit(state, walk, &piece, &mut rejects, now(began))
                 {
                     let frame = frame::frame(&event, &self.plan.layout); //      P  map, CEF, frame
                     if frame.trimmed {
@@ -216,9 +240,13 @@ impl Forwarder {
                 let pending = self.send(batch, &mut page).await?; //             E  Pending
                 unconfirmed.push(pending);
             }
-            self.settle(&mut unconfirmed, scan, false).await?;
+            self.settle(&mut unconfirmed, state, walk, None).await?;
         };
-        self.settle(&mut unconfirmed, scan, true).await?; //                     E  Delivered -> advance -> save
-        Ok((ended?, page.server_now, n_listed))
+        self.settle(&mut unconfirmed, state, walk, Some(stop)).await?; //        E  Delivered -> advance -> save
+        rejects.log(query.stream);
+        let envelope = ended?;
+        self.read_whole(state, walk, answer, envelope.has_next, now(began))?; // P  Passed -> advance -> save
+        debug!(stream = %query.stream, n_listed, has_next = envelope.has_next, watermark = state.cursor.watermark(), "page delivered");
+        Ok((envelope, n_listed))
     }
 }

@@ -74,8 +74,8 @@ impl Delivered {
         &self.marks
     }
 
-    pub(crate) fn into_parts(self) -> (Stream, Vec<Mark>) {
-        (self.stream, self.marks)
+    pub(crate) fn into_marks(self) -> Vec<Mark> {
+        self.marks
     }
 }
 

@@ -12,18 +12,16 @@ mod client;
 mod error;
 mod no_proxy;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
 
-use crate::checkpoint::Millis;
 use crate::clock;
 use crate::event::Stream;
 use crate::parse::split::{Envelope, Piece, Splitter};
+use crate::time::Millis;
 use query::Query;
 use wire::answer::Refusal;
 
@@ -39,8 +37,6 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The API sends a page of 5,000 within seconds; one that trickles in is given up. While the target takes its time, this
 /// does not run.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Clocks that differ by less are as right as clocks are; `Date` itself knows whole seconds only.
-const RIGHT_CLOCK_MS: Millis = 60_000;
 /// A wrong data centre answers this to a good token: not a token problem.
 const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
 
@@ -63,7 +59,6 @@ pub struct Source {
     url: String,
     auth: auth::Auth,
     client: client::Keeper,
-    clock_is_wrong: AtomicBool,
 }
 
 /// A page whose body is still coming in.
@@ -73,10 +68,8 @@ pub struct Page {
     splitter: Splitter,
     /// What is left of the time in which it has to come in.
     patience: Duration,
-    /// The server's clock when it answered; ours where it does not say.
-    pub server_now: Millis,
-    /// Server's clock minus ours, milliseconds; `None` where the server does not say.
-    pub skew: Option<Millis>,
+    /// `Date`: the server's clock when it answered, as far as it says.
+    pub date: Option<Millis>,
 }
 
 /// What came in.
@@ -93,7 +86,7 @@ impl Source {
     pub fn new(settings: Settings) -> Self {
         let Settings { url, auth, proxy, ca_bundle } = settings;
         let client = client::Keeper::new(proxy, ca_bundle);
-        Self { url, auth: auth::Auth::new(auth), client, clock_is_wrong: AtomicBool::new(false) }
+        Self { url, auth: auth::Auth::new(auth), client }
     }
 
     /// Whether the secret is another one than this stream has tried last.
@@ -108,7 +101,6 @@ impl Source {
     pub async fn fetch(&self, query: &Query) -> Result<Page, Error> {
         let client = self.client.current()?;
         let authorization = self.auth.authorization(query.stream, &client).await?;
-        let asked = clock::now();
         let response = client
             .post(format!("{}/{}", self.url, query.path()))
             .header(reqwest::header::AUTHORIZATION, authorization.header.clone())
@@ -133,32 +125,9 @@ impl Source {
             return Err(Error::NotJson { kind: self.auth.scrub(kind, Some(&authorization)) });
         }
         self.auth.accepted(&authorization);
-        // The question was put together before the answer's date was; nothing saved since then is certain to be in it.
-        let server_now = date.unwrap_or(asked);
-        let took = clock::now().duration_since(asked).as_millis();
-        let server_now = clock::millis(server_now).saturating_sub(i64::try_from(took).unwrap_or(0));
-        let skew = date.map(|date| clock::millis(date) - clock::millis(clock::now()));
-        self.compare_clocks(skew);
         let (splitter, patience) = (Splitter::new(), PAGE_TIMEOUT);
-        Ok(Page { response: Some(response), splitter, patience, server_now, skew })
-    }
-
-    /// Says so once when the clocks begin or cease to differ. Nothing is decided by our clock all the same.
-    fn compare_clocks(&self, skew: Option<Millis>) {
-        let Some(skew) = skew else { return };
-        let is_wrong = skew.abs() > RIGHT_CLOCK_MS;
-        if self.clock_is_wrong.swap(is_wrong, Ordering::Relaxed) == is_wrong {
-            return;
-        }
-        let seconds = skew / 1_000;
-        if is_wrong {
-            warn!(
-                skew_seconds = seconds,
-                "the API's clock and ours differ; its clock is followed, set ours right"
-            );
-        } else {
-            info!(skew_seconds = seconds, "the API's clock and ours agree again");
-        }
+        let date = date.map(clock::millis);
+        Ok(Page { response: Some(response), splitter, patience, date })
     }
 
     async fn refused(

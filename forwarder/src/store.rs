@@ -7,12 +7,15 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint::{Checkpoint, Cursor, Millis, RecordKey};
+use crate::checkpoint::{Checkpoint, Millis, RecordKey};
+use crate::cursor::Cursor;
 use crate::event::Stream;
+use crate::run::schedule::lateness;
 
 const VERSION: u32 = 1;
 const GENERATIONS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
@@ -68,17 +71,21 @@ struct Stored {
 #[derive(Serialize, Deserialize)]
 struct StoredCursor {
     floor: Millis,
+    /// Absent in what the first versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<Millis>,
     watermark: Millis,
     last_event: Option<Millis>,
     seen: Vec<(u64, Millis)>,
 }
 
 impl Store {
-    /// Opens the folder, making it where it is absent, and reads what is there.
+    /// Opens the folder, making it where it is absent, and reads what is there. `overlap`, by which activities may come
+    /// late, is needed for files that do not say what is settled.
     ///
     /// # Errors
     /// [`Error::File`] when the folder cannot be made, read or written: the forwarder must not run without state.
-    pub fn open(folder: &Path) -> Result<(Self, Loaded), Error> {
+    pub fn open(folder: &Path, overlap: Duration) -> Result<(Self, Loaded), Error> {
         fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
         let probe = folder.join(TEMPORARY);
         File::create(&probe).map_err(file("write", &probe))?;
@@ -107,7 +114,10 @@ impl Store {
         }
         let sequence = newest.as_ref().map_or(0, |stored| stored.sequence);
         let store = Self { folder: folder.to_owned(), sequence };
-        Ok((store, Loaded { checkpoint: newest.map(Stored::into_checkpoint), set_aside }))
+        Ok((
+            store,
+            Loaded { checkpoint: newest.map(|stored| stored.into_checkpoint(overlap)), set_aside },
+        ))
     }
 
     /// Makes this checkpoint durable.
@@ -151,7 +161,7 @@ impl Stored {
         }
     }
 
-    fn into_checkpoint(self) -> Checkpoint {
+    fn into_checkpoint(self, overlap: Duration) -> Checkpoint {
         let mut checkpoint = Checkpoint::new(self.source).exporting(self.exported);
         for (stream, stored) in
             [(Stream::Alerts, self.alerts), (Stream::Activities, self.activities)]
@@ -161,7 +171,14 @@ impl Stored {
                     stored.seen.into_iter().map(|(key, time)| (RecordKey::from_bits(key), time));
                 checkpoint.place(
                     stream,
-                    Cursor::restore(stored.floor, stored.watermark, stored.last_event, seen),
+                    Cursor::restore(
+                        stored.floor,
+                        stored.settled,
+                        stored.watermark,
+                        lateness(stream, overlap),
+                        stored.last_event,
+                        seen,
+                    ),
                 );
             }
         }
@@ -173,6 +190,7 @@ impl StoredCursor {
     fn of(cursor: &Cursor) -> Self {
         Self {
             floor: cursor.floor(),
+            settled: cursor.is_exact().then_some(cursor.settled()),
             watermark: cursor.watermark(),
             last_event: cursor.last_event(),
             seen: cursor.seen().map(|(key, time)| (key.bits(), time)).collect(),
@@ -234,21 +252,26 @@ fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 mod tests {
     use super::*;
 
+    const OVERLAP: Duration = Duration::from_secs(300);
+
     fn checkpoint(watermark: Millis) -> Checkpoint {
         let mut checkpoint = Checkpoint::new("https://contoso").exporting([Stream::Activities]);
         let seen = [(RecordKey::of(b"one"), watermark - 1), (RecordKey::of(b"two"), watermark)];
-        checkpoint.place(Stream::Activities, Cursor::restore(0, watermark, Some(watermark), seen));
+        checkpoint.place(
+            Stream::Activities,
+            Cursor::restore(0, Some(watermark - 1), watermark, 0, Some(watermark), seen),
+        );
         checkpoint
     }
 
     #[test]
     fn what_is_saved_is_loaded_and_the_newest_wins() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut store, loaded) = Store::open(folder.path()).unwrap();
+        let (mut store, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
         assert!(loaded.checkpoint.is_none());
         for watermark in [1_000, 2_000, 3_000] {
             store.save(&checkpoint(watermark)).unwrap();
-            let (_, loaded) = Store::open(folder.path()).unwrap();
+            let (_, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
             assert_eq!(loaded.checkpoint, Some(checkpoint(watermark)));
         }
     }
@@ -256,21 +279,24 @@ mod tests {
     #[test]
     fn any_damage_falls_back_to_the_other_generation() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(folder.path()).unwrap();
+        let (mut store, _) = Store::open(folder.path(), OVERLAP).unwrap();
         store.save(&checkpoint(1_000)).unwrap();
         store.save(&checkpoint(2_000)).unwrap();
         let newest = folder.path().join("checkpoint.a");
         let whole = fs::read(&newest).unwrap();
         for n_bytes in [0, 1, CHECKSUM_BYTES, whole.len() / 2, whole.len() - 1] {
             fs::write(&newest, &whole[..n_bytes]).unwrap();
-            let (_, loaded) = Store::open(folder.path()).unwrap();
+            let (_, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
             assert_eq!(loaded.checkpoint, Some(checkpoint(1_000)), "cut to {n_bytes} bytes");
             assert_eq!(loaded.set_aside.len(), 1);
         }
         let mut flipped = whole.clone();
         flipped[10] ^= 1;
         fs::write(&newest, flipped).unwrap();
-        assert_eq!(Store::open(folder.path()).unwrap().1.checkpoint, Some(checkpoint(1_000)));
+        assert_eq!(
+            Store::open(folder.path(), OVERLAP).unwrap().1.checkpoint,
+            Some(checkpoint(1_000))
+        );
     }
 
     #[test]
@@ -278,6 +304,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
-        assert!(matches!(Store::open(&path), Err(Error::File { .. })));
+        assert!(matches!(Store::open(&path, OVERLAP), Err(Error::File { .. })));
+    }
+
+    /// As the first version wrote it, with what it could not say.
+    #[test]
+    fn a_file_of_the_first_version_looks_back_as_far_as_it_remembers() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = r#"{"version":1,"sequence":7,"source":"https://contoso","exported":["alerts","activities"],"alerts":{"floor":0,"watermark":900000000,"last_event":null,"seen":[[5,850000000]]},"activities":{"floor":0,"watermark":900000000,"last_event":899999999,"seen":[[1,899500000],[2,899999999]]}}"#;
+        let checksum = hex(&Sha256::digest(body));
+        fs::write(folder.path().join("checkpoint.b"), format!("{body}{checksum}\n")).unwrap();
+        let (mut store, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
+        let checkpoint = loaded.checkpoint.unwrap();
+        let cursor = |stream| checkpoint.cursor(stream).unwrap();
+        assert_eq!(cursor(Stream::Activities).settled(), 899_500_000, "the oldest that it knows");
+        assert_eq!(cursor(Stream::Alerts).settled(), 900_000_000 - 86_400_000, "a day");
+        store.save(&checkpoint).unwrap();
+        let again = Store::open(folder.path(), OVERLAP).unwrap().1.checkpoint;
+        assert_eq!(again, Some(checkpoint));
     }
 }

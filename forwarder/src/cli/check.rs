@@ -84,7 +84,8 @@ async fn last_day(
         }
     };
     let skew = page
-        .skew
+        .date
+        .map(|date| date - clock::millis(clock::now()))
         .map_or_else(String::new, |skew| format!("; its clock is {} s from ours", skew / 1_000));
     let count = match (envelope.total, envelope.has_next) {
         (Some(total), _) => format!("{total}"),

@@ -21,7 +21,7 @@ use crate::retry::{self, Decision};
 use crate::settings::Settings;
 use crate::sink::{Observer, Role, Sink};
 use crate::source::gate::{Gate, Purpose};
-use crate::source::query::Query;
+use crate::source::query::{Next, Query};
 use crate::source::{self, Arrived, Source};
 use crate::telemetry::{self, LogFormat};
 use crate::{frame, parse};
@@ -153,6 +153,9 @@ async fn page(
     if !envelope.has_next {
         return Ok(None);
     }
-    let next = query.next(envelope.next_query_filters, highest, n_listed);
-    next.map(Some).ok_or(source::Error::SkipLimit)
+    match query.next(envelope.next_query_filters, highest, n_listed) {
+        Next::Page(next) => Ok(Some(next)),
+        Next::SkipUsedUp => Err(source::Error::SkipLimit),
+        Next::Nowhere => Err(source::Error::Nowhere),
+    }
 }

@@ -17,10 +17,10 @@ use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
 use crate::error_chain::chain;
 use crate::event::Stream;
-use crate::ledger::Ledger;
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
 use crate::run::Forwarder;
+use crate::saver::Saver;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::gate::Gate;
@@ -29,8 +29,6 @@ use crate::telemetry::{self, LevelHandle};
 use crate::{admin, clock};
 use siem_agent_crds::checkpoint as kept;
 
-/// What was written is waited for so long after SIGTERM; Kubernetes kills after 30 s.
-const LAST_CONFIRMATIONS: Duration = Duration::from_secs(20);
 /// How often the live file is looked at.
 const LIVE_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -61,8 +59,8 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         source: settings.source.url.clone(),
     };
     let progress = Progress::new(identity, settings.streams());
-    let (store, found) =
-        Store::open(&config.paths.state).map_err(|error| Failure::settings(&error))?;
+    let (store, found) = Store::open(&config.paths.state, settings.plan.overlap)
+        .map_err(|error| Failure::settings(&error))?;
     for path in &found.set_aside {
         progress.metrics.state_damaged();
         warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
@@ -74,6 +72,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         created: config.agent.creation_timestamp.map(clock::millis),
         now: clock::millis(clock::now()),
         start_from: settings.plan.start_from,
+        overlap: settings.plan.overlap,
     };
     let (checkpoint, origins) =
         resume::resume(found.checkpoint, kept(&config), &start, settings.streams());
@@ -86,7 +85,6 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
             progress.remembered(cursor);
         }
     }
-    progress.checkpointed(&checkpoint);
 
     let (stop, stopping) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
@@ -104,7 +102,8 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         source: Source::new(settings.source),
         gate,
         sink,
-        ledger: Ledger::new(checkpoint, store, progress.metrics.clone()),
+        saver: Saver::new(checkpoint.clone(), store, progress.metrics.clone()),
+        checkpoint,
         progress: Arc::clone(&progress),
     };
     info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, listen, "started");
@@ -119,13 +118,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     info!("stopping: confirm what was sent, save, exit");
     stop.send_replace(true);
     drain.send_replace(true);
-    let all_confirmed = timeout(LAST_CONFIRMATIONS, &mut running).await.is_ok();
-    if !all_confirmed {
-        warn!(
-            "the target did not confirm in time; what it did not confirm is sent again after the next start"
-        );
-        forwarder.ledger.save().await;
-    }
+    running.await;
     progress.unwatch();
     // It has nothing left to say, or will not say it in time.
     let _ = timeout(Duration::from_secs(3), sink_task).await;

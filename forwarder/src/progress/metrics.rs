@@ -68,6 +68,7 @@ pub struct Metrics {
     requests: Family<OfRequest, Counter>,
     disconnects: Family<OfReason, Counter>,
     failed_saves: Counter,
+    ignored_dates: Counter,
     damaged_states: Counter,
     budget: Gauge,
 }
@@ -95,6 +96,7 @@ impl Metrics {
             requests: Family::default(),
             disconnects: Family::default(),
             failed_saves: Counter::default(),
+            ignored_dates: Counter::default(),
             damaged_states: Counter::default(),
             budget: Gauge::default(),
         };
@@ -169,6 +171,11 @@ impl Metrics {
         self.failed_saves.inc();
     }
 
+    /// The date of an answer contradicts the others.
+    pub fn date_ignored(&self) {
+        self.ignored_dates.inc();
+    }
+
     /// Our share of the tenant's requests.
     pub fn budget(&self, per_minute: u32) {
         self.budget.set(per_minute.into());
@@ -224,6 +231,11 @@ impl Metrics {
             "target_disconnects",
             "Connections to the target that ended or did not come about",
             self.disconnects.clone(),
+        );
+        forwarder.register(
+            "source_dates_ignored",
+            "Answers whose Date header contradicts the API's other answers; it is ignored",
+            self.ignored_dates.clone(),
         );
         forwarder.register(
             "checkpoint_save_failures",

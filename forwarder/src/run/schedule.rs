@@ -1,39 +1,42 @@
-//! When a stream is looked at, and how far back each look reaches. Pure but for tokio's clock.
+//! When a stream is polled, and from where each poll looks. Pure: times of the steady clock are arguments.
 //!
-//! A poll asks for what is new and for the overlap, so that late records are found. Where the overlap holds more than a
-//! page can, reading all of it every few seconds would spend the budget on what is known: a poll then asks again for the
-//! newest records only, and a rescan, page by page between the polls, reads the rest often enough that nothing that is
-//! late by up to the overlap is missed. Alerts have a rescan of their own, a day back, because they come later.
+//! A poll asks for what is new and for what may still appear late. Where that holds more than half a page, reading all
+//! of it every few seconds would spend the budget on what is known: a poll then asks again for the newest records only,
+//! and a rescan, page by page between the polls, reads the rest. Alerts are listed by the time at which they happened
+//! and come late by hours; a poll looks ten minutes back, and a rescan every quarter of an hour reads the whole day.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
-
-use crate::checkpoint::{Cursor, Millis};
+use crate::cursor::Cursor;
 use crate::event::Stream;
 use crate::source::gate::Purpose;
+use crate::time::{Millis, millis};
 
-/// Alerts are listed by the time at which they happened; each poll looks this far back for late ones.
-const ALERT_OVERLAP: Duration = Duration::from_secs(10 * 60);
-/// Now and then a pass looks a whole day back for alerts.
-const ALERT_RESCAN_INTERVAL: Duration = Duration::from_secs(15 * 60);
-const ALERT_RESCAN_REACH: Duration = Duration::from_secs(24 * 3600);
-/// A poll of activities asks again for so many known ones at most: less than half a page of 5,000.
+/// Each poll of alerts looks this far back.
+const ALERT_OVERLAP: Millis = 10 * 60_000;
+/// A rescan of alerts reads all that may still come: alerts are late by a day at most.
+const ALERT_RESCAN_INTERVAL: Millis = 15 * 60_000;
+const ALERTS_ARE_LATE: Millis = 24 * 3_600_000;
+/// A poll of activities asks again for this many known ones at most: less than half a page of 5,000.
 const KNOWN_AGAIN: usize = 2_000;
+/// While the server's clock is not known, the next poll comes after this long at the latest, this many times.
+const CLOCK_LOOK: Millis = 5_000;
+const CLOCK_LOOKS: u32 = 8;
 
-/// One look at a stream.
+/// What is asked next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
-    /// What is new, and as much of the overlap as fits.
+pub enum PollKind {
+    /// What is new, and as much of what may come late as fits.
     Poll,
-    /// Begin to look far back, at low priority.
+    /// Begin to read all that may come late, at low priority.
     Rescan,
     /// The next page of the rescan that was begun.
     RescanPage,
 }
 
-impl Look {
-    pub(super) fn purpose(self) -> Purpose {
+impl PollKind {
+    /// What the rate limiter is to know of it.
+    pub fn purpose(self) -> Purpose {
         match self {
             Self::Poll => Purpose::Poll,
             Self::Rescan | Self::RescanPage => Purpose::Rescan,
@@ -41,204 +44,200 @@ impl Look {
     }
 }
 
-/// From where a look begins.
+/// Whether something is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reach {
-    /// The lower end, inclusive.
-    pub(super) from: Millis,
-    /// The watermark at the beginning, when everything that may still come late is looked at.
-    whole: Option<Millis>,
+pub enum Due {
+    /// This is.
+    Poll(PollKind),
+    /// Nothing is before this moment.
+    At(Millis),
 }
 
-/// The looks of one stream.
+/// The polls of one stream.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub struct Schedule {
     stream: Stream,
-    interval: Duration,
-    overlap: Duration,
-    next_poll: Instant,
-    next_rescan: Option<Instant>,
-    /// The watermark when the last look over the whole overlap began, and when that was.
-    whole: Option<(Millis, Instant)>,
+    interval: Millis,
+    late: Millis,
+    next_poll: Millis,
+    next_rescan: Option<Millis>,
+    /// When a walk over all that may come late ended.
+    whole_at: Option<Millis>,
     polled_last: bool,
+    n_clock_looks: u32,
 }
 
 impl Schedule {
-    pub(super) fn new(stream: Stream, interval: Duration, overlap: Duration) -> Self {
-        let now = Instant::now();
-        let next_rescan = (stream == Stream::Alerts).then_some(now + ALERT_RESCAN_INTERVAL);
-        let (next_poll, whole, polled_last) = (now, None, false);
-        Self { stream, interval, overlap, next_poll, next_rescan, whole, polled_last }
-    }
-
-    /// The last look failed: the next poll is due at once, however long the interval is.
-    pub(super) fn again(&mut self) {
-        self.next_poll = Instant::now();
-    }
-
-    /// Waits until a look is due. A poll that is due goes first, but lets a page of a rescan pass before the next poll.
-    pub(super) async fn due(&mut self, rescanning: bool) -> Look {
-        loop {
-            let now = Instant::now();
-            if self.next_poll <= now && !(rescanning && self.polled_last) {
-                self.next_poll = now + self.interval;
-                self.polled_last = true;
-                return Look::Poll;
-            }
-            if rescanning {
-                self.polled_last = false;
-                return Look::RescanPage;
-            }
-            if self.next_rescan.is_some_and(|rescan| rescan <= now) {
-                self.next_rescan =
-                    (self.stream == Stream::Alerts).then(|| now + ALERT_RESCAN_INTERVAL);
-                return Look::Rescan;
-            }
-            let wake = self.next_rescan.map_or(self.next_poll, |rescan| rescan.min(self.next_poll));
-            sleep_until(wake).await;
+    /// The first poll is due at once. `overlap` is how late activities may come.
+    pub fn new(stream: Stream, interval: Duration, overlap: Duration, now: Millis) -> Self {
+        Self {
+            stream,
+            interval: millis(interval),
+            late: lateness(stream, overlap),
+            next_poll: now,
+            next_rescan: (stream == Stream::Alerts).then_some(now + ALERT_RESCAN_INTERVAL),
+            whole_at: None,
+            polled_last: false,
+            n_clock_looks: 0,
         }
     }
 
-    /// How far back this look reaches.
-    pub(super) fn reach(&self, look: Look, cursor: &Cursor) -> Reach {
-        let watermark = cursor.watermark();
-        let whole = Some(watermark);
-        match (self.stream, look) {
-            (Stream::Alerts, Look::Poll) => {
-                Reach { from: cursor.behind(ALERT_OVERLAP), whole: None }
-            }
-            (Stream::Alerts, Look::Rescan | Look::RescanPage) => {
-                Reach { from: cursor.behind(ALERT_RESCAN_REACH), whole }
-            }
-            (Stream::Activities, Look::Rescan | Look::RescanPage) => {
-                Reach { from: self.late_from(cursor, cursor.oldest()), whole }
-            }
-            (Stream::Activities, Look::Poll) => {
-                let all = self.late_from(cursor, cursor.oldest());
-                match cursor.newest(KNOWN_AGAIN).filter(|known| *known > all) {
-                    Some(known) if self.whole.is_some() => Reach { from: known, whole: None },
-                    Some(_) | None => Reach { from: all, whole },
-                }
-            }
+    /// The longest time by which a record may appear late.
+    pub fn late(&self) -> Millis {
+        self.late
+    }
+
+    /// The last poll failed: the next one is due at once, however long the interval is.
+    pub fn again(&mut self, now: Millis) {
+        self.next_poll = now;
+    }
+
+    /// The server's clock is not known yet: the next answer is worth more than the interval.
+    pub fn look_at_the_clock(&mut self, now: Millis) {
+        if self.n_clock_looks < CLOCK_LOOKS {
+            self.n_clock_looks += 1;
+            self.next_poll = self.next_poll.min(now + CLOCK_LOOK);
         }
     }
 
-    /// A look has seen all that there was.
-    pub(super) fn ended(&mut self, reach: Reach) {
-        match reach.whole {
-            Some(watermark) => self.whole = Some((watermark, Instant::now())),
-            None if self.stream == Stream::Activities && self.next_rescan.is_none() => {
-                self.next_rescan = self.whole.map(|(_, at)| at + self.overlap / 2);
-            }
-            None => {}
+    /// What is due now. A poll that is due goes first, but lets a page of a rescan pass before the next poll.
+    pub fn due(&mut self, rescanning: bool, now: Millis) -> Due {
+        if self.next_poll <= now && !(rescanning && self.polled_last) {
+            self.next_poll = now + self.interval;
+            self.polled_last = true;
+            return Due::Poll(PollKind::Poll);
         }
+        if rescanning {
+            self.polled_last = false;
+            return Due::Poll(PollKind::RescanPage);
+        }
+        if self.next_rescan.is_some_and(|rescan| rescan <= now) {
+            self.next_rescan =
+                (self.stream == Stream::Alerts).then_some(now + ALERT_RESCAN_INTERVAL);
+            return Due::Poll(PollKind::Rescan);
+        }
+        Due::At(self.next_rescan.map_or(self.next_poll, |rescan| rescan.min(self.next_poll)))
     }
 
-    /// Delivered records from this time on have to be remembered: as far back as any look may reach.
-    pub(super) fn keep_from(&self, cursor: &Cursor) -> Millis {
-        match self.stream {
-            Stream::Activities => self.late_from(cursor, None),
-            Stream::Alerts => {
-                cursor.watermark() - millis(ALERT_RESCAN_REACH + ALERT_RESCAN_INTERVAL)
+    /// From where this poll looks: never from before what is settled.
+    pub fn from(&self, kind: PollKind, cursor: &Cursor) -> Millis {
+        let settled = cursor.settled();
+        match (self.stream, kind) {
+            (_, PollKind::Rescan | PollKind::RescanPage) => settled,
+            (Stream::Alerts, PollKind::Poll) => settled.max(cursor.watermark() - ALERT_OVERLAP),
+            (Stream::Activities, PollKind::Poll) => {
+                let newest = cursor.newest(KNOWN_AGAIN).filter(|_| self.whole_at.is_some());
+                newest.map_or(settled, |newest| newest.clamp(settled, cursor.watermark()))
             }
         }
     }
 
-    /// What was saved before this time, and was late by the overlap at most, has been looked at. The first look of a
-    /// life goes as far back as the last life remembers.
-    fn late_from(&self, cursor: &Cursor, remembered: Option<Millis>) -> Millis {
-        let behind = cursor.behind(self.overlap);
-        let known = match self.whole {
-            Some((watermark, _)) => watermark - millis(self.overlap),
-            None => remembered.unwrap_or(behind),
-        };
-        behind.min(known).max(cursor.floor())
+    /// A walk has seen all that there was.
+    pub fn ended(&mut self, is_whole: bool, now: Millis) {
+        if is_whole {
+            self.whole_at = Some(now);
+        } else if self.stream == Stream::Activities && self.next_rescan.is_none() {
+            self.next_rescan = self.whole_at.map(|at| at + self.late / 2);
+        }
     }
 }
 
-fn millis(duration: Duration) -> Millis {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+/// The longest time by which a record of this stream may appear late.
+pub fn lateness(stream: Stream, overlap: Duration) -> Millis {
+    match stream {
+        Stream::Alerts => ALERTS_ARE_LATE,
+        Stream::Activities => millis(overlap),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::RecordKey;
+    use crate::record::RecordKey;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Millis = 60_000;
 
-    fn cursor(watermark: Millis, n_seen: usize, apart: Millis) -> Cursor {
+    fn cursor(watermark: Millis, settled: Millis, n_seen: usize, apart: Millis) -> Cursor {
         let seen = (0..n_seen).map(|index| {
             let time = watermark - apart * i64::try_from(index).unwrap();
             (RecordKey::from_bits(index as u64), time)
         });
-        Cursor::restore(0, watermark, None, seen)
+        Cursor::restore(0, Some(settled), watermark, 0, None, seen)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn polls_keep_their_interval_and_a_day_is_looked_over_every_quarter_of_an_hour() {
-        let mut schedule = Schedule::new(Stream::Alerts, Duration::from_secs(4), 5 * MINUTE);
-        let start = Instant::now();
+    fn schedule(stream: Stream) -> Schedule {
+        Schedule::new(stream, Duration::from_secs(4), Duration::from_secs(300), 0)
+    }
+
+    /// Polls until something else is due; when that is, and how many polls there were.
+    fn polls(schedule: &mut Schedule, mut now: Millis) -> (PollKind, Millis, u32) {
         let mut n_polls = 0;
-        while schedule.due(false).await == Look::Poll {
-            n_polls += 1;
-        }
-        assert_eq!(start.elapsed().as_secs(), 900);
-        assert_eq!(n_polls, 226);
-        let mut activities = Schedule::new(Stream::Activities, Duration::from_secs(4), 5 * MINUTE);
-        for _ in 0..1_000 {
-            assert_eq!(activities.due(false).await, Look::Poll);
+        loop {
+            match schedule.due(false, now) {
+                Due::Poll(PollKind::Poll) => n_polls += 1,
+                Due::Poll(other) => return (other, now, n_polls),
+                Due::At(later) => now = later,
+            }
+            if n_polls > 10_000 {
+                return (PollKind::Poll, now, n_polls);
+            }
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_rescan_in_progress_gets_a_page_after_every_poll_and_more_between_them() {
-        let mut schedule = Schedule::new(Stream::Alerts, Duration::from_secs(4), 5 * MINUTE);
-        assert_eq!(schedule.due(true).await, Look::Poll);
-        assert_eq!(schedule.due(true).await, Look::RescanPage);
-        assert_eq!(schedule.due(true).await, Look::RescanPage);
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(schedule.due(true).await, Look::Poll);
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(schedule.due(true).await, Look::RescanPage);
-        assert_eq!(schedule.due(true).await, Look::Poll);
+    #[test]
+    fn polls_keep_their_interval_and_a_day_is_looked_over_every_quarter_of_an_hour() {
+        let mut alerts = schedule(Stream::Alerts);
+        assert_eq!(polls(&mut alerts, 0), (PollKind::Rescan, 15 * MINUTE, 226));
+        assert_eq!(polls(&mut alerts, 15 * MINUTE).1, 30 * MINUTE);
+        assert_eq!(polls(&mut schedule(Stream::Activities), 0).0, PollKind::Poll);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_quiet_tenant_is_asked_for_the_whole_overlap_every_time() {
-        let mut schedule = Schedule::new(Stream::Activities, Duration::from_secs(4), 5 * MINUTE);
-        let cursor = cursor(10_000_000, 1_000, 100);
-        for _ in 0..10 {
-            let reach = schedule.reach(Look::Poll, &cursor);
-            assert_eq!(reach, Reach { from: 9_700_000, whole: Some(10_000_000) });
-            schedule.ended(reach);
+    #[test]
+    fn a_rescan_in_progress_gets_a_page_after_every_poll_and_more_between_them() {
+        let mut schedule = schedule(Stream::Alerts);
+        let mut due = |now| schedule.due(true, now);
+        assert_eq!(due(0), Due::Poll(PollKind::Poll));
+        assert_eq!(due(0), Due::Poll(PollKind::RescanPage));
+        assert_eq!(due(0), Due::Poll(PollKind::RescanPage));
+        assert_eq!(due(10_000), Due::Poll(PollKind::Poll));
+        assert_eq!(due(20_000), Due::Poll(PollKind::RescanPage));
+        assert_eq!(due(20_000), Due::Poll(PollKind::Poll));
+    }
+
+    #[test]
+    fn a_quiet_tenant_is_asked_for_all_that_may_come_late_every_time() {
+        let mut schedule = schedule(Stream::Activities);
+        let cursor = cursor(10_000_000, 9_700_000, 1_000, 100);
+        for now in 0..10 {
+            assert_eq!(schedule.from(PollKind::Poll, &cursor), 9_700_000);
+            schedule.ended(true, now);
         }
-        assert_eq!(schedule.keep_from(&cursor), 9_700_000);
+        assert_eq!(schedule.next_rescan, None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_busy_tenant_is_asked_for_the_newest_and_rescanned_before_late_ones_fall_out() {
-        let mut schedule = Schedule::new(Stream::Activities, Duration::from_secs(4), 5 * MINUTE);
-        let busy = cursor(10_000_000, 60_000, 10);
-        let first = schedule.reach(Look::Poll, &busy);
-        assert_eq!(first.from, 10_000_000 - 599_990, "as far as the last life remembers");
-        assert_eq!(schedule.keep_from(&busy), 9_700_000, "which it may forget then");
-        schedule.ended(first);
-        let later = cursor(10_100_000, 60_000, 10);
-        let tail = schedule.reach(Look::Poll, &later);
-        assert_eq!(tail, Reach { from: 10_100_000 - 19_990, whole: None });
-        schedule.ended(tail);
-        assert_eq!(
-            schedule.keep_from(&later),
-            9_700_000,
-            "since the overlap before the whole look"
-        );
-        let start = Instant::now();
-        while schedule.due(false).await == Look::Poll {}
-        assert_eq!(start.elapsed(), 5 * MINUTE / 2);
-        let rescan = schedule.reach(Look::Rescan, &later);
-        assert_eq!(rescan, Reach { from: 9_700_000, whole: Some(10_100_000) });
-        schedule.ended(rescan);
-        assert_eq!(schedule.keep_from(&later), 9_800_000);
+    #[test]
+    fn a_busy_tenant_is_asked_for_the_newest_and_rescanned_before_late_ones_fall_out() {
+        let mut schedule = schedule(Stream::Activities);
+        let busy = cursor(10_000_000, 9_400_000, 60_000, 10);
+        assert_eq!(schedule.from(PollKind::Poll, &busy), 9_400_000, "the first of a life is whole");
+        schedule.ended(true, 1_000);
+        assert_eq!(schedule.from(PollKind::Poll, &busy), 10_000_000 - 19_990);
+        schedule.ended(false, 5_000);
+        assert_eq!(schedule.from(PollKind::Rescan, &busy), 9_400_000);
+        assert_eq!(polls(&mut schedule, 5_000).1, 1_000 + 5 * MINUTE / 2);
+    }
+
+    #[test]
+    fn an_unknown_clock_shortens_a_long_interval_for_a_while() {
+        let long = Duration::from_secs(3_600);
+        let mut schedule = Schedule::new(Stream::Activities, long, Duration::from_secs(300), 0);
+        let mut now = 0;
+        for _ in 0..20 {
+            while let Due::At(later) = schedule.due(false, now) {
+                now = later;
+            }
+            schedule.look_at_the_clock(now);
+        }
+        assert_eq!(now, 8 * 5_000 + 11 * 3_600_000);
     }
 }

@@ -1,74 +1,111 @@
-//! The steps of the loop: what a record, a confirmation and an answer mean for the ledger, the metrics and the report.
+//! The steps of the loop: what a record, a confirmation and a page mean for cursor, metrics and report.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracing::warn;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
-use super::schedule::{Look, Schedule};
-use super::{Forwarder, Walk, trouble};
+use super::Forwarder;
+use super::stream_state::{Answer, StreamState};
+use super::walk::{Admission, Walk};
 use crate::batch::Batch;
-use crate::checkpoint::{Admission, Cursor, Mark, Millis, Passed, RecordKey, Scan};
+use crate::checkpoint::{Mark, RecordKey};
 use crate::clock;
 use crate::event::{Event, Stream};
 use crate::parse::split::Piece;
 use crate::parse::{self, RejectReason};
-use crate::sink::{Pending, Stopped};
+use crate::saver::Change;
+use crate::server_clock::Heard;
+use crate::sink::{Delivered, Pending, Stopped};
 use crate::source;
-use crate::source::query::Query;
+use crate::time::Now;
 
 /// A target that takes nothing for this long in the middle of a page: the page is let go and asked for again later.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After the program was asked to stop, a target gets this long to confirm; Kubernetes kills after 30 s.
+const LAST_CONFIRMATIONS: Duration = Duration::from_secs(20);
+/// The server's clock and ours are as right as clocks are when they differ by less.
+const RIGHT_CLOCK_MS: i64 = 60_000;
+
+/// The records of one page that cannot be mapped, by reason: one line of log a page, however many there are.
+#[derive(Debug, Default)]
+pub(super) struct Rejects(BTreeMap<&'static str, u32>);
+
+impl Rejects {
+    /// Logs them, if there are any.
+    pub(super) fn log(&self, stream: Stream) {
+        if !self.0.is_empty() {
+            let n_rejected: u32 = self.0.values().sum();
+            let reasons = self.0.iter().map(|(reason, count)| format!("{reason}={count}"));
+            let reasons = reasons.collect::<Vec<_>>().join(" ");
+            warn!(%stream, n_rejected, reasons, "records skipped that cannot be mapped");
+        }
+    }
+}
 
 impl Forwarder {
     /// Parses a piece and decides whether it is to be sent; a bad one is counted once and never touches its neighbours.
-    pub(super) async fn admit(
+    pub(super) fn admit(
         &self,
-        stream: Stream,
+        state: &mut StreamState,
+        walk: &mut Walk,
         piece: &Piece,
-        scan: &mut Scan,
-        server_now: Millis,
+        rejects: &mut Rejects,
+        now: Now,
     ) -> Option<(Event, Mark)> {
-        let json = match piece {
-            Piece::Record(json) => json,
-            Piece::TooLarge => {
-                return self.reject(stream, RejectReason::TooLarge, &[], scan, server_now).await;
+        let stream = state.stream();
+        let (json, parsed) = match piece {
+            Piece::Record(json) => {
+                (json.as_slice(), parse::record(stream, json).map_err(|reject| reject.reason))
             }
+            Piece::TooLarge => (&[][..], Err(RejectReason::TooLarge)),
         };
-        let event = match parse::record(stream, json) {
+        let event = match parsed {
             Ok(event) => event,
-            Err(reject) => return self.reject(stream, reject.reason, json, scan, server_now).await,
+            Err(reason) => {
+                if self.reject(state, walk, reason, json, now) {
+                    *rejects.0.entry(reason.as_str()).or_default() += 1;
+                }
+                return None;
+            }
         };
         let listed = match stream {
             Stream::Alerts => Some(event.timestamp()),
             Stream::Activities => event.created(),
         };
         let key = RecordKey::of(event.id().as_bytes());
-        match self.ledger.admit(scan, stream, key, listed).await {
+        match walk.admit(&state.cursor, key, listed) {
             Admission::Repeated => return None,
             Admission::Late => self.progress.metrics.late(stream),
             Admission::New => {}
         }
         self.progress.metrics.received(stream);
-        let mark = Mark::with_event_time(key, listed.unwrap_or(server_now), event.timestamp());
+        let time = listed.unwrap_or_else(|| state.unlisted(walk, now));
+        let mark = Mark::with_event_time(key, time, event.timestamp());
         Some((event, mark))
     }
 
-    async fn reject(
+    /// Counts a record that cannot be mapped, unless it was counted before.
+    fn reject(
         &self,
-        stream: Stream,
+        state: &mut StreamState,
+        walk: &mut Walk,
         reason: RejectReason,
         json: &[u8],
-        scan: &mut Scan,
-        server_now: Millis,
-    ) -> Option<(Event, Mark)> {
+        now: Now,
+    ) -> bool {
         let key = RecordKey::of(json);
-        if self.ledger.admit(scan, stream, key, None).await != Admission::Repeated {
-            scan.settle(1);
-            self.ledger.skip(stream, key, server_now).await;
-            self.progress.rejected(stream, reason);
-            warn!(%stream, reason = reason.as_str(), "skip a record that cannot be mapped");
+        let is_new = walk.admit(&state.cursor, key, None) != Admission::Repeated;
+        if is_new {
+            walk.settle(1);
+            let time = state.unlisted(walk, now);
+            state.cursor.skip(key, time);
+            self.saver.offer(state.stream(), &state.cursor, Change::Records);
+            self.progress.rejected(state.stream(), reason);
         }
-        None
+        is_new
     }
 
     /// Hands a batch to the sink. When the target takes nothing for long, the page is let go.
@@ -79,7 +116,7 @@ impl Forwarder {
     ) -> Result<Pending, Stopped> {
         let sending = self.sink.send(batch);
         tokio::pin!(sending);
-        match tokio::time::timeout(PATIENCE, &mut sending).await {
+        match timeout(PATIENCE, &mut sending).await {
             Ok(pending) => pending,
             Err(_elapsed) => {
                 page.abandon();
@@ -88,95 +125,126 @@ impl Forwarder {
         }
     }
 
-    /// Advances by what is confirmed; with `all`, waits until everything is.
+    /// Advances by what is confirmed. With `stop`, waits until everything is, or the time to stop has come.
     pub(super) async fn settle(
         &self,
         unconfirmed: &mut Vec<Pending>,
-        scan: &mut Scan,
-        all: bool,
+        state: &mut StreamState,
+        walk: &mut Walk,
+        stop: Option<&mut watch::Receiver<bool>>,
     ) -> Result<(), Stopped> {
         let mut n_settled = 0;
-        for pending in unconfirmed.iter_mut() {
-            let delivered =
-                if all { Some(pending.confirmed().await?) } else { pending.poll_confirmed()? };
-            let Some(delivered) = delivered else { break };
-            n_settled += 1;
-            let stream = delivered.stream();
-            scan.settle(delivered.marks().len());
-            for mark in delivered.marks() {
-                let latency = clock::millis(delivered.at()) - mark.time();
-                self.progress.metrics.latency(
-                    stream,
-                    Duration::from_millis(latency.try_into().unwrap_or(0)).as_secs_f64(),
-                );
+        match stop {
+            None => {
+                while let Some(pending) = unconfirmed.get_mut(n_settled)
+                    && let Some(delivered) = pending.poll_confirmed()?
+                {
+                    n_settled += 1;
+                    self.confirmed(delivered, state, walk);
+                }
             }
-            self.progress.delivered(stream, delivered.n_delivered() as u64);
-            self.ledger.advance(delivered).await;
+            Some(stop) => {
+                let too_late = async {
+                    // A sender that is gone stops nobody.
+                    let _ = stop.wait_for(|stop| *stop).await;
+                    sleep(LAST_CONFIRMATIONS).await;
+                };
+                tokio::pin!(too_late);
+                for pending in unconfirmed.iter_mut() {
+                    let delivered = tokio::select! {
+                        delivered = pending.confirmed() => delivered?,
+                        () = &mut too_late => {
+                            warn!(
+                                stream = %state.stream(),
+                                "the target did not confirm in time; what it did not confirm is sent again after the next start"
+                            );
+                            return Err(Stopped);
+                        }
+                    };
+                    n_settled += 1;
+                    self.confirmed(delivered, state, walk);
+                }
+            }
         }
-        if n_settled > 0 && scan.stream() == Stream::Alerts {
-            self.ledger
-                .with_cursor(Stream::Alerts, |alerts| self.progress.remembered(alerts))
-                .await;
+        if n_settled > 0 && state.stream() == Stream::Alerts {
+            self.progress.remembered(&state.cursor);
         }
         unconfirmed.drain(..n_settled);
         Ok(())
     }
 
-    /// Moves the watermark to what is proven.
-    pub(super) async fn pass(&self, stream: Stream, proven: Option<Passed>, schedule: &Schedule) {
-        if let Some(passed) = proven {
-            let keep_from =
-                self.ledger.with_cursor(stream, |cursor| schedule.keep_from(cursor)).await;
-            self.ledger.pass(passed, keep_from).await;
+    fn confirmed(&self, delivered: Delivered, state: &mut StreamState, walk: &mut Walk) {
+        let stream = delivered.stream();
+        walk.settle(delivered.marks().len());
+        for mark in delivered.marks() {
+            let latency = clock::millis(delivered.at()) - mark.time();
+            let latency = Duration::from_millis(latency.try_into().unwrap_or(0));
+            self.progress.metrics.latency(stream, latency.as_secs_f64());
         }
-        self.ledger.with_cursor(stream, |cursor| self.progress.moved(stream, cursor)).await;
-        self.ledger.with_checkpoint(|checkpoint| self.progress.checkpointed(checkpoint)).await;
+        self.progress.delivered(stream, delivered.n_delivered() as u64);
+        fail::fail_point!("after_confirmation", |_| std::process::abort());
+        state.cursor.advance(delivered);
+        self.saver.offer(stream, &state.cursor, Change::Records);
     }
 
-    /// A walk with its first question.
-    pub(super) async fn set_out(&self, stream: Stream, schedule: &Schedule, look: Look) -> Walk {
-        let (scan, reach) = self
-            .ledger
-            .with_cursor(stream, |cursor| (Scan::new(stream, cursor), schedule.reach(look, cursor)))
-            .await;
-        let filters = self.plan.streams.iter().find(|(of, _)| *of == stream);
-        let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
-        Walk { reach, scan, query: Query::since(stream, filters, reach.from) }
-    }
-
-    /// A request was answered: tells so, and mistrusts a watermark that lies ahead of the server's clock.
-    pub(super) async fn answered(
-        &self,
-        stream: Stream,
-        page: &source::Page,
-    ) -> Result<(), source::Error> {
+    /// A request was answered; the body may still break off.
+    pub(super) fn answered(&self, stream: Stream) {
         self.progress.metrics.requested(stream, "200");
-        if self.progress.answered(stream, page.skew, clock::now()) {
+        if self.progress.answered(stream, clock::now()) {
             // The token lives again; the other stream need not wait for its own try.
             self.gate.resume();
         }
-        let watermark = self.ledger.with_cursor(stream, Cursor::watermark).await;
-        let kept_from = trouble::kept_from(page.server_now);
-        if let Some(gap_seconds) = self.progress.asked_from(stream, watermark, kept_from) {
+    }
+
+    /// A page was read to its end and all of it is delivered: moves the cursor to what that proves.
+    pub(super) fn read_whole(
+        &self,
+        state: &mut StreamState,
+        walk: &mut Walk,
+        answer: Answer,
+        has_next: bool,
+        now: Now,
+    ) -> Result<(), source::Error> {
+        let stream = state.stream();
+        self.progress.read_whole(stream, clock::now());
+        let read = state.page_read(walk, answer, has_next, now);
+        if read.heard == Heard::Differs {
+            self.progress.metrics.date_ignored();
+        }
+        self.compare_clocks(read.heard, read.skew);
+        if let Some((from, kept_from)) = read.asked_from
+            && let Some(gap_seconds) = self.progress.asked_from(stream, from, kept_from)
+        {
+            warn!(%stream, gap_seconds, "events lost: older than the API's 180-day retention");
+        }
+        self.progress.moved(stream, &state.cursor);
+        self.saver.offer(stream, &state.cursor, Change::Watermark);
+        match read.restarted {
+            Some(start) => {
+                warn!(%stream, start, "checkpoint rejected: it lies in the API's future; restarting from {start}");
+                Err(source::Error::Abandoned)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Logs once when the server's clock and ours begin or cease to differ, and when its answers contradict each other.
+    fn compare_clocks(&self, heard: Heard, skew: Option<i64>) {
+        if let Some(was_wrong) = skew.and_then(|skew| self.progress.skewed(skew, RIGHT_CLOCK_MS)) {
+            let skew_seconds = skew.unwrap_or_default() / 1_000;
+            if was_wrong {
+                info!(skew_seconds, "the API's clock and ours agree again");
+            } else {
+                warn!(
+                    skew_seconds,
+                    "the API's clock and ours differ; its clock is followed, set ours right"
+                );
+            }
+        }
+        if heard == Heard::Differs && self.progress.clock_contradicted() {
             warn!(
-                %stream,
-                gap_seconds,
-                "a gap: what happened in it lies beyond the API's retention and cannot be asked for any more"
+                "an answer's Date differs from the API's other answers and is ignored: a node, a cache or a proxy on the way has a wrong clock"
             );
         }
-        let Some(correction) = trouble::correct(watermark, page.server_now, self.plan.start_from)
-        else {
-            return Ok(());
-        };
-        warn!(%stream, ?correction, "the checkpoint cannot be right, start from elsewhere");
-        match correction {
-            trouble::Correction::Ahead { start } => {
-                self.ledger.correct(|checkpoint| checkpoint.restart(stream, start)).await;
-            }
-            trouble::Correction::BeyondRetention { start } => {
-                self.ledger.correct(|checkpoint| checkpoint.skip_to(stream, start)).await;
-            }
-        }
-        Err(source::Error::Abandoned)
     }
 }

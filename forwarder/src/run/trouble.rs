@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use super::Forwarder;
-use crate::checkpoint::Millis;
 use crate::clock;
 use crate::error_chain::chain;
 use crate::event::Stream;
@@ -17,53 +16,12 @@ use crate::source::gate::Purpose;
 use crate::source::query::Query;
 use crate::{secret, source};
 
-/// The API keeps events this long (vendor: "data is retained for 180 days").
-const RETENTION: Duration = Duration::from_secs(180 * 24 * 3600);
-/// A watermark may lie this far ahead of the server's clock before it is mistrusted: clocks of one service differ.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 /// While nothing is fetched because the target is away, the token is still tried this often.
 const TOKEN_CHECK: Duration = Duration::from_secs(10 * 60);
 /// What is given the one stream to learn whether a token lives again, before the next one tries.
 const AFTER_THE_OTHER: Duration = Duration::from_secs(40);
 /// How often whoever was refused looks whether the secret has changed.
 const SECRET_LOOK: Duration = Duration::from_secs(1);
-
-/// A watermark that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Correction {
-    /// It lies in the server's future.
-    Ahead {
-        /// Where to start instead.
-        start: Millis,
-    },
-    /// What lies just after it is no longer kept by the API.
-    BeyondRetention {
-        /// Where to start instead.
-        start: Millis,
-    },
-}
-
-/// Holds a watermark against the server's clock.
-pub(super) fn correct(
-    watermark: Millis,
-    server_now: Millis,
-    start_from: Duration,
-) -> Option<Correction> {
-    if watermark > server_now + millis(CLOCK_TOLERANCE) {
-        return Some(Correction::Ahead { start: server_now - millis(start_from) });
-    }
-    let start = kept_from(server_now);
-    (start - watermark > millis(CLOCK_TOLERANCE)).then_some(Correction::BeyondRetention { start })
-}
-
-/// The oldest time of which the API still has everything.
-pub(super) fn kept_from(server_now: Millis) -> Millis {
-    server_now - millis(RETENTION)
-}
-
-fn millis(duration: Duration) -> Millis {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
 
 impl Forwarder {
     /// Tells what failed and gives the wait before the next try.
@@ -129,7 +87,8 @@ impl Forwarder {
                 Decision::HaltAll(_) | Decision::HaltStream(_) => {
                     self.wait_while_halted(stream).await;
                 }
-                Decision::PauseAll(wait) | Decision::Retry(wait) => sleep(wait).await,
+                Decision::PauseAll(wait) => self.wait_while_paused(stream, wait).await,
+                Decision::Retry(wait) => sleep(wait).await,
             }
         }
     }
@@ -142,6 +101,18 @@ impl Forwarder {
                 return;
             }
             sleep(SECRET_LOOK).await;
+        }
+    }
+
+    /// Waits as long as the server asked for, unless the secret changes.
+    async fn wait_while_paused(&self, stream: Stream, wait: Duration) {
+        let until = Instant::now() + wait;
+        while Instant::now() < until {
+            if self.source.secret_changed(stream) {
+                self.gate.end_pause();
+                return;
+            }
+            sleep(SECRET_LOOK.min(until - Instant::now())).await;
         }
     }
 
@@ -207,34 +178,9 @@ impl Forwarder {
         self.gate.enter(stream, Purpose::Check).await;
         let query = Query::probe(stream, clock::millis(clock::now()));
         let mut page = self.source.fetch(&query).await?;
-        self.progress.metrics.requested(stream, "200");
-        if self.progress.answered(stream, page.skew, clock::now()) {
-            self.gate.resume();
-        }
+        self.answered(stream);
         while let Arrived::Pieces(_) = page.next().await? {}
         self.progress.read_whole(stream, clock::now());
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_watermark_from_the_future_is_not_believed_and_one_beyond_retention_is_left() {
-        let day = 24 * 3_600_000;
-        let now = 1_000 * day;
-        let two_days = Duration::from_secs(2 * 86_400);
-        assert_eq!(correct(now, now, two_days), None);
-        assert_eq!(correct(now + 60_000, now, two_days), None);
-        assert_eq!(
-            correct(now + day, now, two_days),
-            Some(Correction::Ahead { start: now - 2 * day })
-        );
-        assert_eq!(correct(now - 179 * day, now, two_days), None);
-        assert_eq!(correct(now - 180 * day - 60_000, now, two_days), None, "asked for");
-        let expected = Correction::BeyondRetention { start: now - 180 * day };
-        assert_eq!(correct(now - 200 * day, now, two_days), Some(expected));
     }
 }

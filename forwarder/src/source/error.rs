@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error_chain::chain;
 use crate::parse::split;
 use crate::retry::Failure;
+use crate::run::walk::Endless;
 use crate::{secret, tls};
 
 /// Why a page did not come.
@@ -112,6 +113,14 @@ pub enum Error {
     /// The HTTP client cannot be set up from these settings.
     #[error("set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// The list would not end.
+    #[error("the list was given up and is read again from the watermark")]
+    Endless(#[source] Endless),
+    /// An empty page that announces another one, without a cursor to it.
+    #[error(
+        "the API says that there is more (hasNext), and not where: an empty page without nextQueryFilters"
+    )]
+    Nowhere,
     /// `skip` is used up, and there is no other way on.
     #[error("read on: there are more records of one millisecond than the API lets anyone read")]
     SkipLimit,
@@ -159,6 +168,8 @@ impl Error {
             | Self::Status { .. }
             | Self::NotJson { .. }
             | Self::Body(_)
+            | Self::Endless(_)
+            | Self::Nowhere
             | Self::Slow
             | Self::Request(_)
             | Self::Identity(_)
@@ -190,6 +201,8 @@ impl Error {
             Self::Secret(_)
             | Self::TokenUnsendable
             | Self::SkipLimit
+            | Self::Endless(_)
+            | Self::Nowhere
             | Self::ProxySecret(_)
             | Self::Identity(_)
             | Self::IdentityStatus { .. }

@@ -101,6 +101,12 @@ impl Gate {
         self.changed.notify_waiters();
     }
 
+    /// Another secret may be another client to the server: the pause that it asked for is over.
+    pub fn end_pause(&self) {
+        self.lock().paused_until = None;
+        self.changed.notify_waiters();
+    }
+
     /// Whether the stream has to wait for a time or for another secret.
     pub fn is_halted(&self, stream: Stream) -> bool {
         self.lock().halted.get(&stream).is_some_and(|until| *until > Instant::now())

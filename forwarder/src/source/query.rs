@@ -6,8 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::Millis;
 use crate::event::Stream;
+use crate::time::Millis;
 
 /// Records a page in scan mode: the most that the API gives.
 pub const SCAN_PAGE: usize = 5_000;
@@ -26,6 +26,17 @@ pub struct Query {
     until: Option<Millis>,
     position: Position,
     limit: usize,
+}
+
+/// The way from one page to the next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// The question for it.
+    Page(Query),
+    /// There are more records of one millisecond than `skip` reaches.
+    SkipUsedUp,
+    /// An empty page, and no cursor: nothing says where the rest is.
+    Nowhere,
 }
 
 /// Where in the list the page begins.
@@ -66,17 +77,14 @@ impl Query {
         self.from
     }
 
-    /// The page after one that was not the last. `None` when the API gives no way on: `skip` is used up.
+    /// The page after one that was not the last.
     ///
     /// `cursor` is the server's `nextQueryFilters`, `highest` the time of the last record listed, and `n_listed` the
-    /// number of records on the page.
-    pub fn next(
-        &self,
-        cursor: Option<Value>,
-        highest: Option<Millis>,
-        n_listed: usize,
-    ) -> Option<Self> {
+    /// number of records on the page. Without a cursor the list is asked for from the last time seen, and records of
+    /// one and the same millisecond are skipped by number, which the scan mode does not know.
+    pub fn next(&self, cursor: Option<Value>, highest: Option<Millis>, n_listed: usize) -> Next {
         let mut next = self.clone();
+        let cursor = cursor.filter(|cursor| cursor.as_object().is_some_and(|map| !map.is_empty()));
         match (cursor, highest) {
             (Some(cursor), _) => next.position = Position::Cursor(cursor),
             (None, Some(highest)) if highest > self.from => {
@@ -89,13 +97,25 @@ impl Query {
                     Position::Start | Position::Cursor(_) => 0,
                 };
                 let skip = skipped + n_listed;
-                if n_listed == 0 || skip + self.limit > SKIP_LIMIT {
-                    return None;
+                if n_listed == 0 {
+                    return Next::Nowhere;
                 }
                 next.position = Position::Skip(skip);
+                if skip + next.page_limit() > SKIP_LIMIT {
+                    return Next::SkipUsedUp;
+                }
             }
         }
-        Some(next)
+        Next::Page(next)
+    }
+
+    /// Whether records are listed in scan mode.
+    fn is_scan(&self) -> bool {
+        self.limit == SCAN_PAGE && !matches!(self.position, Position::Skip(_))
+    }
+
+    fn page_limit(&self) -> usize {
+        if self.is_scan() { self.limit } else { self.limit.min(ALERT_PAGE) }
     }
 
     /// The path below the tenant's URL.
@@ -108,9 +128,9 @@ impl Query {
 
     /// The request's JSON body.
     pub fn body(&self) -> Value {
-        let (time, sort, scan) = match self.stream {
-            Stream::Alerts => ("date", "date", false),
-            Stream::Activities => ("created", "created", self.limit == SCAN_PAGE),
+        let time = match self.stream {
+            Stream::Alerts => "date",
+            Stream::Activities => "created",
         };
         let filters = match &self.position {
             Position::Cursor(cursor) => cursor.clone(),
@@ -127,12 +147,12 @@ impl Query {
         };
         let mut body = json!({
             "filters": filters,
-            "limit": self.limit,
-            "sortField": sort,
+            "limit": self.page_limit(),
+            "sortField": time,
             "sortDirection": "asc",
         });
         if let Value::Object(body) = &mut body {
-            if scan {
+            if self.is_scan() {
                 body.insert("isScan".to_owned(), true.into());
             } else if let Position::Skip(skip) = self.position {
                 body.insert("skip".to_owned(), skip.into());
@@ -146,6 +166,11 @@ impl Query {
 mod tests {
     use super::*;
 
+    fn page(next: Next) -> Query {
+        let Next::Page(query) = next else { panic!("{next:?}") };
+        query
+    }
+
     #[test]
     fn activities_are_scanned_by_the_time_of_saving() {
         let mut filters = Map::new();
@@ -156,25 +181,52 @@ mod tests {
             "limit": 5_000, "sortField": "created", "sortDirection": "asc", "isScan": true,
         });
         assert_eq!(query.body(), expected);
-        let next = query.next(Some(json!({"opaque": 1})), Some(2_000), 4_990).unwrap();
+        let next = page(query.next(Some(json!({"opaque": 1})), Some(2_000), 4_990));
         assert_eq!(next.body()["filters"], json!({"opaque": 1}));
+        for no_cursor in [Value::Null, json!({}), json!("x")] {
+            let next = page(query.next(Some(no_cursor), Some(2_000), 4_990));
+            assert_eq!(next.body()["filters"]["created"], json!({"gte": 2_000}));
+        }
     }
 
     #[test]
-    fn alerts_go_on_from_the_last_date_and_skip_only_within_one() {
+    fn a_millisecond_with_more_than_a_page_is_read_by_number_outside_the_scan() {
+        let query = Query::since(Stream::Activities, Map::new(), 1_000);
+        let mut next = page(query.next(None, Some(1_000), 500));
+        assert_eq!(next.body()["skip"], 500);
+        assert_eq!(next.body()["limit"], 100);
+        assert!(next.body().get("isScan").is_none());
+        for _ in 0..44 {
+            next = page(next.next(None, Some(1_000), 100));
+        }
+        assert_eq!(next.body()["skip"], 4_900);
+        assert_eq!(next.next(None, Some(1_000), 100), Next::SkipUsedUp);
+        let scan = page(next.next(None, Some(1_001), 100));
+        assert_eq!(scan.body()["isScan"], true);
+        assert_eq!(scan.body()["limit"], 5_000);
+    }
+
+    #[test]
+    fn an_empty_page_without_a_cursor_leads_nowhere() {
+        for stream in [Stream::Alerts, Stream::Activities] {
+            let query = Query::since(stream, Map::new(), 1_000);
+            assert_eq!(query.next(None, None, 0), Next::Nowhere);
+        }
+    }
+
+    #[test]
+    fn alerts_resume_at_the_last_date_and_skip_only_within_one() {
         let query = Query::since(Stream::Alerts, Map::new(), 1_000);
-        let next = query.next(None, Some(5_000), 100).unwrap();
+        let next = page(query.next(None, Some(5_000), 100));
         assert_eq!(next.body()["filters"], json!({"date": {"gte": 5_000}}));
         assert!(next.body().get("skip").is_none());
-        let mut same = next.next(None, Some(5_000), 100).unwrap();
+        let mut same = page(next.next(None, Some(5_000), 100));
         assert_eq!(same.body()["skip"], 100);
         for _ in 0..48 {
-            same = same.next(None, Some(5_000), 100).unwrap();
+            same = page(same.next(None, Some(5_000), 100));
         }
         assert_eq!(same.body()["skip"], 4_900);
-        assert!(
-            same.next(None, Some(5_000), 100).is_none(),
-            "the API refuses skip + limit above 5,000"
-        );
+        // The API refuses skip + limit above 5,000.
+        assert_eq!(same.next(None, Some(5_000), 100), Next::SkipUsedUp);
     }
 }

@@ -12,6 +12,8 @@ use super::world::{Manifest, World, tenant};
 async fn the_documented_metrics_are_those_that_are_there() -> Result<()> {
     let world = World::start(tenant(60, 60), &Manifest::default()).await?;
     world.all_delivered().await?;
+    // By then a whole page has said what time it is at the API.
+    world.until_asked("activities", 2).await?;
     let shown = world.forwarder.get("metrics").await?;
     let rejects = r#"siem_forwarder_records_rejected_total{stream="alerts",reason="missing_id"} 0"#;
     ensure!(shown.contains(rejects), "there before the first of them: {shown}");

@@ -1,0 +1,175 @@
+//! All that one stream knows of itself: its cursor, its polls, the server's clock, and what each page means for them.
+//!
+//! Owned by the one task that follows the stream. It asks nothing and sends nothing: the loop brings answers and
+//! proofs, and takes the next question. Pure.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::schedule::{Due, PollKind, Schedule};
+use super::walk::{Evidence, Walk};
+use crate::cursor::Cursor;
+use crate::event::Stream;
+use crate::server_clock::{Heard, ServerClock};
+use crate::source::query::Query;
+use crate::time::{Millis, Now, millis};
+
+/// The API keeps events this long (vendor: "data is retained for 180 days").
+const RETENTION: Millis = 180 * 24 * 3_600_000;
+/// A start may lie this far ahead of the server's clock before it is mistrusted.
+const AHEAD: Millis = 5 * 60_000;
+
+/// When a page was asked for and answered, and what time the server gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// By the steady clock.
+    pub asked: Millis,
+    /// When its head had come.
+    pub answered: Now,
+    /// `Date`.
+    pub date: Option<Millis>,
+}
+
+/// What a whole page meant.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PageRead {
+    /// What its date was worth.
+    pub heard: Heard,
+    /// The server's clock minus ours, where it is believed.
+    pub skew: Option<Millis>,
+    /// What was asked for, and from when on the API has it, where a clock is believed.
+    pub asked_from: Option<(Millis, Millis)>,
+    /// The start could not be true: where the stream starts instead. The walk is over.
+    pub restarted: Option<Millis>,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub struct StreamState {
+    stream: Stream,
+    filters: Map<String, Value>,
+    start_from: Duration,
+    /// Where it stands.
+    pub cursor: Cursor,
+    schedule: Schedule,
+    clock: ServerClock,
+    evidence: Evidence,
+    rescan: Option<(Walk, Query)>,
+    unasked: Option<Millis>,
+}
+
+impl StreamState {
+    /// A stream that has asked nothing in this life.
+    pub fn new(
+        stream: Stream,
+        filters: Map<String, Value>,
+        cursor: Cursor,
+        schedule: Schedule,
+        start_from: Duration,
+    ) -> Self {
+        Self {
+            stream,
+            filters,
+            start_from,
+            unasked: Some(cursor.watermark()),
+            cursor,
+            schedule,
+            clock: ServerClock::default(),
+            evidence: Evidence::default(),
+            rescan: None,
+        }
+    }
+
+    /// Which stream it is.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// What is due.
+    pub fn due(&mut self, now: Millis) -> Due {
+        self.schedule.due(self.rescan.is_some(), now)
+    }
+
+    /// The walk of a poll that is due, with its question.
+    pub fn set_out(&mut self, kind: PollKind, now: Millis) -> (Walk, Query) {
+        let begun = self.rescan.take_if(|_| kind == PollKind::RescanPage);
+        begun.filter(|(walk, _)| !walk.is_overtaken(&self.cursor)).unwrap_or_else(|| {
+            let from = self.schedule.from(kind, &self.cursor);
+            let late = self.schedule.late();
+            let evident = self.evidence.settled(now, late);
+            let query = Query::since(self.stream, self.filters.clone(), from);
+            (Walk::new(&self.cursor, from, now, late, evident), query)
+        })
+    }
+
+    /// Keeps a rescan for its next page.
+    pub fn put_off(&mut self, walk: Walk, query: Query) {
+        self.rescan = Some((walk, query));
+    }
+
+    /// A poll failed: the next one is due as soon as the pause is over.
+    pub fn failed(&mut self, now: Millis) {
+        self.schedule.again(now);
+    }
+
+    /// A page was read to its end, and all of it is accounted for.
+    pub fn page_read(
+        &mut self,
+        walk: &mut Walk,
+        answer: Answer,
+        has_next: bool,
+        now: Now,
+    ) -> PageRead {
+        let heard = self.clock.hear(answer.asked, answer.answered, answer.date);
+        let sure = self.clock.sure(now, now.steady);
+        let asked_from = sure.map(|sure| {
+            (self.unasked.take().unwrap_or_else(|| self.cursor.watermark()), sure - RETENTION)
+        });
+        let restarted = self.correction(now);
+        if let Some(start) = restarted {
+            self.cursor.restart(start);
+            self.rescan = None;
+            self.schedule.again(now.steady);
+        } else {
+            let proven = if has_next {
+                walk.page(&self.clock, now)
+            } else {
+                walk.end(&self.clock, answer.asked, now)
+            };
+            if let Some(passed) = proven {
+                self.cursor.pass(passed);
+            }
+            if let Some(highest) = walk.highest() {
+                let listed = highest.min(self.clock.limit(now).unwrap_or(highest));
+                self.evidence.note(answer.answered.steady, listed, self.schedule.late());
+            }
+            if !has_next {
+                self.schedule.ended(walk.is_whole(), now.steady);
+            }
+        }
+        if self.clock.is_undecided(now) {
+            self.schedule.look_at_the_clock(now.steady);
+        }
+        PageRead { heard, skew: self.clock.skew(now), asked_from, restarted }
+    }
+
+    /// The time that places a record which the API lists without one: late enough to be remembered.
+    pub fn unlisted(&self, walk: &Walk, now: Now) -> Millis {
+        let listed = walk.highest().unwrap_or_else(|| walk.from()).max(self.cursor.watermark());
+        self.clock.limit(now).map_or(listed, |limit| limit.max(listed))
+    }
+
+    /// A start that lies in the future would silence the stream: where to start instead. What the API itself has listed
+    /// is not in the future, so only both clocks together can say so of it.
+    fn correction(&self, now: Now) -> Option<Millis> {
+        let server = self.clock.now(now)?;
+        let is_ahead = |of: Millis| self.cursor.settled() > of + AHEAD;
+        let is_ahead_of_ours = now.time_of_day().is_some_and(is_ahead);
+        (is_ahead(server) && (!self.cursor.is_exact() || is_ahead_of_ours))
+            .then(|| server - millis(self.start_from))
+    }
+}
+
+#[cfg(test)]
+mod laws;
