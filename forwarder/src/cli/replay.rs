@@ -1,6 +1,5 @@
 //! `siem-forwarder replay`: delivers a bounded window again, then exits. It has no state and touches none.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,12 +11,14 @@ use tokio::time::{sleep, timeout};
 
 use super::{Failure, ReplayArguments, load, runtime};
 use crate::batch::BatchBuilder;
-use crate::checkpoint::Mark;
+use crate::checkpoint::{Mark, RecordKey};
 use crate::clock;
+use crate::cursor::Cursor;
 use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::parse::split::Piece;
 use crate::retry::{self, Decision};
+use crate::run::walk::{Admission, Walk};
 use crate::settings::Settings;
 use crate::sink::{Observer, Role, Sink};
 use crate::source::gate::{Gate, Purpose};
@@ -59,6 +60,28 @@ impl Observer for Silent {
     fn certificate_ends(&self, _: Role, _: Option<Timestamp>) {}
 }
 
+/// The window of one stream: what of it was seen and sent.
+struct Window {
+    walk: Walk,
+    nothing_before: Cursor,
+    n_sent: u64,
+    n_rejected: u64,
+}
+
+impl Window {
+    fn new(from: i64) -> Self {
+        let nothing_before = Cursor::starting_at(from);
+        let walk = Walk::new(&nothing_before, from, 0, 0, None);
+        Self { walk, nothing_before, n_sent: 0, n_rejected: 0 }
+    }
+
+    /// Whether the record was not listed before.
+    fn admits(&mut self, id: &str, listed: i64) -> bool {
+        let key = RecordKey::of(id.as_bytes());
+        self.walk.admit(&self.nothing_before, key, Some(listed)) != Admission::Repeated
+    }
+}
+
 async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Failure> {
     let source = Source::new(settings.source.clone());
     let gate = Gate::new(settings.requests_per_minute);
@@ -66,12 +89,11 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
     let (sink, task) = Sink::start(settings.sink.clone(), Arc::new(Silent), stopping);
     for (stream, filters) in &settings.plan.streams {
         let mut query = Some(Query::since(*stream, filters.clone(), from).until(to));
-        let mut sent = BTreeSet::new();
-        let mut n_rejected = 0_u64;
+        let mut window = Window::new(from);
         let mut n_failures = 0;
         while let Some(asked) = query.take() {
             gate.enter(*stream, Purpose::Poll).await;
-            match page(&source, &sink, settings, &asked, &mut sent, &mut n_rejected).await {
+            match page(&source, &sink, settings, &asked, &mut window).await {
                 Ok(next) => {
                     n_failures = 0;
                     query = next;
@@ -79,7 +101,12 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
                 Err(error) => {
                     let decision = retry::decide(error.failure(), n_failures, fastrand::f64());
                     n_failures += 1;
+                    let is_endless =
+                        matches!(error, source::Error::Endless(_) | source::Error::Nowhere);
                     match decision {
+                        _ if is_endless => {
+                            return Err(Failure::World(format!("{stream}: {}", chain(&error))));
+                        }
                         Decision::Retry(wait) | Decision::PauseAll(wait)
                             if n_failures < MAX_FAILURES =>
                         {
@@ -91,7 +118,7 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
                 }
             }
         }
-        let n_sent = sent.len();
+        let Window { n_sent, n_rejected, .. } = window;
         writeln!(
             std::io::stdout(),
             "{stream}: {n_sent} records delivered, {n_rejected} cannot be mapped"
@@ -111,13 +138,11 @@ async fn page(
     sink: &Sink,
     settings: &Settings,
     query: &Query,
-    sent: &mut BTreeSet<String>,
-    n_rejected: &mut u64,
+    window: &mut Window,
 ) -> Result<Option<Query>, source::Error> {
     let stream: Stream = query.stream;
     let mut page = source.fetch(query).await?;
     let mut unconfirmed = Vec::new();
-    let mut highest = None;
     let mut n_listed = 0;
     let ended = loop {
         let pieces = match page.next().await {
@@ -129,15 +154,16 @@ async fn page(
         let mut batch = BatchBuilder::new(stream);
         for piece in pieces {
             let Piece::Record(json) = piece else {
-                *n_rejected += 1;
+                window.n_rejected += 1;
                 continue;
             };
             let Ok(event) = parse::record(stream, &json) else {
-                *n_rejected += 1;
+                window.n_rejected += 1;
                 continue;
             };
-            highest = highest.max(Some(event.created().unwrap_or_else(|| event.timestamp())));
-            if sent.insert(event.id().to_owned()) {
+            let listed = event.created().unwrap_or_else(|| event.timestamp());
+            if window.admits(event.id(), listed) {
+                window.n_sent += 1;
                 let frame = frame::frame(&event, &settings.plan.layout);
                 batch.push(&frame.bytes, Mark::new(event.id(), event.timestamp()));
             }
@@ -153,7 +179,10 @@ async fn page(
     if !envelope.has_next {
         return Ok(None);
     }
-    match query.next(envelope.next_query_filters, highest, n_listed) {
+    let cursor = envelope.next_query_filters;
+    let cursor_text = cursor.as_ref().map(serde_json::Value::to_string);
+    window.walk.go_on(cursor_text.as_deref().map(str::as_bytes)).map_err(source::Error::Endless)?;
+    match query.next(cursor, window.walk.highest(), n_listed) {
         Next::Page(next) => Ok(Some(next)),
         Next::SkipUsedUp => Err(source::Error::SkipLimit),
         Next::Nowhere => Err(source::Error::Nowhere),
