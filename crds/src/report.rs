@@ -112,6 +112,8 @@ pub enum TargetState {
     Unknown,
     /// Connected.
     Up,
+    /// Connected, but it takes nothing of what it is sent.
+    Stalled,
     /// Unreachable or refusing.
     Down,
     /// Datagrams: nothing can be known.

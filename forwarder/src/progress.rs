@@ -260,6 +260,10 @@ impl Progress {
             Some(Target::Down { since, reason }) => {
                 (report::TargetState::Down, Some(reason), Some(since))
             }
+            Some(Target::Stalled { since }) => {
+                let reason = "the target keeps the connection and takes nothing".to_owned();
+                (report::TargetState::Stalled, Some(reason), Some(since))
+            }
             Some(Target::Datagram) => (report::TargetState::Datagram, None, None),
         };
         let streams = state.streams.iter().map(|(stream, known)| {

@@ -12,6 +12,7 @@
 
 mod confirm;
 mod connect;
+mod health;
 mod outbox;
 mod session;
 mod target;

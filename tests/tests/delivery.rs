@@ -14,7 +14,7 @@ use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
@@ -312,6 +312,48 @@ async fn a_peer_that_keeps_talking_is_told_to_be_no_receiver() -> Result<()> {
     Ok(())
 }
 
+/// A server of another protocol that answers the first line, or greets, is no receiver however well it acknowledges.
+#[tokio::test]
+async fn a_server_that_answers_is_never_taken_for_a_receiver() -> Result<()> {
+    let answers: [(&str, bool); 3] = [
+        ("220 mail.example.com ESMTP\r\n", true),
+        ("-ERR unknown command\r\n", false),
+        ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", false),
+    ];
+    for (answer, greets) in answers {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut reader, mut writer) = stream.into_split();
+                    if greets {
+                        writer.write_all(answer.as_bytes()).await?;
+                    }
+                    let mut line = [0; 4_096];
+                    while reader.read(&mut line).await? > 0 {
+                        writer.write_all(answer.as_bytes()).await?;
+                    }
+                    std::io::Result::Ok(())
+                });
+            }
+        });
+        let defender = Defender::start(quick(0.0, 50)).await?;
+        let syslog = format!("{{host: 127.0.0.1, port: {port}}}");
+        let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+        forwarder.start().await?;
+        let until = Instant::now() + PATIENCE;
+        while !forwarder.status().await?["target"].to_string().contains("no syslog receiver") {
+            ensure!(Instant::now() < until, "{answer}: {}", forwarder.log()?);
+            sleep(LOOK).await;
+        }
+        let delivered = forwarder.metric("siem_forwarder_records_delivered_total").await?;
+        ensure!(delivered < 1.0, "{delivered} delivered to {answer}");
+        server.abort();
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn nothing_is_fetched_while_the_target_takes_nothing() -> Result<()> {
     let defender = Defender::start(quick(0.0, 20_000)).await?;
@@ -330,8 +372,18 @@ async fn nothing_is_fetched_while_the_target_takes_nothing() -> Result<()> {
     }
     let n_asked = defender.requests().len();
     ensure!(n_asked <= 4, "{n_asked} requests for what cannot be delivered");
+    // Longer than a peer that answers nothing is waited for: this one's kernel answers.
+    let until = Instant::now() + Duration::from_secs(25);
+    while Instant::now() < until {
+        let target = forwarder.status().await?["target"]["state"].take();
+        ensure!(target == "Stalled", "{target}: {}", forwarder.log()?);
+        sleep(Duration::from_secs(1)).await;
+    }
     rsyslog.signal(Signal::SIGCONT)?;
-    all_arrived(&defender, &rsyslog, &forwarder).await?;
+    let counts = all_arrived(&defender, &rsyslog, &forwarder).await?;
+    ensure!(counts.values().all(|count| *count == 1), "nothing is repeated");
+    let resent = forwarder.metric("siem_forwarder_records_resent_total").await?;
+    ensure!(resent < 1.0, "{resent} sent again");
     Ok(())
 }
 
@@ -345,7 +397,7 @@ async fn a_receiver_that_pauses_is_no_fault_of_the_portal() -> Result<()> {
     forwarder.start().await?;
     let (mut stream, _) = listener.accept().await?;
     // Longer than a page is held.
-    sleep(Duration::from_secs(12)).await;
+    sleep(Duration::from_secs(20)).await;
     let before = forwarder.status().await?["source"].take();
     assert_eq!(before["state"], "Reachable");
     let reading =

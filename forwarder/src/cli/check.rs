@@ -153,6 +153,10 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             )?;
             false
         }
+        Ok(Target::Stalled { .. }) => {
+            say(false, &what, "keeps the connection and takes nothing; look at its own queues")?;
+            false
+        }
         Ok(Target::Connecting { .. }) | Err(_) => {
             say(
                 false,

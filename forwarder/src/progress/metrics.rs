@@ -308,7 +308,9 @@ impl Collector for Now {
         gauge("siem_forwarder_token_valid", "Whether the API takes the token", token)?;
         let target = match state.sink.as_ref().map(Sink::target) {
             Some(Target::Up { .. }) => vec![(None, 1.0)],
-            Some(Target::Down { .. } | Target::Connecting { .. }) => vec![(None, 0.0)],
+            Some(Target::Down { .. } | Target::Stalled { .. } | Target::Connecting { .. }) => {
+                vec![(None, 0.0)]
+            }
             Some(Target::Datagram) | None => Vec::new(),
         };
         gauge("siem_forwarder_target_up", "Whether the connection to the SIEM stands", target)?;

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use nix::sys::socket::GetSockOpt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -44,6 +45,10 @@ pub(super) struct Look {
     pub(super) bytes_acked: u64,
     /// Whether both directions are open.
     pub(super) established: bool,
+    /// Whether a segment or a probe of ours waits for an answer.
+    pub(super) unanswered: bool,
+    /// How long the peer's kernel has acknowledged nothing.
+    pub(super) silent_for: Duration,
 }
 
 impl Kernel {
@@ -59,6 +64,8 @@ impl Kernel {
         Ok(Look {
             bytes_acked: info.tcpi_bytes_acked.saturating_sub(self.baseline),
             established: info.tcpi_state == ESTABLISHED,
+            unanswered: info.tcpi_unacked > 0 || info.tcpi_probes > 0,
+            silent_for: Duration::from_millis(info.tcpi_last_ack_recv.into()),
         })
     }
 }

@@ -28,9 +28,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// Bytes that stay unacknowledged this long end the connection, instead of the kernel's quarter of an hour.
-const USER_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -169,8 +166,8 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    // No user time-out: it would end a connection whose peer only keeps its window closed. `health` looks after those.
+    socket.set_tcp_keepalive(&keepalive)
 }
 
 #[cfg(test)]
@@ -205,6 +202,6 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), None);
     }
 }

@@ -1,7 +1,8 @@
 //! The task that owns the connection: connects, writes in order, confirms, and begins anew when a connection breaks.
 //!
 //! One connection at a time. The read half is read from the first moment to the last, because that is where a refusal,
-//! a FIN or an alert shows; what a syslog receiver says there otherwise has no meaning and is dropped.
+//! a FIN or an alert shows. A syslog receiver only listens: a peer that answers with data is another kind of server (HTTP,
+//! SMTP, Redis), and what it has acknowledged is not delivered.
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use super::connect::{Connection, Duplex, connect};
+use super::health::{Health, Verdict};
 use super::outbox::Outbox;
 use super::{Job, Observer, Role, Settings, Target, Transport};
 use crate::clock;
@@ -35,9 +37,6 @@ const MATERIAL_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while there is no connection.
 const PAUSE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A syslog receiver only listens. A peer that says more is none, and reading on would leave no time to write.
-const MAX_HEARD_BYTES: usize = 64 * 1024;
-
 /// Why a session ended.
 enum End {
     /// The peer closed or the connection broke.
@@ -176,7 +175,7 @@ impl Session<'_> {
         let mut stopping = *stop.borrow();
         let mut handles_gone = false;
         let mut scratch = [0_u8; 512];
-        let mut n_heard = 0;
+        let mut health = Health::default();
 
         loop {
             if stopping {
@@ -202,12 +201,10 @@ impl Session<'_> {
                 biased;
                 read = reader.read(&mut scratch) => match read {
                     Ok(0) => return broken("closed", "the peer closed the connection".to_owned()),
-                    Ok(n_bytes) => {
-                        n_heard += n_bytes;
-                        if n_heard > MAX_HEARD_BYTES {
-                            let reason = "the peer keeps sending: it is no syslog receiver";
-                            return broken("talks", reason.to_owned());
-                        }
+                    Ok(_) => {
+                        let reason = "the peer answers with data: it is no syslog receiver; \
+                                      check the host and port of the SIEM's syslog input";
+                        return broken("talks", reason.to_owned());
                     }
                     Err(error) => return broken_by(&error),
                 },
@@ -228,7 +225,8 @@ impl Session<'_> {
                         *confirmed |= self.outbox.confirm(Duration::ZERO, Instant::now()) > 0;
                     }
                 }
-                () = &mut announce, if !announced => {
+                // Up where confirmations come, or where nothing waits for one.
+                () = &mut announce, if !announced && (*confirmed || !self.outbox.awaits_confirmation()) => {
                     announced = true;
                     info!(host = self.settings.host, port = self.settings.port, "connected to the target");
                     self.target.send_replace(Target::Up { since: clock::now() });
@@ -245,6 +243,25 @@ impl Session<'_> {
                         if self.outbox.confirm(grace, now) > 0 {
                             first_grace = None;
                             *confirmed = true;
+                        }
+                    }
+                    let owes = self.outbox.awaits_confirmation();
+                    match health.judge(&seen, owes, now) {
+                        Verdict::Well if matches!(*self.target.borrow(), Target::Stalled { .. }) => {
+                            info!("the target takes records again");
+                            self.target.send_replace(Target::Up { since: clock::now() });
+                        }
+                        Verdict::Well => {}
+                        Verdict::Stalled if matches!(*self.target.borrow(), Target::Stalled { .. }) => {}
+                        Verdict::Stalled => {
+                            warn!("the target keeps the connection and takes nothing");
+                            self.target.send_modify(|state| *state = state.stalled(clock::now()));
+                        }
+                        Verdict::GivenUp => {
+                            return broken("stalled", "the target has taken nothing for ten minutes".to_owned());
+                        }
+                        Verdict::Gone => {
+                            return broken("timeout", "the target's host has not answered for 20 seconds".to_owned());
                         }
                     }
                 }

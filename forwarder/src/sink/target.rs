@@ -15,6 +15,11 @@ pub enum Target {
         /// Since when.
         since: Timestamp,
     },
+    /// Connected, but it takes nothing of what it is sent.
+    Stalled {
+        /// Since when.
+        since: Timestamp,
+    },
     /// Unreachable, refusing, or closing every connection.
     Down {
         /// Since the first failure after it was last up.
@@ -32,14 +37,24 @@ impl Target {
     pub fn takes_records(&self) -> bool {
         match self {
             Self::Connecting { .. } | Self::Up { .. } | Self::Datagram => true,
-            Self::Down { .. } => false,
+            Self::Stalled { .. } | Self::Down { .. } => false,
+        }
+    }
+
+    /// The state while confirmations that are owed do not come.
+    pub(super) fn stalled(&self, now: Timestamp) -> Self {
+        match self {
+            Self::Stalled { since } | Self::Down { since, .. } | Self::Connecting { since } => {
+                Self::Stalled { since: *since }
+            }
+            Self::Up { .. } | Self::Datagram => Self::Stalled { since: now },
         }
     }
 
     /// The state after a failure; the time of the first one stays.
     pub(super) fn failed(&self, now: Timestamp, reason: String) -> Self {
         match self {
-            Self::Down { since, .. } | Self::Connecting { since } => {
+            Self::Down { since, .. } | Self::Connecting { since } | Self::Stalled { since } => {
                 Self::Down { since: *since, reason }
             }
             Self::Up { .. } | Self::Datagram => Self::Down { since: now, reason },

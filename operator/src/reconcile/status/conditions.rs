@@ -65,6 +65,7 @@ pub(super) fn conditions(
 fn is_restated(reason: &str) -> bool {
     [
         "TargetUnreachable",
+        "TargetStalled",
         "SourceUnreachable",
         "SourceThrottled",
         "ReportUnavailable",
@@ -77,7 +78,8 @@ fn is_restated(reason: &str) -> bool {
 fn ready(situation: &Situation) -> Verdict {
     match situation {
         Situation::Delivering { message } => verdict(TRUE, "Delivering", message),
-        Situation::Stalled { reason, message } => verdict(FALSE, reason, message),
+        Situation::Stalled { reason, message }
+        | Situation::TargetUnreachable { reason, message, .. } => verdict(FALSE, reason, message),
         Situation::Suspended => verdict(FALSE, "Suspended", "spec.suspend is true"),
         Situation::PodTrouble { reason, message } => verdict(FALSE, reason, message),
         Situation::Progressing { message, .. } => verdict(FALSE, "Progressing", message),
@@ -85,9 +87,6 @@ fn ready(situation: &Situation) -> Verdict {
         Situation::SecretMissing { message } => verdict(FALSE, "SecretMissing", message),
         Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),
         Situation::TokenForbidden { message } => verdict(FALSE, "TokenForbidden", message),
-        Situation::TargetUnreachable { message, .. } => {
-            verdict(FALSE, "TargetUnreachable", message)
-        }
         Situation::SourceUnreachable { message, .. } => {
             verdict(FALSE, "SourceUnreachable", message)
         }
@@ -159,9 +158,7 @@ fn delivering(situation: &Situation) -> Verdict {
         Situation::Suspended => verdict(FALSE, "Suspended", "spec.suspend is true"),
         Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),
         Situation::TokenForbidden { message } => verdict(FALSE, "TokenForbidden", message),
-        Situation::TargetUnreachable { message, .. } => {
-            verdict(FALSE, "TargetUnreachable", message)
-        }
+        Situation::TargetUnreachable { reason, message, .. } => verdict(FALSE, reason, message),
         Situation::SourceUnreachable { message, .. } => {
             verdict(FALSE, "SourceUnreachable", message)
         }

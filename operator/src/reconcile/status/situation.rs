@@ -35,7 +35,8 @@ pub(crate) enum Situation {
     /// 403 on every enabled stream.
     TokenForbidden { message: String },
     /// The SIEM is unreachable or refuses.
-    TargetUnreachable { message: String, since: Timestamp },
+    /// The reason says whether there is no connection, or one that takes nothing.
+    TargetUnreachable { reason: &'static str, message: String, since: Timestamp },
     /// The portal is unreachable or fails.
     SourceUnreachable { message: String, since: Timestamp },
     /// The portal wants fewer requests.
@@ -157,7 +158,7 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     // A forwarder that has just been started knows neither side yet.
     let knows_nothing = report.source.state == SourceState::Unknown
         && report.token.state == TokenState::Unknown
-        && report.target.state != TargetState::Down;
+        && !matches!(report.target.state, TargetState::Down | TargetState::Stalled);
     (knows_nothing && !was_ready(previous))
         .then(|| progressing("the forwarder has not reached the portal yet".to_owned()))
 }
@@ -176,13 +177,17 @@ fn token(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
 fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
     let report = facts.sighting.report.as_ref()?;
     match report.target.state {
-        TargetState::Down => {
+        TargetState::Down | TargetState::Stalled => {
+            let reason_word = match report.target.state {
+                TargetState::Stalled => "TargetStalled",
+                _ => "TargetUnreachable",
+            };
             let since = since(report.target.since, previous, now);
             let reason = report.target.reason.as_deref().unwrap_or("no reason is known");
             let syslog = &facts.agent.spec.syslog;
             let message =
                 format!("{} port {}: {}", syslog.bare_host(), syslog.port(), clip(reason));
-            let known = Situation::TargetUnreachable { message, since };
+            let known = Situation::TargetUnreachable { reason: reason_word, message, since };
             beyond_grace(known, since, previous, now)
         }
         // A first connection is being made.
@@ -266,7 +271,8 @@ fn was_down(previous: &SiemAgentStatus) -> bool {
 
 /// Since when the status has said so: a forwarder that was started again counts from zero.
 fn down_since(previous: &SiemAgentStatus) -> Option<Timestamp> {
-    const REASONS: [&str; 3] = ["TargetUnreachable", "SourceUnreachable", "SourceThrottled"];
+    const REASONS: [&str; 4] =
+        ["TargetUnreachable", "TargetStalled", "SourceUnreachable", "SourceThrottled"];
     condition(previous, "Delivering")
         .filter(|delivering| {
             delivering.status == "False" && REASONS.contains(&delivering.reason.as_str())

@@ -125,6 +125,18 @@ fn every_cause_has_the_row_of_the_contract() {
             Connected,
         ),
         (
+            "SIEM takes nothing for a minute",
+            true,
+            |world| {
+                world.tell(|report| {
+                    target_down(report, 61);
+                    report.target.state = TargetState::Stalled;
+                });
+            },
+            ["False", "TargetStalled", "", "", "True", "Valid", "False"],
+            Connected,
+        ),
+        (
             "SIEM down from the start",
             false,
             |world| world.tell(|report| target_down(report, 30)),
