@@ -37,7 +37,7 @@ pub struct Config {
     pub start_from: GoDuration,
     /// Where files lie.
     pub paths: Paths,
-    /// The admin port's address. Default: `0.0.0.0:9464`.
+    /// The admin port's address. Default: `[::]:9464`, which is both families.
     #[serde(default = "listen")]
     pub listen: String,
     /// How much is logged.
@@ -168,5 +168,5 @@ fn check_version(version: u32) -> Result<(), Problems> {
 }
 
 fn listen() -> String {
-    "0.0.0.0:9464".to_owned()
+    "[::]:9464".to_owned()
 }

@@ -23,7 +23,8 @@ end
 if is("Stalled", "True") then
   return because("Degraded", conditions.Stalled)
 end
-if is("Reconciling", "True") then
+-- What waits for a roll-out keeps running; Ready says how it does.
+if is("Reconciling", "True") and not string.find(conditions.Reconciling.reason, "^Rollout") then
   return because("Progressing", conditions.Reconciling)
 end
 if conditions.Ready ~= nil then

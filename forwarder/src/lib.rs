@@ -28,6 +28,7 @@ pub mod retry;
 pub mod run;
 pub mod progress;
 pub mod admin;
+pub mod listen;
 pub mod cli;
 pub mod telemetry;
 pub mod tls;

@@ -15,6 +15,7 @@ use kube::{Api, Client, Resource as _};
 use serde_json::{Value, json};
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 use tokio::time::timeout;
+use tracing::info;
 
 use crate::leadership::Leadership;
 use crate::live::Live;
@@ -114,6 +115,7 @@ impl Server {
         which: Owned,
         object: &Value,
         place: Place<'_>,
+        why: &str,
     ) -> Result<DynamicObject, Error> {
         let mut object = object.clone();
         let name = text(&object, "/metadata/name");
@@ -131,12 +133,10 @@ impl Server {
         }
         let api = self.api(namespace, &which.resource());
         let patch = Patch::Apply(&object);
-        write(
-            leadership,
-            || format!("apply {} {name}", which.kind()),
-            api.patch(&name, &parameters, &patch),
-        )
-        .await
+        let what = || format!("apply {} {name}", which.kind());
+        let applied = write(leadership, what, api.patch(&name, &parameters, &patch)).await?;
+        info!(namespace, kind = which.kind(), name, reason = why, "applied");
+        Ok(applied)
     }
 
     /// Deletes an object if it is still the one that was looked at.
@@ -147,6 +147,7 @@ impl Server {
         which: Owned,
         name: &str,
         live: &Live,
+        why: &str,
     ) -> Result<(), Error> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
@@ -159,7 +160,11 @@ impl Server {
         let what = || format!("delete {} {name}", which.kind());
         match write(leadership, what, api.delete(name, &parameters)).await {
             Err(Error::Failed(_, kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-            deleted => deleted.map(drop),
+            deleted => {
+                deleted?;
+                info!(namespace, kind = which.kind(), name, reason = why, "deleted");
+                Ok(())
+            }
         }
     }
 
@@ -169,6 +174,7 @@ impl Server {
         leadership: &Leadership,
         metadata: (&str, &str, Option<&str>),
         status: &SiemAgentStatus,
+        why: &str,
     ) -> Result<Option<String>, Error> {
         let (namespace, name, resource_version) = metadata;
         let patch = json!({
@@ -182,6 +188,7 @@ impl Server {
         let patch = Patch::Apply(&patch);
         let what = || format!("write the status of {name}");
         let written = write(leadership, what, api.patch_status(name, &parameters, &patch)).await?;
+        info!(namespace, kind = "SiemAgent", name, reason = why, "status written");
         Ok(written.metadata.resource_version)
     }
 
@@ -196,7 +203,10 @@ impl Server {
         let parameters =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let create = api.create(&parameters, event);
-        write(leadership, || "make an Event".to_owned(), create).await.map(drop)
+        let made = write(leadership, || "make an Event".to_owned(), create).await?;
+        let name = made.metadata.name.as_deref();
+        info!(namespace, kind = "Event", name, reason = made.reason.as_deref(), "created");
+        Ok(())
     }
 
     async fn get(

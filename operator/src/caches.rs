@@ -26,7 +26,7 @@ use tracing::warn;
 use crate::budget::Key;
 use crate::digest;
 use crate::error_chain::chain;
-use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned};
+use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned, RELEASE_LABEL};
 
 /// A first list comes in pages of so many objects, each held whole before it is cut down.
 const PAGE: u32 = 100;
@@ -271,7 +271,7 @@ fn trim_owned(object: &mut DynamicObject) {
 fn trim_metadata(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(labels) = &mut metadata.labels {
-        labels.retain(|name, _| name == AGENT_LABEL);
+        labels.retain(|name, _| [AGENT_LABEL, RELEASE_LABEL].contains(&name.as_str()));
     }
 }
 

@@ -46,7 +46,7 @@ struct RunArguments {
     #[arg(long = "namespace", value_name = "NS")]
     namespaces: Vec<String>,
     /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "[::]:8080")]
     listen: String,
     /// The forwarder's image where a SiemAgent pins none.
     #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
@@ -67,6 +67,9 @@ struct RenderArguments {
     /// The forwarder's image where the SiemAgent pins none.
     #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
     forwarder_image: String,
+    /// As on OpenShift, which chooses users and groups itself. A running operator asks the API server where it is.
+    #[arg(long)]
+    openshift: bool,
 }
 
 /// How a command failed.

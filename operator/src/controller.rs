@@ -2,6 +2,7 @@
 //! budgets are shared, and all of it ends in order. No decisions about agents.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::reports::Target;
 use crate::world::{World, lock};
-use crate::{clock, crd_check, keeper, reconcile, reports};
+use crate::{clock, crd_check, keeper, reconcile, reports, turns};
 
 /// Agents that are reconciled at once.
 pub(crate) const WORKERS: usize = 16;
@@ -41,6 +42,12 @@ const SETTLE_AT_MOST: Duration = Duration::from_secs(10);
 const CRD_INTERVAL_OF_TROUBLE: Duration = Duration::from_secs(15);
 /// How often otherwise: somebody may have applied another release's.
 const CRD_INTERVAL: Duration = Duration::from_secs(600);
+/// OpenShift serves it; every account may read the list of groups.
+const OPENSHIFT_GROUP: &str = "security.openshift.io";
+/// One list of groups.
+const PLATFORM_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to get it.
+const PLATFORM_INTERVAL: Duration = Duration::from_secs(2);
 /// What is under way at the end may still be done.
 const LAST_PASSES: Duration = Duration::from_secs(10);
 
@@ -61,6 +68,14 @@ impl Work {
     fn add_unless_failing(&self, key: Key, at: Instant) {
         lock(&self.queue).add_unless_failing(key, at);
         self.wake.notify_one();
+    }
+
+    /// Makes these due at once.
+    pub(crate) fn add_now(&self, keys: Vec<Key>) {
+        let now = World::now();
+        for key in keys {
+            self.add(key, now);
+        }
     }
 
     fn add_all(&self, world: &World) {
@@ -99,6 +114,10 @@ pub(crate) async fn run(
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
         }
     }
+    tokio::select! {
+        () = learn_platform(&world, &client) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+    }
     world.metrics.warm();
     info!("caches are warm");
     background.spawn(share(Arc::clone(&world), Arc::clone(&work)));
@@ -109,9 +128,12 @@ pub(crate) async fn run(
             _ = stopping.wait_for(|stopping| *stopping) => break,
             _ = background.join_next() => return Err(Ended),
         }
+        // Whether a roll-out is halted is known before the first agent is looked at.
+        drop(turns::look(&world));
         work.add_all(&world);
         let mut asking = JoinSet::new();
         asking.spawn(ask(Arc::clone(&world), Arc::clone(&work)));
+        asking.spawn(turns::keep(Arc::clone(&world), Arc::clone(&work)));
         let mut has_ended = false;
         let stop = async {
             tokio::select! {
@@ -130,6 +152,23 @@ pub(crate) async fn run(
     }
     background.shutdown().await;
     Ok(())
+}
+
+/// Asks the API server once whether it is OpenShift's: until that is known no pod is made.
+async fn learn_platform(world: &World, client: &Client) {
+    loop {
+        match timeout(PLATFORM_PATIENCE, client.list_api_groups()).await {
+            Ok(Ok(groups)) => {
+                let is_openshift = groups.groups.iter().any(|group| group.name == OPENSHIFT_GROUP);
+                world.is_openshift.store(is_openshift, Ordering::Relaxed);
+                info!(is_openshift, "platform is known");
+                return;
+            }
+            Ok(Err(error)) => warn!(reason = chain(&error), "the platform is not known yet"),
+            Err(_elapsed) => warn!("the API server does not list its groups yet"),
+        }
+        sleep(PLATFORM_INTERVAL).await;
+    }
 }
 
 /// Keeps the caches current and makes due what they concern.

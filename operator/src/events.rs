@@ -41,6 +41,11 @@ pub(crate) fn of_change(
             ready.status == "True" || ["Progressing", "Suspended"].contains(&ready.reason.as_str());
         events.push(event(agent, ready, is_well, instance, now));
     }
+    if let Some(reconciling) = turned("Reconciling", true)
+        && reconciling.reason == "RolloutHalted"
+    {
+        events.push(event(agent, reconciling, false, instance, now));
+    }
     // What Ready says already is not said again.
     if let Some(token) = turned("TokenValid", false)
         && token.status == "False"
@@ -119,6 +124,28 @@ mod tests {
             observed_generation: Some(1),
         };
         SiemAgentStatus { state: Some(state), conditions: vec![ready], ..Default::default() }
+    }
+
+    #[test]
+    fn a_halted_roll_out_is_one_event_of_an_agent_that_is_well() {
+        let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
+                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
+        let agent = siem_agent_crds::manifest::read(text).unwrap();
+        let well = || status("Delivering", State::Connected);
+        let with = |reason: &str| {
+            let mut status = well();
+            let ready = status.conditions[0].clone();
+            let (type_, reason) = ("Reconciling".to_owned(), reason.to_owned());
+            status.conditions.push(Condition { type_, reason, ..ready });
+            status
+        };
+        let n = |before: &SiemAgentStatus, after: &SiemAgentStatus| {
+            of_change(&agent, before, after, "i", Timestamp::UNIX_EPOCH).len()
+        };
+        assert_eq!(n(&well(), &with("RolloutQueued")), 0);
+        assert_eq!(n(&with("RolloutQueued"), &with("RolloutHalted")), 1);
+        assert_eq!(n(&with("RolloutHalted"), &with("RolloutHalted")), 0);
+        assert_eq!(n(&with("RolloutHalted"), &well()), 0);
     }
 
     #[test]

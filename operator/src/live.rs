@@ -4,6 +4,8 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 
+use crate::names::RELEASE_LABEL;
+use crate::rollout::Mark;
 use crate::{caches, checkpoint};
 
 /// An object of an owned name, as it is on the server.
@@ -17,6 +19,8 @@ pub(crate) struct Live {
     pub(crate) digest: Option<String>,
     /// Its `siemagent.dev/delivered`.
     pub(crate) delivered: Option<String>,
+    /// Its `siemagent.dev/release`.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl Live {
@@ -31,6 +35,7 @@ impl Live {
                 .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
             digest: caches::digest_of(object),
             delivered: object.annotations().get(checkpoint::DELIVERED_ANNOTATION).cloned(),
+            mark: object.labels().get(RELEASE_LABEL).map(|value| Mark::read(value)),
         }
     }
 

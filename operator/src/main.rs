@@ -14,6 +14,9 @@ mod controller;
 mod world;
 mod caches;
 mod memory;
+mod turns;
+mod rollout;
+mod release;
 mod keeper;
 mod counting;
 mod queue;
@@ -33,6 +36,7 @@ mod crd_check;
 mod leadership;
 mod metrics;
 mod telemetry;
+mod listen;
 mod clock;
 mod error_chain;
 

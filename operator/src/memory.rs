@@ -13,10 +13,6 @@ use crate::names::Owned;
 
 /// A watch shows what was written within so long.
 const FRESH: Duration = Duration::from_secs(5);
-/// So many agents are rolled out at once when the operator brings another version.
-const MAX_ROLLOUTS: usize = 5;
-/// A roll-out that takes longer no longer holds up the others.
-const ROLLOUT_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// The memory.
 #[derive(Debug, Default)]
@@ -27,7 +23,8 @@ struct Inner {
     applied: BTreeMap<(String, Owned), Written>,
     statuses: BTreeMap<String, (u64, SiemAgentStatus)>,
     hidden: BTreeSet<(Key, Owned)>,
-    rollouts: BTreeMap<Key, Instant>,
+    /// What the Deployment of an agent that waits for its roll-out was when it was first seen or last written, by agent.
+    kept: BTreeMap<String, String>,
     unsettled: BTreeMap<Key, Instant>,
     /// Which agent of a name is meant.
     uids: BTreeMap<Key, String>,
@@ -44,8 +41,14 @@ struct Written {
 impl Memory {
     /// Takes note of an applied object.
     pub(crate) fn note(&self, uid: &str, which: Owned, desired: &str, live: Live) {
+        let mut inner = self.lock();
+        if which == Owned::Deployment
+            && let Some(digest) = &live.digest
+        {
+            inner.kept.insert(uid.to_owned(), digest.clone());
+        }
         let written = Written { desired: desired.to_owned(), live, at: Some(Instant::now()) };
-        self.lock().applied.insert((uid.to_owned(), which), written);
+        inner.applied.insert((uid.to_owned(), which), written);
     }
 
     /// An object as it was after it was applied.
@@ -128,20 +131,19 @@ impl Memory {
         self.lock().hidden.contains(&(key.clone(), which))
     }
 
-    /// Whether this agent's roll-out may begin, or has.
-    pub(crate) fn may_roll_out(&self, key: &Key, now: Instant) -> bool {
+    /// Whether somebody else has changed a Deployment that waits for its roll-out since it was first seen or last written:
+    /// that it differs from what would be applied is no sign of that.
+    pub(crate) fn is_drifted(&self, uid: &str, live: &Live) -> bool {
+        let Some(digest) = &live.digest else { return true };
         let mut inner = self.lock();
-        inner.rollouts.retain(|_, since| now.duration_since(*since) < ROLLOUT_PATIENCE);
-        if inner.rollouts.contains_key(key) || inner.rollouts.len() < MAX_ROLLOUTS {
-            inner.rollouts.entry(key.clone()).or_insert(now);
-            return true;
-        }
-        false
+        inner.kept.entry(uid.to_owned()).or_insert_with(|| digest.clone()) != digest
     }
 
-    /// This agent's roll-out has ended.
-    pub(crate) fn rolled_out(&self, key: &Key) {
-        self.lock().rollouts.remove(key);
+    /// Whether this very object was applied by this operator before.
+    pub(crate) fn has_applied(&self, uid: &str, which: Owned, desired: &str) -> bool {
+        let inner = self.lock();
+        let written = inner.applied.get(&(uid.to_owned(), which));
+        written.is_some_and(|written| written.desired == desired)
     }
 
     /// Takes note of which agent of this name there is; what an earlier one left is forgotten.
@@ -158,10 +160,10 @@ impl Memory {
     pub(crate) fn forget(&self, key: &Key) {
         let mut inner = self.lock();
         inner.hidden.retain(|(of, _)| of != key);
-        inner.rollouts.remove(key);
         inner.unsettled.remove(key);
         if let Some(uid) = inner.uids.remove(key) {
             inner.applied.retain(|(of, _), _| *of != uid);
+            inner.kept.remove(&uid);
             inner.statuses.remove(&uid);
         }
     }

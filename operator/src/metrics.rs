@@ -250,6 +250,13 @@ pub(crate) fn encode(world: &Arc<World>, work: &Work) -> Result<String, fmt::Err
         outdated,
     );
     if world.leadership.is_leader() {
+        let halted = Gauge::<i64>::default();
+        halted.set(world.turns.is_halted().into());
+        registry.register(
+            "siemagent_rollout_halted",
+            "Whether the roll-out of a release waits for a forwarder that does not come up",
+            halted,
+        );
         registry.register_collector(Box::new(fleet::Fleet(Arc::clone(world))));
     }
     registry.register_collector(Box::new(process::Process));

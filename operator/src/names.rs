@@ -18,6 +18,8 @@ pub(crate) const AGENT_LABEL: &str = "siemagent.dev/name";
 pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// On the pod template: another configuration is another pod.
 pub(crate) const CONFIG_HASH_ANNOTATION: &str = "siemagent.dev/config-hash";
+/// On a Deployment: the release that it was brought to, and whether that is on trial there; on its pods: the release.
+pub(crate) const RELEASE_LABEL: &str = "siemagent.dev/release";
 /// The forwarder's container.
 pub(crate) const CONTAINER: &str = "forwarder";
 

@@ -18,6 +18,7 @@ use siem_agent_crds::SiemAgent;
 use self::status::Outcome;
 use crate::api;
 use crate::budget::Key;
+use crate::turns;
 use crate::world::World;
 
 /// A step that failed.
@@ -57,12 +58,16 @@ pub(crate) async fn reconcile(
     agent: &SiemAgent,
 ) -> Result<Duration, Error> {
     let observed = gather::gather(world, key, agent).await.map_err(Error::Gather)?;
-    let outcome = match validate::validate(agent, &observed, &world.settings) {
+    let stance = turns::stance(world, key, agent, &observed);
+    let platform = world.settings().platform;
+    let outcome = match validate::validate(agent, &observed, &stance, platform) {
         Err(problems) => Outcome::Stalled(problems),
         Ok(_) if observed.has_leftovers(agent) => Outcome::Waiting,
         Ok(validated) => {
             let objects = build::objects(&validated).map_err(Error::Build)?;
-            apply::apply(world, key, agent, &observed, objects).await.map_err(Error::Apply)?
+            apply::apply(world, key, agent, &observed, &stance, objects)
+                .await
+                .map_err(Error::Apply)?
         }
     };
     tell::tell(world, key, agent, &observed, &outcome).await.map_err(Error::Tell)

@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ContainerStatus;
 
 use crate::caches::Pod;
-use crate::names::CONTAINER;
+use crate::names::{CONTAINER, RELEASE_LABEL};
 
 /// A ReplicaSet makes a pod for one that has ended as soon as it sees so.
 const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
@@ -40,9 +40,11 @@ pub(crate) struct PodSight {
     pub(crate) is_ready: bool,
     /// What hinders it, or has ended it.
     pub(crate) trouble: Option<(String, String)>,
-    created: Option<Timestamp>,
+    pub(crate) created: Option<Timestamp>,
+    /// The release that it was made by.
+    pub(crate) release: Option<String>,
     /// When it ended for good.
-    ended: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
 }
 
 /// Judges a Deployment and those of its pods that are not on their way out, the newest first.
@@ -134,6 +136,7 @@ pub(crate) fn sight(pod: &Pod) -> PodSight {
         is_ready,
         trouble,
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        release: pod.metadata.labels.as_ref().and_then(|labels| labels.get(RELEASE_LABEL).cloned()),
         ended: ended.map(|time| time.0),
     }
 }

@@ -1,5 +1,7 @@
 //! Everything that a pass may look at and act through: caches, reports, budgets, memory, the server.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kube::api::DynamicObject;
@@ -14,8 +16,9 @@ use crate::live::Live;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::names::Owned;
-use crate::reconcile::validate::Settings;
+use crate::release::Settings;
 use crate::reports::{Reports, Target};
+use crate::turns::Turns;
 
 /// The operator's world.
 #[derive(Debug)]
@@ -23,7 +26,10 @@ pub(crate) struct World {
     pub(crate) scopes: Vec<Scope>,
     pub(crate) server: Server,
     pub(crate) leadership: Leadership,
-    pub(crate) settings: Settings,
+    /// On Kubernetes, and on OpenShift.
+    pub(crate) settings: [Settings; 2],
+    pub(crate) is_openshift: AtomicBool,
+    pub(crate) turns: Turns,
     pub(crate) reports: Reports,
     pub(crate) memory: Memory,
     pub(crate) metrics: Metrics,
@@ -35,6 +41,17 @@ pub(crate) struct World {
 impl World {
     fn scope(&self, namespace: &str) -> Option<&Scope> {
         self.scopes.iter().find(|scope| scope.covers(namespace))
+    }
+
+    /// What this operator was started with, for the platform that the API server is of.
+    pub(crate) fn settings(&self) -> &Settings {
+        let [kubernetes, openshift] = &self.settings;
+        if self.is_openshift.load(Ordering::Relaxed) { openshift } else { kubernetes }
+    }
+
+    /// Every agent's newest pod.
+    pub(crate) fn pods_by_agent(&self) -> BTreeMap<Key, Arc<Pod>> {
+        self.scopes.iter().flat_map(Scope::pods_by_agent).collect()
     }
 
     /// An agent as the watch shows it.
@@ -151,6 +168,7 @@ impl World {
     pub(crate) fn forget(&self, key: &Key) {
         self.reports.forget(key);
         self.memory.forget(key);
+        self.turns.forget(key);
     }
 
     /// The time that everything of this world is measured in.

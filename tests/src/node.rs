@@ -4,8 +4,8 @@
 //! - A container is one process in a user and mount namespace of its own: a root of its own with the host's `/usr`, the
 //!   image's program and the pod's volumes at their real mount paths, and nothing else of the machine ([`Image`]).
 //! - All pods share the host's network, so that they reach what a test listens with on loopback. Each pod has an address
-//!   of its own, 127.a.b.n, and must listen there and not on 0.0.0.0: an image's entry in the table says with which
-//!   arguments, `$(POD_IP)` in them stands for the address. The lowest free address is given, so addresses are reused.
+//!   of its own, 127.a.b.n or the one `::1`, and must listen there and not on any: an image's entry in the table says with
+//!   which arguments, `$(POD_IP)` in them stands for the address. The lowest free address is given, so addresses are reused.
 //! - Volumes: Secret, ConfigMap, projected and downward API with the `..data` swap, changed only after a delay that the
 //!   test sets; emptyDir and claims as folders. Required ones that are missing keep the pod waiting.
 //! - Init containers, native sidecars, httpGet probes, restarts with back-off, SIGTERM and SIGKILL, and the pod's status
@@ -25,7 +25,7 @@ mod status;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +78,8 @@ pub struct Options {
     pub mount_delay: Duration,
     /// What a container waits after its second crash; doubled by each further one, up to ten times this. 10 s on a real node.
     pub back_off: Duration,
+    /// Whether its pods have an IPv6 address alone: `::1`, so that one can run at a time.
+    pub is_ipv6: bool,
     /// Labels besides `kubernetes.io/hostname`.
     pub labels: BTreeMap<String, String>,
 }
@@ -88,6 +90,7 @@ impl Default for Options {
             images: BTreeMap::new(),
             mount_delay: Duration::from_millis(500),
             back_off: Duration::from_millis(500),
+            is_ipv6: false,
             labels: BTreeMap::new(),
         }
     }
@@ -370,18 +373,27 @@ impl Shared {
         Ok(())
     }
 
-    fn take_address(&self) -> Result<Ipv4Addr> {
+    fn take_address(&self) -> Result<IpAddr> {
+        let is_ipv6 = self.options().is_ipv6;
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_ipv6 {
+            ensure!(addresses.taken.insert(0), "the one IPv6 address of the stand-in is taken");
+            return Ok(Ipv6Addr::LOCALHOST.into());
+        }
         let [a, b] = addresses.of;
         let free = (1..=254).find(|at| !addresses.taken.contains(at));
         let last = free.context("all 254 addresses of the stand-in are taken")?;
         addresses.taken.insert(last);
-        Ok(Ipv4Addr::new(127, a, b, last))
+        Ok(Ipv4Addr::new(127, a, b, last).into())
     }
 
-    fn free_address(&self, address: Ipv4Addr) {
+    fn free_address(&self, address: IpAddr) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.taken.remove(&address.octets()[3]);
+        let number = match address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(_) => 0,
+        };
+        addresses.taken.remove(&number);
     }
 }
 

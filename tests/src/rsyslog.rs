@@ -1,7 +1,7 @@
 //! A real rsyslogd as the receiver: writes each message, byte for byte, as one line of a file.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -37,7 +37,7 @@ pub enum Input {
 #[derive(Debug)]
 pub struct Rsyslog {
     folder: TempDir,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// Where it listens.
     pub port: u16,
     input: Input,
@@ -58,15 +58,15 @@ impl Rsyslog {
     /// # Errors
     /// When it is not installed or does not come up.
     pub async fn start(input: Input) -> Result<Self> {
-        Self::start_with(Ipv4Addr::LOCALHOST, input, false).await
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, false).await
     }
 
     /// Starts it on another address than 127.0.0.1: that of a network namespace.
     ///
     /// # Errors
     /// As [`Rsyslog::start`].
-    pub async fn start_at(address: Ipv4Addr, input: Input) -> Result<Self> {
-        Self::start_with(address, input, false).await
+    pub async fn start_at(address: impl Into<IpAddr>, input: Input) -> Result<Self> {
+        Self::start_with(address.into(), input, false).await
     }
 
     /// Starts it so that it writes before each message the time at which it received it (RFC 3339, microseconds).
@@ -74,10 +74,10 @@ impl Rsyslog {
     /// # Errors
     /// As [`Rsyslog::start`].
     pub async fn start_stamped(input: Input) -> Result<Self> {
-        Self::start_with(Ipv4Addr::LOCALHOST, input, true).await
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, true).await
     }
 
-    async fn start_with(address: Ipv4Addr, input: Input, stamped: bool) -> Result<Self> {
+    async fn start_with(address: IpAddr, input: Input, stamped: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut rsyslog = Self { folder, address, port: free_port()?, input, stamped, child: None };
         rsyslog.again().await?;

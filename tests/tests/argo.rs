@@ -72,6 +72,11 @@ fn argo_cd_judges_as_the_conditions_do() -> Result<()> {
     )?;
     let rolling = [["Ready", "False", "Progressing"], ["Reconciling", "True", "RollingOut"], token];
     says(&agent(false, &rolling), "Progressing", "RollingOut: \"so\" it is")?;
+    // What waits for a roll-out keeps running, and is as well as it says.
+    let queued = [["Ready", "True", "Delivering"], ["Reconciling", "True", "RolloutQueued"]];
+    says(&agent(false, &queued), "Healthy", "Delivering: \"so\" it is")?;
+    let halted = [["Ready", "False", "TokenInvalid"], ["Reconciling", "True", "RolloutHalted"]];
+    says(&agent(false, &halted), "Degraded", "TokenInvalid: \"so\" it is")?;
     let refused = [["Ready", "False", "SidecarRefused"], ["Stalled", "True", "SidecarRefused"]];
     says(&agent(false, &refused), "Degraded", "SidecarRefused: \"so\" it is")?;
     let dead = [["Ready", "False", "TokenInvalid"], ["TokenValid", "False", "Invalid"]];

@@ -1,6 +1,7 @@
 //! From the simulated portal through the forwarder to a real rsyslogd: everything arrives, byte for byte, whatever dies.
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +11,7 @@ use siem_agent_tests::arrival::{
     Receiver as _, all_arrived, each_arrives_as_rendered, mount, quick,
 };
 use siem_agent_tests::breaks::n_lost_over;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault};
+use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
@@ -74,6 +75,31 @@ async fn over_tls(driver: &'static str, mutual: bool) -> Result<()> {
 #[tokio::test]
 async fn rsyslog_receives_every_line_over_tls_by_gtls() -> Result<()> {
     over_tls("gtls", false).await
+}
+
+/// Nothing on the way has an IPv4 address, nor a name.
+#[tokio::test]
+async fn portal_and_rsyslog_are_reached_by_their_ipv6_addresses() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("test authority")?;
+    let server = authority.loopback_server()?;
+    let files = authority.write(&server, &folder.path().join("server"))?;
+    let tls = Input::Tls { driver: "ossl", files: files.clone(), mutual: false };
+    for (input, protocol) in [(Input::Tcp, "TCP"), (tls, "TLS")] {
+        let listen = (Ipv6Addr::LOCALHOST, 0).into();
+        let portal = Options { listen, tls: Some(server.clone()), ..quick(0.0, 300) };
+        let defender = Defender::start(portal).await?;
+        let url = format!("https://[::1]:{}", defender.address().port());
+        let rsyslog = Rsyslog::start_at(Ipv6Addr::LOCALHOST, input).await?;
+        let bundle = if protocol == "TLS" { ", tls: {caBundleRef: {name: ca}}" } else { "" };
+        let syslog =
+            format!("{{host: \"::1\", port: {}, protocol: {protocol}{bundle}}}", rsyslog.port);
+        let source = "caBundleRef: {name: ca}\n    requestsPerMinute: 6000\n    pollInterval: 1s";
+        let mut forwarder = Forwarder::with_source(&url, DEMO_TOKEN, source, &syslog, "")?;
+        mount(&forwarder, "ca", &[("ca.crt", &files.ca)])?;
+        each_arrives_as_rendered(&defender, &rsyslog, &mut forwarder).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use siem_agent_tests::arrival::Receiver as _;
-use siem_agent_tests::defender::{DEMO_TOKEN, Options};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::defender::{self, DEMO_TOKEN};
+use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_tests::node::{Image, Node, Options};
 use siem_agent_tests::real_node::stage::Stage;
-use siem_agent_tests::real_node::{self, Service};
+use siem_agent_tests::real_node::{self, RealNode, Service};
 use tokio::time::{Instant, sleep};
 
 #[test]
@@ -19,7 +20,8 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
     real_node::run(async |node| {
         let history = (100, Duration::from_secs(3600));
         let mut stage =
-            Stage::new(node, Options { rate: 10.0, history, ..Options::default() }).await?;
+            Stage::new(node, defender::Options { rate: 10.0, history, ..Default::default() })
+                .await?;
         stage.token(DEMO_TOKEN).await?;
         stage.apply("soc", "").await?;
         stage.scene.until_ready_is("soc", "Delivering").await?;
@@ -28,9 +30,9 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
         for service in [Service::Kubelet, Service::Containerd] {
             node.end(service, Signal::SIGKILL)?;
             // Nobody looks after the pod, and it goes on.
-            until_more_arrives(&stage).await?;
+            until_more_arrives(&stage, "soc").await?;
             node.start_again(service).await?;
-            until_more_arrives(&stage).await?;
+            until_more_arrives(&stage, "soc").await?;
         }
         let after = stage.pod("soc").await?;
         ensure!(after["metadata"]["uid"] == before["metadata"]["uid"], "the pod has survived");
@@ -48,21 +50,66 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
         let has_restarted = |pod: &Value| n_restarts(pod) > n_restarts(&before);
         let after = stage.scene.until(&format!("pod/{name}"), has_restarted).await?;
         ensure!(after["metadata"]["uid"] == before["metadata"]["uid"], "the pod is the machine's");
-        until_more_arrives(&stage).await?;
+        until_more_arrives(&stage, "soc").await?;
         stage.scene.until_ready_is("soc", "Delivering").await?;
         stage.portal.quiet();
         let n_repeated = stage.until_all_arrived("soc").await?;
-        println!("repeated: {n_repeated} of {}", stage.portal.produced().len());
-        Ok(())
+        println!("restarts: {n_repeated} of {} repeated", stage.portal.produced().len());
+        stage.scene.kubectl(&["delete", "siemagent/soc"], "").await?;
+        lose_the_machine(&mut stage, node).await
     })
+}
+
+/// The machine goes and does not come back: a pod on another node, here a stand-in, exports within a minute and a half.
+async fn lose_the_machine(stage: &mut Stage, node: &RealNode) -> Result<()> {
+    stage.apply_by_address("lost").await?;
+    stage.scene.until_ready_is("lost", "Delivering").await?;
+    stage.scene.until("configmap/lost-checkpoint", |_| true).await?;
+    let before = stage.pod("lost").await?;
+    assert_eq!(before["spec"]["nodeName"], real_node::NAME);
+    let forwarder = Image {
+        program: program("siem-forwarder")?,
+        arguments: vec!["--listen=$(POD_IP):9464".to_owned()],
+    };
+    let images = [(stage.images.forwarder_name.clone(), forwarder)].into();
+    let options = Options { images, ..Options::default() };
+    let other = Node::start(node.plane(), &stage.scene.namespace, options).await?;
+    stage.portal.produce(100);
+    let n_before = stage.until_all_arrived("lost").await?;
+
+    node.halt();
+    let lost = Instant::now();
+    stage.portal.produce(100);
+    let after = stage.until_another_pod("lost", &before).await?;
+    assert_eq!(after["spec"]["nodeName"], other.name());
+    let replaced = lost.elapsed();
+    let n_repeated = stage.until_all_arrived("lost").await? - n_before;
+    let exported = lost.elapsed();
+    println!(
+        "lost machine: another pod is ready after {replaced:.0?}; what was made meanwhile has arrived after {exported:.0?}; \
+         {n_repeated} of {} repeated",
+        stage.portal.produced().len()
+    );
+    // The node's silence is believed after 50 s, which is the cluster's to say, and then 30 s of ours.
+    ensure!(exported < Duration::from_secs(50 + 30 + 40), "{exported:?}");
+    let name = before["metadata"]["name"].as_str().context("a pod has a name")?;
+    let gone = stage.scene.until(&format!("pod/{name}"), |_| true).await?;
+    ensure!(gone["metadata"]["deletionTimestamp"].is_string(), "it waits for its node to end it");
+
+    // It comes back, and ends what it had: one pod is left.
+    node.boot().await?;
+    stage.scene.until_gone(&format!("pod/{name}")).await?;
+    let left = stage.pod("lost").await?;
+    assert_eq!(left["metadata"]["uid"], after["metadata"]["uid"]);
+    Ok(())
 }
 
 fn n_restarts(pod: &Value) -> Option<u64> {
     pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
 }
 
-async fn until_more_arrives(stage: &Stage) -> Result<()> {
-    let receiver = stage.receiver("soc").context("the agent's receiver")?;
+async fn until_more_arrives(stage: &Stage, name: &str) -> Result<()> {
+    let receiver = stage.receiver(name).context("the agent's receiver")?;
     let n_lines = receiver.lines()?.len();
     let until = Instant::now() + 2 * PATIENCE;
     while receiver.lines()?.len() <= n_lines {

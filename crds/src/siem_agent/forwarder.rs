@@ -56,7 +56,8 @@ pub struct Forwarder {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the pod tolerates.
+    /// Taints that the pod tolerates, besides `node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable` for 30 seconds
+    /// each, where none of these speaks of them.
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,

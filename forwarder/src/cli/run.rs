@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use siem_agent_crds::config::{Config, Live};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -17,6 +16,7 @@ use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
 use crate::error_chain::chain;
 use crate::event::Stream;
+use crate::listen;
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
 use crate::run::Forwarder;
@@ -65,8 +65,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         progress.metrics.state_damaged();
         warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
     }
-    let listener =
-        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+    let listener = listen::listen(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let start = resume::Start {
         source: &settings.source.url,
         created: config.agent.creation_timestamp.map(clock::millis),

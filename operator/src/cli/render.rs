@@ -12,16 +12,19 @@ use super::{Failure, RenderArguments, print, read};
 use crate::error_chain::chain;
 use crate::reconcile::build;
 use crate::reconcile::gather::Observed;
-use crate::reconcile::validate::{self, Settings};
+use crate::reconcile::validate;
+use crate::release::{Platform, Settings};
 use crate::reports::Sighting;
+use crate::rollout::{Mark, Stance, Trial};
 use crate::workload::Workload;
 
 pub(super) fn run(arguments: &RenderArguments) -> Result<(), Failure> {
-    let RenderArguments { file, forwarder_image } = arguments;
-    print(&render(&read(file)?, &file.display().to_string(), forwarder_image)?)
+    let RenderArguments { file, forwarder_image, openshift } = arguments;
+    let platform = if *openshift { Platform::OpenShift } else { Platform::Kubernetes };
+    print(&render(&read(file)?, &file.display().to_string(), forwarder_image, platform)?)
 }
 
-fn render(text: &str, file: &str, image: &str) -> Result<String, Failure> {
+fn render(text: &str, file: &str, image: &str, platform: Platform) -> Result<String, Failure> {
     let refuse = |problems: Vec<String>| {
         let lines: Vec<_> =
             problems.into_iter().map(|problem| format!("{file}: {problem}")).collect();
@@ -34,13 +37,19 @@ fn render(text: &str, file: &str, image: &str) -> Result<String, Failure> {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
         workload: Workload::Progressing("nothing is applied"),
+        pod: None,
         sighting: Sighting::default(),
         requests_per_minute: budget,
         twins: Vec::new(),
         is_settled: false,
+        is_shown: false,
     };
-    let settings = Settings { image: image.to_owned() };
-    let validated = validate::validate(&agent, &observed, &settings)
+    let settings =
+        Settings::new(image.to_owned(), platform).map_err(|error| Failure::World(chain(&error)))?;
+    let image = settings.image(&agent);
+    let mark = Mark::new(&settings.release(image), Trial::Passed);
+    let stance = Stance { image: image.to_owned(), mark: Some(mark), wait: None };
+    let validated = validate::validate(&agent, &observed, &stance, platform)
         .map_err(|problems| refuse(problems.iter().map(ToString::to_string).collect()))?;
     let objects = build::objects(&validated).map_err(|error| Failure::World(chain(&error)))?;
     let mut yaml = String::new();

@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::{HeaderValue, header};
@@ -10,7 +11,6 @@ use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::timeout::TimeoutLayer;
@@ -22,11 +22,13 @@ use crate::caches::Scope;
 use crate::controller::{self, Work};
 use crate::counting::Counting;
 use crate::leadership::{Candidate, Leadership};
+use crate::listen;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, OfRequest};
-use crate::reconcile::validate::Settings;
+use crate::release::{Platform, Settings};
 use crate::reports::Reports;
 use crate::telemetry;
+use crate::turns::Turns;
 use crate::world::World;
 
 /// A connection to the API server takes no longer.
@@ -56,8 +58,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::world(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::world(&error))?;
-    let listener =
-        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+    let listener = listen::listen(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let requests = Family::default();
     let instance = identity();
     let client = client(requests.clone(), &instance).await?;
@@ -72,11 +73,16 @@ async fn serve(
         namespaces.into_iter().map(|name| Scope::new(&client, Some(name))).collect()
     };
     let (scopes, sights) = scopes.into_iter().unzip();
+    let settings = |platform| {
+        Settings::new(forwarder_image.clone(), platform).map_err(|error| Failure::world(&error))
+    };
     let world = Arc::new(World {
         scopes,
         server: Server::new(client.clone()),
         leadership: Leadership::new(),
-        settings: Settings { image: forwarder_image },
+        settings: [settings(Platform::Kubernetes)?, settings(Platform::OpenShift)?],
+        is_openshift: AtomicBool::new(false),
+        turns: Turns::default(),
         reports: Reports::default(),
         memory: Memory::default(),
         metrics: Metrics::new(requests),

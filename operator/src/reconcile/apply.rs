@@ -2,7 +2,6 @@
 //! wanted is removed. Sends nothing for an object that is as it shall be.
 
 use siem_agent_crds::SiemAgent;
-use tokio::time::Instant;
 
 use super::build::{Desired, Objects, Prepared};
 use super::gather::Observed;
@@ -13,6 +12,7 @@ use crate::budget::Key;
 use crate::error_chain::chain;
 use crate::live::Live;
 use crate::names::Owned;
+use crate::rollout::{Stance, Wait};
 use crate::world::World;
 
 /// What may be removed when it is not wanted.
@@ -27,9 +27,10 @@ pub(super) async fn apply(
     key: &Key,
     agent: &SiemAgent,
     observed: &Observed,
+    stance: &Stance,
     objects: Objects<Prepared>,
 ) -> Result<Outcome, api::Error> {
-    match bring(world, key, agent, observed, objects).await {
+    match bring(world, key, agent, observed, stance, objects).await {
         Err(error @ api::Error::Rejected(..)) => {
             Ok(Outcome::Stalled(vec![Problem { cause: Cause::Rejected, text: chain(&error) }]))
         }
@@ -42,6 +43,7 @@ async fn bring(
     key: &Key,
     agent: &SiemAgent,
     observed: &Observed,
+    stance: &Stance,
     objects: Objects<Prepared>,
 ) -> Result<Outcome, api::Error> {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
@@ -52,35 +54,64 @@ async fn bring(
         })
     };
     let different: Vec<_> = objects.list.iter().filter(differs).cloned().collect();
-    let rolls_out = different.iter().any(|desired| {
-        desired.which == Owned::Deployment && observed.live.contains_key(&Owned::Deployment)
-    });
-    // A change that the user has made is theirs to time; one that comes with another operator is spread.
+    // A change that the user has made is theirs to time; one that comes with another operator waits for its turn.
     let seen = agent.status.as_ref().map(|status| status.observed_generation);
     let is_the_users = seen != agent.metadata.generation;
-    if rolls_out
-        && !is_the_users
-        && observed.is_settled
-        && !world.memory.may_roll_out(key, Instant::now())
-    {
-        return Ok(Outcome::Queued(objects.into_applied()));
-    }
+    // Of a Deployment that waits, a difference alone says nothing of whether somebody else has changed it.
+    let is_kept = match observed.live.get(&Owned::Deployment) {
+        Some(live) if stance.wait.is_some() => !world.memory.is_drifted(uid, live),
+        Some(_) | None => false,
+    };
     for desired in different {
-        let place = match observed.live.get(&desired.which) {
+        let held = observed.live.get(&desired.which);
+        let waits = desired.which == Owned::Deployment && stance.wait.is_some();
+        if waits && is_kept && !is_the_users {
+            continue;
+        }
+        let is_drifted = (waits && !is_kept)
+            || held.is_some() && world.memory.has_applied(uid, desired.which, &desired.digest);
+        let release = stance.mark.as_ref().map(|mark| mark.release.as_str());
+        let is_brought = held.is_some_and(|live| {
+            desired.which == Owned::Deployment
+                && live.mark.as_ref().map(|mark| mark.release.as_str()) != release
+        });
+        let why = match held {
+            None => "absent",
+            Some(_) if is_drifted => "drift",
+            Some(_) if is_the_users => "spec changed",
+            Some(_) if is_brought => "release changed",
+            Some(live) if desired.which == Owned::Deployment && live.mark != stance.mark => {
+                "came up with the release"
+            }
+            Some(_) if desired.which == Owned::Config => "share of the requests changed",
+            Some(_) => "operator changed",
+        };
+        let place = match held {
             Some(live) => Place::Held(live),
             None if observed.absent.contains(&desired.which) => Place::SeenFree,
             None => Place::Free,
         };
         let applied = world
             .server
-            .apply(&world.leadership, &key.0, desired.which, &desired.object, place)
+            .apply(&world.leadership, &key.0, desired.which, &desired.object, place, why)
             .await
             .inspect_err(|error| {
                 // The next pass asks what is there.
                 if matches!((place, error), (Place::Free, api::Error::Conflict(..))) {
                     world.memory.set_hidden(key, desired.which, true);
                 }
-            })?;
+            });
+        let applied = match applied {
+            Err(error @ api::Error::Rejected(..)) if is_brought && !is_the_users => {
+                let why = format!("the API server refuses its Deployment: {}", chain(&error));
+                world.turns.refuse(key, release.unwrap_or_default(), &why);
+                return Ok(Outcome::Queued(Wait::Halted(why)));
+            }
+            applied => applied?,
+        };
+        if is_brought {
+            world.turns.accept(key);
+        }
         let live = Live::of(&applied);
         world.memory.note(uid, desired.which, &desired.digest, live);
     }
@@ -90,12 +121,16 @@ async fn bring(
             && !is_wanted
             && live.is_owned_by(agent)
         {
+            let why = "no longer wanted";
             world
                 .server
-                .delete(&world.leadership, &key.0, which, &which.name(&key.1), live)
+                .delete(&world.leadership, &key.0, which, &which.name(&key.1), live, why)
                 .await?;
             world.memory.forget_object(&live.uid);
         }
     }
-    Ok(Outcome::Applied(objects.into_applied()))
+    Ok(match &stance.wait {
+        Some(wait) => Outcome::Queued(wait.clone()),
+        None => Outcome::Applied(objects.into_applied()),
+    })
 }

@@ -11,7 +11,7 @@ use crate::caches;
 use crate::live::Live;
 use crate::names::Owned;
 use crate::reports::Sighting;
-use crate::workload::{self, Workload};
+use crate::workload::{self, PodSight, Workload};
 use crate::world::World;
 
 /// Everything that a pass decides on.
@@ -21,6 +21,8 @@ pub(crate) struct Observed {
     /// What the server was asked for and has not.
     pub(crate) absent: BTreeSet<Owned>,
     pub(crate) workload: Workload,
+    /// The newest pod.
+    pub(crate) pod: Option<PodSight>,
     pub(crate) sighting: Sighting,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
@@ -29,6 +31,8 @@ pub(crate) struct Observed {
     /// Whether the Deployment on the server has been seen through by its controller: a difference is then not the
     /// user's change, but the operator's.
     pub(crate) is_settled: bool,
+    /// Whether the watch has shown what this operator last wrote of it.
+    pub(crate) is_shown: bool,
 }
 
 impl Observed {
@@ -80,6 +84,10 @@ pub(crate) async fn gather(
     let pods: Vec<_> = world.pods(key).iter().map(|pod| workload::sight(pod)).collect();
     let deployment = world.owned(key, Owned::Deployment).as_deref().and_then(caches::deployment);
     let sighting = world.reports.sighting(key, uid, pods.first().map(|pod| pod.uid.as_str()));
+    let is_shown = world.owned(key, Owned::Deployment).is_some_and(|shown| {
+        let written = world.memory.applied(uid, Owned::Deployment);
+        written.is_none_or(|written| !Live::of(&shown).is_older_than(&written))
+    });
     let is_settled = deployment.as_ref().is_some_and(|deployment| {
         let status = deployment.status.clone().unwrap_or_default();
         status.observed_generation == deployment.metadata.generation
@@ -88,10 +96,12 @@ pub(crate) async fn gather(
         live,
         absent,
         workload: workload::judge(deployment.as_ref(), &pods),
+        pod: pods.into_iter().next(),
         sighting,
         requests_per_minute: world.share(key, agent),
         twins: world.twins(key, agent),
         is_settled,
+        is_shown,
     })
 }
 

@@ -56,7 +56,11 @@ pub(crate) async fn refuse(
     if status::is_news(&previous, &next) {
         let ObjectMeta { resource_version, .. } = live.metadata;
         let metadata = (key.0.as_str(), key.1.as_str(), resource_version.as_deref());
-        world.server.write_status(&world.leadership, metadata, &next).await.map_err(Error::Tell)?;
+        world
+            .server
+            .write_status(&world.leadership, metadata, &next, "Undecodable")
+            .await
+            .map_err(Error::Tell)?;
         warn!(namespace = key.0, name = key.1, reason = message, "an agent cannot be read");
     }
     Ok(RESYNC)

@@ -19,6 +19,7 @@ use siem_agent_crds::siem_agent::{
 use super::build::{Applied, Objects};
 use super::validate::Problem;
 use crate::reports::Sighting;
+use crate::rollout::Wait;
 use crate::workload::Workload;
 
 pub(crate) use situation::Situation;
@@ -46,8 +47,8 @@ pub(crate) enum Outcome {
     Waiting,
     /// All is on the server.
     Applied(Objects<Applied>),
-    /// The operator brings another version, and other agents are being rolled out first: nothing was touched.
-    Queued(Objects<Applied>),
+    /// The operator brings another release, and this agent keeps the one that it runs: all else is on the server.
+    Queued(Wait),
 }
 
 /// The status of an agent.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::gather::Observed;
 use super::status::{self, Facts, Outcome};
@@ -11,7 +11,6 @@ use crate::budget::Key;
 use crate::clock;
 use crate::error_chain::chain;
 use crate::names::Owned;
-use crate::workload::Workload;
 use crate::world::World;
 use crate::{api, events};
 
@@ -47,9 +46,6 @@ pub(super) async fn tell(
     {
         return Ok(SETTLING);
     }
-    if observed.workload == Workload::Running && observed.is_settled {
-        world.memory.rolled_out(key);
-    }
     let facts = Facts {
         agent,
         outcome,
@@ -68,15 +64,14 @@ pub(super) async fn tell(
     let ready = status::condition(&next, "Ready").cloned();
     if status::is_news(&previous, &next) {
         let resource_version = agent.metadata.resource_version.as_deref();
+        let why = ready.as_ref().map_or("", |ready| ready.reason.as_str());
         let written = world
             .server
-            .write_status(&world.leadership, (&key.0, &key.1, resource_version), &next)
+            .write_status(&world.leadership, (&key.0, &key.1, resource_version), &next, why)
             .await?;
         if let (Some(uid), Some(version)) = (&agent.metadata.uid, written) {
             world.memory.note_status(uid, &version, next.clone());
         }
-        let reason = ready.as_ref().map(|ready| ready.reason.as_str());
-        info!(namespace = key.0, name = key.1, reason, "status changed");
         for event in events::of_change(agent, &previous, &next, &world.instance, now) {
             if let Err(error) = world.server.tell(&world.leadership, &key.0, &event).await {
                 // The status says the same; an Event is not worth another try.
@@ -90,7 +85,9 @@ pub(super) async fn tell(
         }
     }
     Ok(match outcome {
-        Outcome::Waiting | Outcome::Queued(_) => SOON,
+        Outcome::Waiting => SOON,
+        // A refused Deployment is tried again; whose turn it is, is told to the queue.
+        Outcome::Queued(_) => RESYNC_OF_TROUBLE,
         Outcome::Stalled(_) | Outcome::Applied(_) => {
             let is_ready = ready.is_some_and(|ready| ready.status == "True");
             if is_ready { RESYNC } else { RESYNC_OF_TROUBLE }

@@ -12,21 +12,19 @@ use siem_agent_crds::siem_agent::{Protocol, RawFilter, SiemAgent, SiemAgentSpec}
 
 use super::gather::Observed;
 use crate::live::Live;
-use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned};
+use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
 use crate::quantity;
-
-/// What the operator was started with.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    /// The forwarder's image where the agent pins none.
-    pub(crate) image: String,
-}
+use crate::release::Platform;
+use crate::rollout::{Mark, Stance};
 
 /// An agent that can be built.
 #[derive(Debug)]
 pub(crate) struct Validated<'a> {
     pub(crate) agent: &'a SiemAgent,
     pub(crate) image: String,
+    /// The release that the image is of.
+    pub(crate) mark: Option<Mark>,
+    pub(crate) platform: Platform,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
 }
@@ -81,7 +79,8 @@ impl fmt::Display for Problem {
 pub(crate) fn validate<'a>(
     agent: &'a SiemAgent,
     observed: &Observed,
-    settings: &Settings,
+    stance: &Stance,
+    platform: Platform,
 ) -> Result<Validated<'a>, Vec<Problem>> {
     let spec = &agent.spec;
     let mut problems = foreign(agent, &observed.live);
@@ -105,10 +104,11 @@ pub(crate) fn validate<'a>(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let pinned = &spec.forwarder.image;
     Ok(Validated {
         agent,
-        image: if pinned.is_empty() { settings.image.clone() } else { pinned.clone() },
+        image: stance.image.clone(),
+        mark: stance.mark.clone(),
+        platform,
         requests_per_minute: observed.requests_per_minute,
     })
 }
@@ -209,7 +209,7 @@ fn metadata(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
     let forwarder = &spec.forwarder;
     let own = names::labels("");
     for (key, value) in &forwarder.pod_labels {
-        if own.contains_key(key) {
+        if own.contains_key(key) || key == RELEASE_LABEL {
             invalid.push(format!("spec.forwarder.podLabels.{key}: is set by the operator"));
         } else if !is_qualified_name(key) || !is_label_value(value) {
             invalid.push(format!("spec.forwarder.podLabels.{key}: is no label with such a value"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -51,7 +51,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) shared: &'a Shared,
     pub(super) pod: &'a Pod,
     pub(super) folder: &'a Path,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) volumes: &'a BTreeMap<String, PathBuf>,
     pub(super) lookup: &'a Lookup<'a>,
 }
@@ -316,7 +316,7 @@ impl Container {
 fn arguments(
     spec: &Spec,
     image: &Image,
-    address: Ipv4Addr,
+    address: IpAddr,
     environment: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let file = image.program.file_name().unwrap_or_default().to_string_lossy();

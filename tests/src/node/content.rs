@@ -2,7 +2,7 @@
 //! words. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
@@ -28,7 +28,7 @@ pub(super) enum Content {
 /// Where it comes from.
 pub(super) struct Sources<'a> {
     pub(super) pod: &'a Pod,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) secrets: &'a [Arc<Secret>],
     pub(super) config_maps: &'a [Arc<ConfigMap>],
     /// ServiceAccount tokens by audience.

@@ -1,7 +1,7 @@
 //! A container's environment: values, the downward API, keys of Secrets and ConfigMaps, and `$(NAME)` in texts. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 
@@ -13,7 +13,7 @@ pub(super) type Lookup<'a> =
 pub(super) fn environment(
     pod: &Pod,
     container: &Container,
-    address: Ipv4Addr,
+    address: IpAddr,
     lookup: &Lookup<'_>,
 ) -> Result<BTreeMap<String, String>, String> {
     let mut environment = BTreeMap::new();
@@ -31,7 +31,7 @@ pub(super) fn environment(
 fn value(
     pod: &Pod,
     variable: &EnvVar,
-    address: Ipv4Addr,
+    address: IpAddr,
     before: &BTreeMap<String, String>,
     lookup: &Lookup<'_>,
 ) -> Result<Option<String>, String> {
@@ -57,7 +57,7 @@ fn value(
 }
 
 /// A field of the downward API.
-pub(super) fn field_of(pod: &Pod, path: &str, address: Ipv4Addr) -> Result<String, String> {
+pub(super) fn field_of(pod: &Pod, path: &str, address: IpAddr) -> Result<String, String> {
     let (metadata, spec) = (&pod.metadata, pod.spec.as_ref());
     let of_map = |map: Option<&BTreeMap<String, String>>, rest: &str| {
         let key = rest.trim_start_matches("['").trim_end_matches("']");

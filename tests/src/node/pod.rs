@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct Worker {
     uid: String,
     name: String,
     folder: PathBuf,
-    address: Result<Ipv4Addr, String>,
+    address: Result<IpAddr, String>,
     start_time: String,
     mounted: Option<BTreeMap<String, Mounted>>,
     /// With whether it is a sidecar.
@@ -241,7 +241,7 @@ impl Worker {
             inits: &self.inits,
             containers: &self.containers,
             again: self.again,
-            address: self.address.clone().unwrap_or(Ipv4Addr::LOCALHOST),
+            address: self.address.clone().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             start_time: &self.start_time,
             has_volumes: self.mounted.is_some(),
             is_initialized: self.is_initialized,
@@ -263,7 +263,7 @@ impl Worker {
     /// SIGTERM to the containers, then to the sidecars in reverse; SIGKILL when the grace is over; then the object goes.
     async fn terminate(&mut self, pod: &Pod) {
         let began = Instant::now();
-        let address = self.address.clone().unwrap_or(Ipv4Addr::LOCALHOST);
+        let address = self.address.clone().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let shared = Arc::clone(&self.shared);
         let (volumes, folder) = (BTreeMap::new(), self.folder.clone());
         let lookup = |_: &'static str, _: &str, _: &str| Ok(None);

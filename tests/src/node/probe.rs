@@ -3,7 +3,7 @@
 //! As the kubelet does, but for one thing: a probe that has not passed yet is asked often, so that tests are quick.
 //! Failures still count only once a period.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Probe};
@@ -48,7 +48,7 @@ impl Prober {
     pub(super) fn new(
         probe: &Probe,
         container: &Container,
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> Result<Self, String> {
         let get = probe.http_get.as_ref().ok_or("the stand-in knows only httpGet probes")?;
         let port = match &get.port {
@@ -61,7 +61,11 @@ impl Prober {
                 .map(|port| port.container_port)
                 .ok_or_else(|| format!("no port is named {name}"))?,
         };
-        let host = get.host.clone().unwrap_or_else(|| address.to_string());
+        let bracketed = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        let host = get.host.clone().unwrap_or(bracketed);
         if get.scheme.as_deref().is_some_and(|scheme| scheme != "HTTP") {
             return Err("the stand-in probes by HTTP only".to_owned());
         }

@@ -1,6 +1,6 @@
 //! A pod's status as a kubelet writes it, from the states of its containers. Pure, but for the time.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -21,7 +21,7 @@ pub(super) struct Known<'a> {
     pub(super) inits: &'a [(Container, bool)],
     pub(super) containers: &'a [Container],
     pub(super) again: Again,
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) start_time: &'a str,
     pub(super) has_volumes: bool,
     pub(super) is_initialized: bool,

@@ -58,7 +58,7 @@ impl Stage {
         let authority = Authority::new("portal")?;
         let portal = Defender::start(Options {
             listen: (ADDRESS, 0).into(),
-            tls: Some(authority.server(&[NAME_FOR_PODS])?),
+            tls: Some(authority.server(&[NAME_FOR_PODS, &ADDRESS.to_string()])?),
             budget: 0,
             ..portal
         })
@@ -98,17 +98,30 @@ impl Stage {
     /// # Errors
     /// When rsyslog does not start or the API server does not take it.
     pub async fn apply(&mut self, name: &str, more: &str) -> Result<()> {
+        let url = self.portal.url();
+        self.apply_with(name, &url, "siem.siem.test", more).await
+    }
+
+    /// The same for a pod that also has to run where nobody resolves names: on a stand-in for another node.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub async fn apply_by_address(&mut self, name: &str) -> Result<()> {
+        let url = format!("https://{ADDRESS}:{}", self.portal.address().port());
+        self.apply_with(name, &url, &ADDRESS.to_string(), "").await
+    }
+
+    async fn apply_with(&mut self, name: &str, url: &str, host: &str, more: &str) -> Result<()> {
         if !self.receivers.contains_key(name) {
             let receiver = Rsyslog::start_at(ADDRESS, Input::Tcp).await?;
             self.receivers.insert(name.to_owned(), receiver);
         }
         let port = self.receiver(name)?.port;
-        let url = self.portal.url();
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
              url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    \
              caBundleRef: {{kind: ConfigMap, name: portal-ca, key: ca.crt}}\n    requestsPerMinute: 6000\n    \
-             pollInterval: 1s\n    overlap: 5m\n  syslog: {{host: siem.siem.test, port: {port}}}\n{more}"
+             pollInterval: 1s\n    overlap: 5m\n  syslog: {{host: {host}, port: {port}}}\n{more}"
         );
         self.scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
     }

@@ -32,7 +32,7 @@ enum Shown {
     In(&'static str),
 }
 
-const SHOWN: [(&str, Shown); 18] = [
+const SHOWN: [(&str, Shown); 19] = [
     ("SiemAgentDeliveryLag", Shown::Wide),
     ("SiemAgentRecordsRejected", Shown::Wide),
     ("SiemAgentRetentionGap", Shown::Wide),
@@ -50,6 +50,7 @@ const SHOWN: [(&str, Shown); 18] = [
     ("SiemAgentOperatorReplicaDown", Shown::In("the operator that does not lead is killed")),
     ("SiemAgentOperatorDown", Shown::In("the other one is killed too")),
     ("SiemAgentOperatorWithoutLeader", Shown::In("the Lease of the killed one has not ended yet")),
+    ("SiemAgentRolloutHalted", Shown::In("the last operator brings an image that nobody has")),
     (
         "SiemAgentCrdOutdated",
         Shown::In("a field is taken out of the CRD before the next one starts"),
@@ -84,6 +85,7 @@ fn short(more: Value) -> Value {
         "SiemAgentOperatorReplicaDown",
         "SiemAgentOperatorWithoutLeader",
         "SiemAgentCrdOutdated",
+        "SiemAgentRolloutHalted",
     ] {
         thresholds["for"][name] = json!("1h");
     }
@@ -246,11 +248,11 @@ async fn each_fault_pages_once_and_is_over_when_it_is_mended() -> Result<()> {
     seeker.found("SiemAgentOperatorReplicaDown").await?;
     fleet.kill_operator("a")?;
     fleet.pager.until_told("SiemAgentOperatorDown", "", true).await?;
-    fleet.start_operator().await?;
+    fleet.start_operator("c", "forwarder:1").await?;
     seeker.found("SiemAgentCrdOutdated").await?;
     fleet.put_the_crd_right().await?;
     fleet.pager.until_told("SiemAgentOperatorDown", "", false).await?;
-    seeker.found("").await?;
+    seeker.found("SiemAgentOperator").await?;
     fleet.until("max(siemagent_operator_crd_outdated) == 0").await?;
 
     // Each was told once when it began and once when it was over, and nothing else was; but for those that were broken
@@ -277,7 +279,11 @@ async fn each_fault_pages_once_and_is_over_when_it_is_mended() -> Result<()> {
         "SiemAgentTokenInvalid revoked is over",
     ];
     assert_eq!(told, expected);
-    Ok(())
+
+    // Another operator brings another release, which one agent of those that are well cannot run.
+    fleet.kill_operator("c")?;
+    fleet.start_operator("d", "nowhere:2").await?;
+    seeker.found("").await
 }
 
 /// Says in the status of `dark` that it has been away for thirteen hours; the operator counts from there.

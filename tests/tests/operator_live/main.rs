@@ -1,5 +1,6 @@
 //! The whole: a SiemAgent is applied with kubectl, a real forwarder runs in a pod, a real rsyslogd receives.
 
+mod rollout;
 mod stage;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use siem_agent_crds::report::Stream;
 use siem_agent_tests::arrival::{Receiver as _, counts};
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::node::Options;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::scene::condition;
 use tokio::time::{Instant, sleep};
@@ -168,6 +170,19 @@ fn wanted(defender: &Defender) -> Result<BTreeSet<String>> {
         }
     }
     Ok(wanted)
+}
+
+#[tokio::test]
+async fn a_pod_that_has_an_ipv6_address_alone_is_probed_and_asked_for_its_report() -> Result<()> {
+    let stage = Stage::with(Options { is_ipv6: true, ..Options::default() }).await?;
+    let defender = Defender::start(portal(20)).await?;
+    let siem = Rsyslog::start(Input::Tcp).await?;
+    stage.token(DEMO_TOKEN).await?;
+    stage.apply("soc", &defender.url(), siem.port, "").await?;
+    let agent = stage.scene.until_ready_is("soc", "Delivering").await?;
+    assert_eq!(stage.pod().await?["status"]["podIP"], "::1");
+    assert_eq!(agent["status"]["token"]["state"], "Valid", "its own report says so");
+    until_all_arrived(&defender, &[&siem]).await.map(drop)
 }
 
 #[tokio::test]

@@ -24,17 +24,22 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Result<Self> {
+        Self::with(Options::default()).await
+    }
+
+    /// The same on a node of another kind.
+    pub(crate) async fn with(options: Options) -> Result<Self> {
         let scene = Scene::new().await?;
+        let address = if options.is_ipv6 { "[$(POD_IP)]" } else { "$(POD_IP)" };
         let forwarder = Image {
             program: program("siem-forwarder")?,
-            arguments: vec!["--listen=$(POD_IP):9464".to_owned()],
+            arguments: vec![format!("--listen={address}:9464")],
         };
         let broken = Image { program: PathBuf::from("/bin/false"), arguments: Vec::new() };
         let images =
             [("forwarder:1".to_owned(), forwarder), ("broken:1".to_owned(), broken)].into();
         let node =
-            Node::start(scene.plane, &scene.namespace, Options { images, ..Options::default() })
-                .await?;
+            Node::start(scene.plane, &scene.namespace, Options { images, ..options }).await?;
         let operator = Operator::start(&scene.place, &["--forwarder-image", "forwarder:1"]).await?;
         Ok(Self { scene, operator, node })
     }

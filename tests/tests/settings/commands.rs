@@ -316,6 +316,54 @@ async fn replay_delivers_a_window_again_and_leaves_the_checkpoint_alone() -> Res
     Ok(())
 }
 
+/// A program in a network namespace whose loopback has these commands of `ip` done to it.
+async fn answers_in(setup: &str, address: &str) -> Result<()> {
+    let mut place = place(DEMO_TOKEN).await?;
+    place.forwarder.run_by_config("u-1")?;
+    let folder = place.forwarder.folder();
+    let errors = folder.join("errors");
+    let child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c"])
+        .arg(format!("ip link set lo up && {setup} && exec \"$0\" run --config \"$1\""))
+        .arg(program("siem-forwarder")?)
+        .arg(folder.join("config.json"))
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(&errors)?)
+        .spawn()
+        .context("run unshare (Debian's util-linux)")?;
+    let child = Leashed(child);
+    let ask = format!(
+        "exec 3<>/dev/tcp/{address}/9464; printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    let target = child.0.id().to_string();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let asked = Command::new("nsenter")
+            .args(["--preserve-credentials", "--user", "--net", "--target", &target])
+            .args(["bash", "-c", &ask])
+            .output()?;
+        if String::from_utf8_lossy(&asked.stdout).starts_with("HTTP/1.0 200") {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < until,
+            "{address}: {} {}",
+            String::from_utf8_lossy(&asked.stderr),
+            fs::read_to_string(&errors)?
+        );
+        sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn a_pod_with_either_family_of_addresses_is_reached_as_it_ships() -> Result<()> {
+    answers_in("ip address del 127.0.0.1/8 dev lo", "::1").await?;
+    answers_in("true", "127.0.0.1").await?;
+    answers_in("ip address del ::1/128 dev lo", "127.0.0.1").await?;
+    // IPv6 by itself does not mean IPv4 where the machine's default says so.
+    answers_in("echo 1 >/proc/sys/net/ipv6/bindv6only", "127.0.0.1").await
+}
+
 #[tokio::test]
 async fn a_configuration_of_the_operator_runs_and_follows_its_live_file() -> Result<()> {
     let place = place(DEMO_TOKEN).await?;

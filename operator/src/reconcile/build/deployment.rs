@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
     EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -21,8 +22,9 @@ use siem_agent_crds::config::Paths;
 use siem_agent_crds::siem_agent::{BundleKind, SiemAgentSpec};
 
 use super::config_map::{CONFIG_KEY, LIVE_KEY};
-use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, Owned};
+use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, Owned, RELEASE_LABEL};
 use crate::reconcile::validate::Validated;
+use crate::release::Platform;
 
 /// The forwarder's admin port.
 pub(crate) const PORT: u16 = 9464;
@@ -35,6 +37,12 @@ const STATE: &str = "/var/lib/siem-forwarder";
 const GRACE_SECONDS: i64 = 30;
 /// Two generations of a checkpoint of 100,000 ids take 8 MiB.
 const STATE_LIMIT: &str = "64Mi";
+/// What a node carries that is lost, by its own word and by its silence.
+const LOST_NODE_TAINTS: [&str; 2] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+/// A forwarder is started on another node so many seconds after its own is given up.
+const LOST_NODE_SECONDS: i64 = 30;
+const NO_EXECUTE: &str = "NoExecute";
 /// A volume's files are made accessible to this group, because the user is not fixed.
 const STATE_GROUP: i64 = 65_532;
 
@@ -54,10 +62,16 @@ pub(super) fn deployment(validated: &Validated<'_>, config_hash: &str) -> Deploy
     let name = validated.agent.metadata.name.as_deref().unwrap_or_default();
     let mut labels = spec.forwarder.pod_labels.clone();
     labels.extend(names::labels(name));
+    let mut metadata = names::metadata(validated.agent, Owned::Deployment);
+    if let Some(mark) = &validated.mark {
+        labels.insert(RELEASE_LABEL.to_owned(), mark.release.clone());
+        let labels = metadata.labels.get_or_insert_default();
+        labels.insert(RELEASE_LABEL.to_owned(), mark.to_string());
+    }
     let mut annotations = spec.forwarder.pod_annotations.clone();
     annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), config_hash.to_owned());
     Deployment {
-        metadata: names::metadata(validated.agent, Owned::Deployment),
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(i32::from(!spec.suspend)),
             revision_history_limit: Some(2),
@@ -93,7 +107,9 @@ fn pod(validated: &Validated<'_>, name: &str) -> PodSpec {
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
-            fs_group: forwarder.persistence.enabled.then_some(STATE_GROUP),
+            // OpenShift gives the pod the group of its namespace, and refuses one that is asked for.
+            fs_group: (forwarder.persistence.enabled && validated.platform == Platform::Kubernetes)
+                .then_some(STATE_GROUP),
             fs_group_change_policy: forwarder
                 .persistence
                 .enabled
@@ -109,12 +125,33 @@ fn pod(validated: &Validated<'_>, name: &str) -> PodSpec {
         image_pull_secrets: some(forwarder.image_pull_secrets.clone()),
         node_selector: (!forwarder.node_selector.is_empty())
             .then(|| forwarder.node_selector.clone()),
-        tolerations: some(forwarder.tolerations.clone()),
+        tolerations: Some(tolerations(&forwarder.tolerations)),
         affinity: (forwarder.affinity != Affinity::default()).then(|| forwarder.affinity.clone()),
         priority_class_name: (!forwarder.priority_class_name.is_empty())
             .then(|| forwarder.priority_class_name.clone()),
         ..PodSpec::default()
     }
+}
+
+/// The user's, and for each taint of a lost node that they leave open one of [`LOST_NODE_SECONDS`], because the default of
+/// the API server is five minutes.
+fn tolerations(given: &[Toleration]) -> Vec<Toleration> {
+    let is_open = |taint: &&str| {
+        !given.iter().any(|toleration| {
+            let says = |text: &Option<String>, value: &str| {
+                text.as_deref().is_none_or(|text| text.is_empty() || text == value)
+            };
+            says(&toleration.key, taint) && says(&toleration.effect, NO_EXECUTE)
+        })
+    };
+    let own = LOST_NODE_TAINTS.into_iter().filter(is_open).map(|taint| Toleration {
+        key: Some(taint.to_owned()),
+        operator: Some("Exists".to_owned()),
+        value: None,
+        effect: Some(NO_EXECUTE.to_owned()),
+        toleration_seconds: Some(LOST_NODE_SECONDS),
+    });
+    given.iter().cloned().chain(own).collect()
 }
 
 fn container(validated: &Validated<'_>, mounts: Vec<VolumeMount>) -> Container {
@@ -308,4 +345,36 @@ fn references(spec: &SiemAgentSpec) -> (Keys<'_>, Keys<'_>) {
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_node_is_borne_for_30_seconds_unless_the_user_says_otherwise() {
+        let given = |key: &str, effect: &str, seconds: Option<i64>| Toleration {
+            key: Some(key.to_owned()).filter(|key| !key.is_empty()),
+            operator: Some("Exists".to_owned()),
+            value: None,
+            effect: Some(effect.to_owned()).filter(|effect| !effect.is_empty()),
+            toleration_seconds: seconds,
+        };
+        let [not_ready, unreachable] = LOST_NODE_TAINTS;
+        let added = |given: &[Toleration]| {
+            let all = tolerations(given);
+            assert_eq!(all[..given.len()], *given, "the user's stand first, as they are");
+            let own = &all[given.len()..];
+            assert!(own.iter().all(|own| own.toleration_seconds == Some(30)));
+            own.iter().map(|own| own.key.clone().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(added(&[]), [not_ready, unreachable]);
+        assert_eq!(added(&[given("dedicated", NO_EXECUTE, None)]), [not_ready, unreachable]);
+        assert_eq!(added(&[given(not_ready, NO_EXECUTE, Some(600))]), [unreachable]);
+        assert_eq!(added(&[given(unreachable, "", None)]), [not_ready]);
+        assert_eq!(added(&[given(not_ready, "NoSchedule", None)]), [not_ready, unreachable]);
+        // Everything is borne, for ever.
+        assert_eq!(added(&[given("", "", None)]), Vec::<String>::new());
+        assert_eq!(added(&[given("", "NoSchedule", None)]), [not_ready, unreachable]);
+    }
 }

@@ -7,12 +7,16 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
-use super::{Facts, Situation, condition, whole_seconds};
+use super::{Facts, Outcome, Situation, clip, condition, whole_seconds};
+use crate::rollout::Wait;
 use crate::workload::Workload;
 
 const TRUE: &str = "True";
 const FALSE: &str = "False";
 const UNKNOWN: &str = "Unknown";
+
+const KEEPS: &str = "this forwarder keeps running the release before it";
+const QUEUED: &str = "the operator's release is rolled out to other agents first; this forwarder keeps running the one before it";
 
 /// Status, reason, message.
 struct Verdict(&'static str, String, String);
@@ -29,8 +33,20 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut row = vec![("Ready", ready(situation))];
-    if let Situation::Progressing { message, reconciling } = situation {
-        row.push(("Reconciling", verdict(TRUE, reconciling, message)));
+    match (facts.outcome, situation) {
+        // It keeps exporting, and Ready says how that goes.
+        (Outcome::Queued(Wait::Queued), _) => {
+            row.push(("Reconciling", verdict(TRUE, "RolloutQueued", QUEUED)));
+        }
+        (Outcome::Queued(Wait::Halted(why)), _) => {
+            let message =
+                format!("the roll-out of the operator's release is halted: {why}; {KEEPS}");
+            row.push(("Reconciling", verdict(TRUE, "RolloutHalted", clip(&message))));
+        }
+        (_, Situation::Progressing { message }) => {
+            row.push(("Reconciling", verdict(TRUE, "Progressing", message)));
+        }
+        _ => {}
     }
     if let Situation::Stalled { reason, message } = situation {
         row.push(("Stalled", verdict(TRUE, reason, message)));
@@ -82,7 +98,7 @@ fn ready(situation: &Situation) -> Verdict {
         | Situation::TargetUnreachable { reason, message, .. } => verdict(FALSE, reason, message),
         Situation::Suspended => verdict(FALSE, "Suspended", "spec.suspend is true"),
         Situation::PodTrouble { reason, message } => verdict(FALSE, reason, message),
-        Situation::Progressing { message, .. } => verdict(FALSE, "Progressing", message),
+        Situation::Progressing { message } => verdict(FALSE, "Progressing", message),
         Situation::ReportUnavailable { message } => verdict(FALSE, "ReportUnavailable", message),
         Situation::SecretMissing { message } => verdict(FALSE, "SecretMissing", message),
         Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),

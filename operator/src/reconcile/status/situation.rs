@@ -25,7 +25,7 @@ pub(crate) enum Situation {
     /// The pod does not run: Kubernetes' reason and text.
     PodTrouble { reason: String, message: String },
     /// Something is on its way.
-    Progressing { message: String, reconciling: &'static str },
+    Progressing { message: String },
     /// The forwarder's report cannot be read.
     ReportUnavailable { message: String },
     /// The Secret or its key is absent.
@@ -84,7 +84,7 @@ pub(super) fn situation(
     previous: &SiemAgentStatus,
     now: Timestamp,
 ) -> Situation {
-    let checks = [spec, suspended, rollout, workload, report, token, target, source, lagging];
+    let checks = [spec, suspended, workload, report, token, target, source, lagging];
     checks
         .iter()
         .find_map(|check| check(facts, previous, now))
@@ -109,16 +109,6 @@ fn spec(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
 
 fn suspended(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
     facts.agent.spec.suspend.then_some(Situation::Suspended)
-}
-
-fn rollout(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
-    match facts.outcome {
-        Outcome::Queued(_) => Some(Situation::Progressing {
-            message: "waits for other agents to be rolled out to the operator's release; the forwarder goes on as it is".to_owned(),
-            reconciling: "RolloutQueued",
-        }),
-        Outcome::Stalled(_) | Outcome::Waiting | Outcome::Applied(_) => None,
-    }
 }
 
 fn workload(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
@@ -148,12 +138,14 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     let Some(report) = sighting.current() else {
         return Some(progressing("the forwarder's report is awaited".to_owned()));
     };
-    let config_hash = match facts.outcome {
-        Outcome::Applied(objects) | Outcome::Queued(objects) => objects.config_hash.as_str(),
+    match facts.outcome {
+        Outcome::Applied(objects) if report.config_hash != objects.config_hash => {
+            let message = "the forwarder starts with the changed configuration";
+            return Some(progressing(message.to_owned()));
+        }
+        // Its pod was made by another release, whose configuration may be another one.
+        Outcome::Applied(_) | Outcome::Queued(_) => {}
         Outcome::Stalled(_) | Outcome::Waiting => return None,
-    };
-    if report.config_hash != config_hash {
-        return Some(progressing("the forwarder starts with the changed configuration".to_owned()));
     }
     // A forwarder that has just been started knows neither side yet.
     let knows_nothing = report.source.state == SourceState::Unknown
@@ -257,7 +249,7 @@ fn forbidden(report: &Report) -> String {
 }
 
 fn progressing(message: String) -> Situation {
-    Situation::Progressing { message, reconciling: "Progressing" }
+    Situation::Progressing { message }
 }
 
 fn was_ready(previous: &SiemAgentStatus) -> bool {

@@ -16,6 +16,7 @@ use siem_agent_crds::siem_agent::State;
 use super::*;
 use crate::reconcile::build::{self, Prepared};
 use crate::reconcile::validate::{Cause, Validated};
+use crate::release::Platform;
 use crate::reports::Failing;
 
 const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
@@ -28,7 +29,7 @@ fn ago(seconds: i64) -> Timestamp {
 struct World {
     agent: SiemAgent,
     problems: Option<Vec<Problem>>,
-    queued: bool,
+    queued: Option<Wait>,
     workload: Workload,
     sighting: Sighting,
     twins: Vec<String>,
@@ -43,7 +44,7 @@ fn world() -> World {
     World {
         agent,
         problems: None,
-        queued: false,
+        queued: None,
         workload: Workload::Running,
         sighting: Sighting {
             report: Some(Arc::new(report)),
@@ -57,8 +58,10 @@ fn world() -> World {
 
 fn objects(agent: &SiemAgent) -> Objects<Applied> {
     let image = "image:1".to_owned();
+    let platform = Platform::Kubernetes;
     let objects: Objects<Prepared> =
-        build::objects(&Validated { agent, image, requests_per_minute: 30 }).unwrap();
+        build::objects(&Validated { agent, image, mark: None, platform, requests_per_minute: 30 })
+            .unwrap();
     objects.into_applied()
 }
 
@@ -108,8 +111,10 @@ impl World {
     fn with_facts<T>(&self, use_: impl FnOnce(&Facts<'_>) -> T) -> T {
         let outcome = match &self.problems {
             Some(problems) => Outcome::Stalled(problems.clone()),
-            None if self.queued => Outcome::Queued(objects(&self.agent)),
-            None => Outcome::Applied(objects(&self.agent)),
+            None => match &self.queued {
+                Some(wait) => Outcome::Queued(wait.clone()),
+                None => Outcome::Applied(objects(&self.agent)),
+            },
         };
         let facts = Facts {
             agent: &self.agent,

@@ -20,16 +20,18 @@ fn observed() -> Observed {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
         workload: Workload::Running,
+        pod: None,
         sighting: Sighting::default(),
         requests_per_minute: 30,
         twins: Vec::new(),
         is_settled: true,
+        is_shown: true,
     }
 }
 
 fn problems(agent: &SiemAgent, observed: &Observed) -> Vec<Problem> {
-    let settings = Settings { image: "default".to_owned() };
-    validate(agent, observed, &settings).err().unwrap_or_default()
+    let stance = Stance { image: "default".to_owned(), mark: None, wait: None };
+    validate(agent, observed, &stance, Platform::Kubernetes).err().unwrap_or_default()
 }
 
 fn live(kind: &str, name: &str, uid: &str) -> Live {
@@ -39,6 +41,7 @@ fn live(kind: &str, name: &str, uid: &str) -> Live {
         controller: Some((kind.to_owned(), name.to_owned(), uid.to_owned())),
         digest: None,
         delivered: None,
+        mark: None,
     }
 }
 

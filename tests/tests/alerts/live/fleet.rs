@@ -140,7 +140,7 @@ impl Fleet {
         }
         let all = json!({"apiVersion": "v1", "kind": "List", "items": secrets}).to_string();
         scene.kubectl(&["apply", "-f", "-"], &all).await?;
-        let operators = BTreeMap::from([("a", operator(&scene).await?)]);
+        let operators = BTreeMap::from([("a", operator(&scene, "forwarder:1").await?)]);
         let manifests: Vec<_> = agents.values().cloned().collect();
         scene.kubectl(&["apply", "-f", "-"], &manifests.join("---\n")).await?;
         let mut fleet = Self {
@@ -159,7 +159,7 @@ impl Fleet {
         for name in ["soc", "away", "revoked", "unseen"] {
             fleet.scene.until_ready_is(name, "Delivering").await?;
         }
-        let replica = operator(&fleet.scene).await?;
+        let replica = operator(&fleet.scene, "forwarder:1").await?;
         fleet.operators.insert("b", replica);
         Ok(fleet)
     }
@@ -330,10 +330,10 @@ impl Fleet {
         self.operators.get(name).context("know the operator")?.signal(Signal::SIGKILL)
     }
 
-    /// Starts an operator in the place of those that were killed.
-    pub(super) async fn start_operator(&mut self) -> Result<()> {
+    /// Starts an operator of this release in the place of those that were killed.
+    pub(super) async fn start_operator(&mut self, name: &'static str, image: &str) -> Result<()> {
         self.operators.clear();
-        self.operators.insert("c", operator(&self.scene).await?);
+        self.operators.insert(name, operator(&self.scene, image).await?);
         self.show_operators()
     }
 
@@ -357,8 +357,8 @@ impl Fleet {
     }
 }
 
-async fn operator(scene: &Scene) -> Result<Operator> {
-    Operator::start(&scene.place, &["--forwarder-image", "forwarder:1"]).await
+async fn operator(scene: &Scene, image: &str) -> Result<Operator> {
+    Operator::start(&scene.place, &["--forwarder-image", image]).await
 }
 
 fn manifest(name: &str, url: &str, syslog: &str) -> String {

@@ -232,8 +232,35 @@ fn every_cause_has_the_row_of_the_contract() {
         (
             "queued for a roll-out",
             true,
-            |world| world.queued = true,
-            ["False", "Progressing", "True", "", "Unknown", "Progressing", "Unknown"],
+            |world| world.queued = Some(Wait::Queued),
+            ["True", "Delivering", "True", "", "True", "Valid", "True"],
+            Connected,
+        ),
+        (
+            "a roll-out that is halted",
+            true,
+            |world| world.queued = Some(Wait::Halted("ns/a does not come up".to_owned())),
+            ["True", "Delivering", "True", "", "True", "Valid", "True"],
+            Connected,
+        ),
+        (
+            "queued while its pod runs an earlier configuration",
+            true,
+            |world| {
+                world.queued = Some(Wait::Queued);
+                world.tell(|report| report.config_hash = "other".to_owned());
+            },
+            ["True", "Delivering", "True", "", "True", "Valid", "True"],
+            Connected,
+        ),
+        (
+            "queued with a token that has ended",
+            true,
+            |world| {
+                world.queued = Some(Wait::Queued);
+                world.tell(|report| report.token.state = TokenState::Invalid);
+            },
+            ["False", "TokenInvalid", "True", "", "False", "Invalid", "False"],
             Connected,
         ),
     ];
