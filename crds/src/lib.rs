@@ -5,6 +5,7 @@
 //! - [`config`]: the forwarder's configuration file; the operator writes it, the forwarder reads it.
 //! - [`report`]: what a forwarder says about itself on `/status`; the operator reads it.
 //! - [`checkpoint`]: what the operator keeps of it, for a forwarder that has lost its state.
+//! - [`exposition`]: the two text forms of both programs' metrics.
 //!
 //! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
 
@@ -16,5 +17,6 @@ pub mod manifest;
 pub mod config;
 pub mod report;
 pub mod checkpoint;
+pub mod exposition;
 
 pub use siem_agent::{SiemAgent, SiemAgentSpec, SiemAgentStatus};

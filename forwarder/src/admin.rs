@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
+use siem_agent_crds::exposition::Form;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -39,11 +40,12 @@ pub async fn serve(
         .await
 }
 
-async fn metrics(State(progress): State<Arc<Progress>>) -> impl IntoResponse {
+async fn metrics(State(progress): State<Arc<Progress>>, headers: HeaderMap) -> impl IntoResponse {
     match progress.metrics.encode(&progress) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            Ok(([(header::CONTENT_TYPE, kind)], text))
+        Ok(open_metrics) => {
+            let accept = headers.get_all(header::ACCEPT).iter();
+            let form = Form::accepted(accept.filter_map(|value| value.to_str().ok()));
+            Ok(([(header::CONTENT_TYPE, form.content_type())], form.of(open_metrics)))
         }
         Err(_unwritable) => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use siem_agent_crds::exposition::Form;
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -113,11 +114,12 @@ async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
     (StatusCode::OK, "ok\n")
 }
 
-async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> impl IntoResponse {
     match metrics::encode(&shown.world, &shown.work) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            Ok(([(header::CONTENT_TYPE, kind)], text))
+        Ok(open_metrics) => {
+            let accept = headers.get_all(header::ACCEPT).iter();
+            let form = Form::accepted(accept.filter_map(|value| value.to_str().ok()));
+            Ok(([(header::CONTENT_TYPE, form.content_type())], form.of(open_metrics)))
         }
         Err(_unwritable) => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }

@@ -287,12 +287,17 @@ impl Forwarder {
         Ok(self.child.as_mut().map(Child::try_wait).transpose()?.flatten())
     }
 
+    /// The URL of a page of the admin port.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
     /// What the admin port answers.
     ///
     /// # Errors
     /// When it does not answer 200.
     pub async fn get(&self, path: &str) -> Result<String> {
-        let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", self.port)).await?;
+        let answer = reqwest::get(self.url(path)).await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 

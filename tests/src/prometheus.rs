@@ -5,6 +5,7 @@
 //! installation. They must never listen on anything but loopback, nor find each other by gossip.
 
 use std::fs::{self, File};
+use std::io::{Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,8 +35,43 @@ const WITH_ITS_SHARE: &str = r#"mount --bind "$1" /usr/share; shift; exec "$@""#
 /// # Errors
 /// When it cannot be built, or ends with another code than 0; with what it said.
 pub async fn promtool(arguments: &[&str]) -> Result<String> {
+    promtool_reads("", arguments).await
+}
+
+/// Runs `promtool` to its end with this on its standard input, and gives what it printed.
+///
+/// # Errors
+/// When it cannot be built, or ends with another code than 0; with what it said.
+pub async fn promtool_reads(input: &str, arguments: &[&str]) -> Result<String> {
     let [program] = programs(["promtool"]).await?;
-    tool(&program, arguments)
+    tool(&program, input, arguments)
+}
+
+/// Has a program's admin port show its metrics in both forms, as they are asked for, and `promtool` read the text form.
+///
+/// # Errors
+/// When a form is another one than was asked for, or `promtool` finds anything to say about the metrics.
+pub async fn check_metrics(url: &str) -> Result<()> {
+    let client = reqwest::Client::new();
+    let show = async |accept: &str| -> Result<(String, String)> {
+        let answer = client.get(url).header("accept", accept).send().await?.error_for_status()?;
+        let kind = answer.headers().get("content-type").context("a Content-Type")?;
+        Ok((kind.to_str()?.to_owned(), answer.text().await?))
+    };
+    for accept in ["*/*", "text/plain", "application/openmetrics-text;q=0.1,text/plain"] {
+        let (kind, text) = show(accept).await?;
+        ensure!(kind == "text/plain; version=0.0.4; charset=utf-8", "{accept}: {kind}");
+        ensure!(!text.contains("# EOF") && !text.contains("# UNIT"), "{accept}: {text}");
+        let said = promtool_reads(&text, &["check", "metrics"]).await?;
+        ensure!(said.trim().is_empty(), "promtool says of {url}: {said}");
+    }
+    for accept in ["application/openmetrics-text", "application/openmetrics-text,text/plain;q=0.5"]
+    {
+        let (kind, text) = show(accept).await?;
+        let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ensure!(kind == open && text.ends_with("# EOF\n"), "{accept}: {kind}: {text}");
+    }
+    Ok(())
 }
 
 /// Runs `amtool` to its end, and gives what it printed.
@@ -43,14 +79,17 @@ pub async fn promtool(arguments: &[&str]) -> Result<String> {
 /// # Errors
 /// When it is not there, or ends with another code than 0; with what it said.
 pub fn amtool(arguments: &[&str]) -> Result<String> {
-    tool(&debians("bin/amtool")?, arguments)
+    tool(&debians("bin/amtool")?, "", arguments)
 }
 
-fn tool(program: &Path, arguments: &[&str]) -> Result<String> {
+fn tool(program: &Path, input: &str, arguments: &[&str]) -> Result<String> {
     let name = program.display();
+    let mut given = tempfile::tempfile().context("make a file for the input")?;
+    given.write_all(input.as_bytes())?;
+    given.rewind()?;
     let out = Command::new(program)
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(given)
         .output()
         .with_context(|| format!("start {name}"))?;
     let said =

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_tests::gateway::{Gateway, Manner};
 use siem_agent_tests::operator::{Operator, Place};
+use siem_agent_tests::prometheus::check_metrics;
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::time::{Instant, sleep};
 
@@ -329,6 +330,7 @@ async fn metrics_have_the_names_and_labels_that_dashboards_know() -> Result<()> 
     let operator = Operator::start(&scene.place, &[]).await?;
     apply(&scene, "soc", "").await?;
     scene.until_ready_is("soc", "Progressing").await?;
+    check_metrics(&format!("{}/metrics", operator.url())).await?;
     let text = operator.get("metrics").await?;
     for (name, labels) in SERIES {
         let is_its =

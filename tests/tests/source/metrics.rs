@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use siem_agent_tests::prometheus::check_metrics;
+
 use super::world::{Manifest, World, tenant};
 
 #[tokio::test]
@@ -17,10 +19,11 @@ async fn the_documented_metrics_are_those_that_are_there() -> Result<()> {
     let shown = world.forwarder.get("metrics").await?;
     let rejects = r#"siem_forwarder_records_rejected_total{stream="alerts",reason="missing_id"} 0"#;
     ensure!(shown.contains(rejects), "there before the first of them: {shown}");
+    check_metrics(&world.forwarder.url("metrics")).await?;
     let families = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let mut shown: BTreeSet<String> = families
         .filter(|(name, _)| !name.starts_with("process_"))
-        .map(|(name, kind)| format!("{name}{}", if kind == "counter" { "_total" } else { "" }))
+        .map(|(name, _)| name.to_owned())
         .collect();
     // A connection that ended, and one with certificates.
     for other in ["target_disconnects_total", "tls_certificate_not_after_timestamp_seconds"] {
