@@ -124,7 +124,7 @@ pub enum TargetState {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenReport {
-    /// In one word.
+    /// In one word, the worst that holds of any enabled stream: Forbidden where the token may not read one of them.
     pub state: TokenState,
     /// Why, in the API's own words.
     pub reason: Option<String>,
@@ -152,6 +152,26 @@ pub struct StreamReport {
     pub delivered_total: u64,
     /// Records that could not be mapped since the start.
     pub rejected_total: u64,
+}
+
+/// In words, which streams the token may not read, and why in the API's own words. `None` where it may read them all.
+pub fn forbidden_streams<'a>(
+    forbidden: impl IntoIterator<Item = (Stream, &'a str)>,
+) -> Option<String> {
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (stream, reason) in forbidden {
+        match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, streams)) => streams.push(stream.as_str()),
+            None => by_reason.push((reason, vec![stream.as_str()])),
+        }
+    }
+    let texts: Vec<_> = by_reason
+        .into_iter()
+        .map(|(reason, streams)| {
+            format!("the token may not read {}: {reason}", streams.join(" and "))
+        })
+        .collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// What to keep for a forwarder that has lost its state.

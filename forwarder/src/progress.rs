@@ -58,9 +58,12 @@ struct State {
 
 #[derive(Debug)]
 struct Token {
+    /// What the API has said of the token itself; what it said of a stream is with the stream.
     state: report::TokenState,
     reason: Option<String>,
     last_check: Option<Timestamp>,
+    /// What was reported last, and since when.
+    reported: report::TokenState,
     last_change: Option<Timestamp>,
 }
 
@@ -94,6 +97,7 @@ impl Progress {
             state: report::TokenState::Unknown,
             reason: None,
             last_check: None,
+            reported: report::TokenState::Unknown,
             last_change: None,
         };
         let state = State {
@@ -159,18 +163,14 @@ impl Progress {
         self.lock().token(token, Some(reason), now);
     }
 
-    /// The token may not read this stream. Only when it may read none is it called forbidden.
+    /// The token may not read this stream. The API has taken it all the same.
     pub fn stream_forbidden(&self, stream: Stream, reason: String, now: Timestamp) {
         let mut state = self.lock();
         state.source(stream, report::SourceState::Reachable, None, now);
         if let Some(stream) = state.streams.get_mut(&stream) {
-            stream.forbidden = Some(reason.clone());
+            stream.forbidden = Some(reason);
         }
-        if state.streams.values().all(|stream| stream.forbidden.is_some()) {
-            state.token(report::TokenState::Forbidden, Some(reason), now);
-        } else if state.token.state != report::TokenState::Valid {
-            state.token(report::TokenState::Valid, None, now);
-        }
+        state.token(report::TokenState::Valid, None, now);
     }
 
     /// The streams for which another secret is worth a try: one for all of them where the token itself is refused or
@@ -253,6 +253,7 @@ impl Progress {
     pub fn report(&self, now: Timestamp) -> Report {
         let state = self.lock();
         let source = state.worst_source();
+        let (token, token_reason) = state.worst_token();
         let target = state.sink.as_ref().map(Sink::target);
         let (target_state, target_reason, target_since) = match target {
             None | Some(Target::Connecting { .. }) => (report::TargetState::Unknown, None, None),
@@ -299,8 +300,8 @@ impl Progress {
                 since: target_since,
             },
             token: report::TokenReport {
-                state: state.token.state,
-                reason: state.token.reason.clone(),
+                state: token,
+                reason: token_reason,
                 last_check_time: state.token.last_check,
                 last_change_time: state.token.last_change,
             },
@@ -340,11 +341,30 @@ impl Observer for Progress {
 impl State {
     fn token(&mut self, state: report::TokenState, reason: Option<String>, now: Timestamp) {
         self.token.last_check = Some(now);
-        if self.token.state != state {
-            self.token.last_change = Some(now);
-        }
         self.token.state = state;
         self.token.reason = reason;
+        let (reported, _) = self.worst_token();
+        if self.token.reported != reported {
+            self.token.reported = reported;
+            self.token.last_change = Some(now);
+        }
+    }
+
+    /// The token as it is reported: the worst that holds of it. Where it is refused or absent, no stream is read.
+    fn worst_token(&self) -> (report::TokenState, Option<String>) {
+        let of_itself = (self.token.state, self.token.reason.clone());
+        match self.token.state {
+            report::TokenState::Invalid | report::TokenState::Missing => of_itself,
+            report::TokenState::Valid
+            | report::TokenState::Forbidden
+            | report::TokenState::Unknown => {
+                let streams = self.streams.iter();
+                let forbidden = streams
+                    .filter_map(|(stream, known)| Some((*stream, known.forbidden.as_deref()?)));
+                report::forbidden_streams(forbidden)
+                    .map_or(of_itself, |reason| (report::TokenState::Forbidden, Some(reason)))
+            }
+        }
     }
 
     fn source(
@@ -354,11 +374,13 @@ impl State {
         reason: Option<String>,
         now: Timestamp,
     ) {
-        let since = self
-            .sources
-            .get(&stream)
-            .filter(|known| known.state == state)
-            .map_or(now, |known| known.since);
+        // An outage that shows as a failure and as throttling in turn is one.
+        let fails = |state| {
+            matches!(state, report::SourceState::Unreachable | report::SourceState::Throttled)
+        };
+        let same =
+            |known: &&SourceState| known.state == state || (fails(known.state) && fails(state));
+        let since = self.sources.get(&stream).filter(same).map_or(now, |known| known.since);
         self.sources.insert(stream, SourceState { state, reason, since });
     }
 
@@ -390,7 +412,7 @@ impl State {
 mod tests {
     use super::*;
 
-    fn nothing_known() -> Arc<Progress> {
+    fn identity() -> Identity {
         let agent = report::AgentIdentity {
             namespace: String::new(),
             name: String::new(),
@@ -398,14 +420,84 @@ mod tests {
             display_name: String::new(),
             creation_timestamp: None,
         };
-        let identity = Identity {
+        Identity {
             agent,
             pod_uid: None,
             config_hash: String::new(),
             started_at: Timestamp::UNIX_EPOCH,
             source: String::new(),
+        }
+    }
+
+    fn nothing_known() -> Arc<Progress> {
+        Progress::new(identity(), [Stream::Activities])
+    }
+
+    #[test]
+    fn a_token_is_reported_as_the_worst_that_holds_of_any_stream_in_whatever_order_it_comes() {
+        use Stream::{Activities, Alerts};
+        use report::TokenState::{Forbidden, Invalid, Missing, Unknown, Valid};
+        let at = |second| Timestamp::constant(second, 0);
+        let progress = Progress::new(identity(), [Alerts, Activities]);
+        let token = || {
+            let token = progress.report(at(99)).token;
+            let second = token.last_change_time.map(Timestamp::as_second);
+            let shown = progress.metrics.encode(&progress).unwrap();
+            let valid =
+                shown.lines().find_map(|line| line.strip_prefix("siem_forwarder_token_valid "));
+            let expected = match token.state {
+                Valid => Some("1.0"),
+                Invalid | Forbidden | Missing => Some("0.0"),
+                Unknown => None,
+            };
+            assert_eq!(valid, expected);
+            (token.state, token.reason.unwrap_or_default(), second)
         };
-        Progress::new(identity, [Stream::Activities])
+        let is = |state, reason: &str, second| (state, reason.to_owned(), second);
+        assert_eq!(token(), is(Unknown, "", None));
+        let forbid = |stream, why: &str, second| {
+            progress.stream_forbidden(stream, why.to_owned(), at(second));
+        };
+        let answers = |stream, second| progress.answered(stream, at(second));
+        // Before the other stream has been asked at all, and after.
+        forbid(Alerts, "no", 1);
+        assert_eq!(token(), is(Forbidden, "the token may not read alerts: no", Some(1)));
+        answers(Activities, 2);
+        assert_eq!(token(), is(Forbidden, "the token may not read alerts: no", Some(1)));
+        forbid(Activities, "no", 3);
+        let both = "the token may not read alerts and activities: no";
+        assert_eq!(token(), is(Forbidden, both, Some(1)));
+        answers(Alerts, 4);
+        assert_eq!(token(), is(Forbidden, "the token may not read activities: no", Some(1)));
+        answers(Activities, 5);
+        assert_eq!(token(), is(Valid, "", Some(5)));
+        forbid(Activities, "later", 6);
+        assert_eq!(token(), is(Forbidden, "the token may not read activities: later", Some(6)));
+        forbid(Alerts, "no", 7);
+        let each = "the token may not read alerts: no; the token may not read activities: later";
+        assert_eq!(token(), is(Forbidden, each, Some(6)));
+        // A refusal of the token itself says more.
+        progress.token_refused(Invalid, "dead".to_owned(), at(8));
+        assert_eq!(token(), is(Invalid, "dead", Some(8)));
+        progress.token_refused(Missing, "gone".to_owned(), at(9));
+        assert_eq!(token(), is(Missing, "gone", Some(9)));
+        assert!(answers(Alerts, 10), "the other stream is to be tried too");
+        assert_eq!(token(), is(Forbidden, "the token may not read activities: later", Some(10)));
+        answers(Activities, 11);
+        assert_eq!(token(), is(Valid, "", Some(11)));
+    }
+
+    #[test]
+    fn an_outage_that_shows_in_two_ways_began_once() {
+        let progress = nothing_known();
+        let at = |second| Timestamp::constant(second, 0);
+        let fails = |state, second| {
+            progress.source_failed(Stream::Activities, state, "m".to_owned(), at(second));
+        };
+        fails(report::SourceState::Unreachable, 1);
+        fails(report::SourceState::Throttled, 2);
+        fails(report::SourceState::Unreachable, 3);
+        assert_eq!(progress.report(at(99)).source.since, Some(at(1)));
     }
 
     #[test]

@@ -300,12 +300,16 @@ impl Collector for Now {
             state.lag_seconds(known, now).map(|lag| (Some(*stream), lag))
         });
         gauge("siem_forwarder_delivery_lag_seconds", "Now minus delivered through", lag.collect())?;
-        let token = match state.token.state {
+        let token = match state.worst_token().0 {
             TokenState::Valid => vec![(None, 1.0)],
             TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => vec![(None, 0.0)],
             TokenState::Unknown => Vec::new(),
         };
-        gauge("siem_forwarder_token_valid", "Whether the API takes the token", token)?;
+        gauge(
+            "siem_forwarder_token_valid",
+            "Whether the API takes the token and lets it read every enabled stream",
+            token,
+        )?;
         let target = match state.sink.as_ref().map(Sink::target) {
             Some(Target::Up { .. }) => vec![(None, 1.0)],
             Some(Target::Down { .. } | Target::Stalled { .. } | Target::Connecting { .. }) => {

@@ -102,21 +102,50 @@ async fn a_forbidden_stream_stands_and_the_other_goes_on() -> Result<()> {
     );
     world.until_asked("alerts", 5).await?;
     let status = world.forwarder.status().await?;
-    ensure!(status["token"]["state"] == "Valid", "the token is good for alerts: {status}");
+    ensure!(status["token"]["state"] == "Forbidden", "the worst of both: {status}");
+    let reason = status["token"]["reason"].as_str().unwrap_or_default();
+    ensure!(
+        reason.starts_with("the token may not read activities: "),
+        "the stream by name: {status}"
+    );
     ensure!(status["streams"]["alerts"]["deliveredTotal"] == 100, "{status}");
     ensure!(world.asked("activities").len() == 1, "{:?}", world.asked("activities"));
-    ensure!(world.token_valid().await? != Some(0.0));
+    ensure!(world.token_valid().await? == Some(0.0));
     world.defender.forbid(Stream::Alerts, true);
     let status = world
-        .until("no stream may be read", |status| status["token"]["state"] == "Forbidden")
+        .until("no stream may be read", |status| {
+            status["streams"]["alerts"]["forbidden"].is_string()
+        })
         .await?;
-    ensure!(status["token"]["reason"].as_str().unwrap().contains("not permitted"), "{status}");
+    ensure!(status["token"]["state"] == "Forbidden", "{status}");
+    let reason = status["token"]["reason"].as_str().unwrap_or_default();
+    ensure!(
+        reason.contains("alerts and activities: ") && reason.contains("not permitted"),
+        "{status}"
+    );
     ensure!(world.token_valid().await? == Some(0.0));
+    // The one heals before the other.
     world.defender.forbid(Stream::Activities, false);
-    world.defender.forbid(Stream::Alerts, false);
     world.defender.set_token(ANOTHER);
     world.forwarder.set_token(ANOTHER)?;
-    world.delivered_within(Duration::from_secs(20)).await
+    let status = world
+        .until("one stream is read again", |status| {
+            status["streams"]["activities"]["forbidden"].is_null()
+                && status["streams"]["activities"]["deliveredTotal"] == 100
+        })
+        .await?;
+    ensure!(status["token"]["state"] == "Forbidden", "{status}");
+    ensure!(
+        status["token"]["reason"].as_str().unwrap_or_default().contains("read alerts: "),
+        "{status}"
+    );
+    world.defender.forbid(Stream::Alerts, false);
+    world.defender.set_token(DEMO_TOKEN);
+    world.forwarder.set_token(DEMO_TOKEN)?;
+    world.delivered_within(Duration::from_secs(20)).await?;
+    world.until("all is well", |status| status["token"]["state"] == "Valid").await?;
+    ensure!(world.token_valid().await? == Some(1.0));
+    Ok(())
 }
 
 /// A SIEM that is away, or has come back since the token was refused: the changed file is tried all the same.
