@@ -17,6 +17,9 @@ use crate::names::{self, Owned};
 /// How many records the forwarder had delivered since its start when the checkpoint was written.
 pub(crate) const DELIVERED_ANNOTATION: &str = "siemagent.dev/delivered";
 
+/// When the checkpoint was written.
+pub(crate) const SAVED_ANNOTATION: &str = "siemagent.dev/saved";
+
 /// Which start of the forwarder, and how much it has delivered since.
 pub(crate) fn marker(report: &Report) -> String {
     format!("{}/{}", report.started_at.as_second(), n_delivered(report))
@@ -91,9 +94,14 @@ pub(crate) fn config_map(
     agent: &SiemAgent,
     checkpoint: &Checkpoint,
     marker: String,
+    now: Timestamp,
 ) -> Result<ConfigMap, serde_json::Error> {
     let mut metadata = names::metadata(agent, Owned::Checkpoint);
-    metadata.annotations = Some(BTreeMap::from([(DELIVERED_ANNOTATION.to_owned(), marker)]));
+    let saved = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
+    metadata.annotations = Some(BTreeMap::from([
+        (DELIVERED_ANNOTATION.to_owned(), marker),
+        (SAVED_ANNOTATION.to_owned(), saved),
+    ]));
     Ok(ConfigMap {
         metadata,
         data: Some(BTreeMap::from([(KEY.to_owned(), checkpoint.write()?)])),

@@ -18,11 +18,10 @@ use crate::budget::Key;
 use crate::caches::{Seen, Sights};
 use crate::error_chain::chain;
 use crate::metrics::Outcome;
-use crate::pace::Pace;
 use crate::queue::Queue;
-use crate::reports::Target;
+use crate::reports::Asker;
 use crate::world::{World, lock};
-use crate::{clock, crd_check, keeper, reconcile, reports, turns};
+use crate::{crd_check, keeper, polling, reconcile, turns};
 
 /// Agents that are reconciled at once.
 pub(crate) const WORKERS: usize = 16;
@@ -30,10 +29,6 @@ pub(crate) const WORKERS: usize = 16;
 const PASS_PATIENCE: Duration = Duration::from_secs(30);
 /// A write that came too late is decided anew.
 const SOON: Duration = Duration::from_millis(500);
-/// Forwarders that are asked at once.
-const ASKED_AT_ONCE: usize = 16;
-/// How often it is seen who is due to be asked.
-const ASK_TICK: Duration = Duration::from_millis(500);
 /// Changes of the budgets are let settle, so that many agents that come at once cause one change each.
 const SETTLE: Duration = Duration::from_secs(2);
 /// But no longer than this, however much goes on.
@@ -65,7 +60,8 @@ impl Work {
         self.wake.notify_one();
     }
 
-    fn add_unless_failing(&self, key: Key, at: Instant) {
+    /// Makes an agent due now, unless its last pass failed: then it waits its time.
+    pub(crate) fn add_unless_failing(&self, key: Key, at: Instant) {
         lock(&self.queue).add_unless_failing(key, at);
         self.wake.notify_one();
     }
@@ -120,6 +116,13 @@ pub(crate) async fn run(
     }
     world.metrics.warm();
     info!("caches are warm");
+    let asker = match Asker::new() {
+        Ok(asker) => Arc::new(asker),
+        Err(error) => {
+            error!(reason = chain(&error), "forwarders cannot be asked");
+            return Err(Ended);
+        }
+    };
     background.spawn(share(Arc::clone(&world), Arc::clone(&work)));
     background.spawn(watch_crd(Arc::clone(&world), client));
     loop {
@@ -132,8 +135,9 @@ pub(crate) async fn run(
         drop(turns::look(&world));
         work.add_all(&world);
         let mut asking = JoinSet::new();
-        asking.spawn(ask(Arc::clone(&world), Arc::clone(&work)));
         asking.spawn(turns::keep(Arc::clone(&world), Arc::clone(&work)));
+        asking.spawn(polling::run(Arc::clone(&world), Arc::clone(&work), Arc::clone(&asker)));
+        asking.spawn(keeper::run(Arc::clone(&world), Arc::clone(&asker)));
         let mut has_ended = false;
         let stop = async {
             tokio::select! {
@@ -351,51 +355,6 @@ async fn one(world: &World, key: &Key) -> Result<Option<Duration>, reconcile::Er
         agent.status = Some(status);
     }
     reconcile::reconcile(world, key, &agent).await.map(Some)
-}
-
-/// Asks the forwarders, in turn.
-async fn ask(world: Arc<World>, work: Arc<Work>) {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        // Plain HTTP alone, and the image has no CA roots.
-        .tls_certs_only([])
-        .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        .build();
-    let client = match client {
-        Ok(client) => client,
-        Err(error) => {
-            error!(reason = chain(&error), "forwarders cannot be asked");
-            return;
-        }
-    };
-    let pace = Mutex::new(Pace::default());
-    loop {
-        let due = world.reports.take_due(world.targets(), World::now());
-        let asked = stream::iter(due).for_each_concurrent(ASKED_AT_ONCE, async |target| {
-            let asked = AssertUnwindSafe(ask_one(&world, &client, &pace, &target)).catch_unwind();
-            if asked.await.is_err() {
-                let (namespace, name) = (&target.key.0, &target.key.1);
-                error!(namespace, name, "a report made the operator panic; the others go on");
-                world.metrics.panicked();
-            }
-            work.add_unless_failing(target.key, World::now());
-        });
-        asked.await;
-        sleep(ASK_TICK).await;
-    }
-}
-
-async fn ask_one(world: &World, client: &reqwest::Client, pace: &Mutex<Pace>, target: &Target) {
-    let answer = reports::ask(client, target).await;
-    if let Ok(report) = &answer
-        && let Some(agent) = world.agent(&target.key)
-        && let Ok(agent) = &agent.0
-    {
-        keeper::keep(world, pace, &target.key, agent, report).await;
-    }
-    let answer = answer.map_err(|error| format!("{}; {}", chain(&error), error.advice()));
-    world.reports.note(target, answer, clock::now());
 }
 
 #[cfg(test)]

@@ -1,20 +1,53 @@
-//! Keeps each forwarder's checkpoint in its ConfigMap, on a schedule of its own. `checkpoint` decides what is worth it.
+//! Keeps each forwarder's checkpoint in its ConfigMap, in the order and at the pace of `pace`. `checkpoint` decides what is
+//! worth a write.
+//!
+//! A poll only says that there is something to keep. When it is an agent's turn its forwarder is asked once more, so that
+//! what is written is of that moment, and no report with a day of alerts waits in memory.
 
-use std::sync::Mutex;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures_util::future::FutureExt as _;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::checkpoint::KEY;
 use siem_agent_crds::report::Report;
-use tracing::{info, warn};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{error, info, warn};
 
 use crate::api::Place;
 use crate::budget::Key;
 use crate::error_chain::chain;
 use crate::live::Live;
 use crate::names::Owned;
-use crate::pace::Pace;
+use crate::pace::{Next, Pace};
+use crate::reports::{self, Asker};
 use crate::world::{World, lock};
 use crate::{api, checkpoint, clock, digest};
+
+/// Checkpoints that are written at once: a slow API server is not asked for ever more.
+const WRITES_AT_ONCE: usize = 16;
+
+/// The line of those that wait for a write.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    pace: Mutex<Pace>,
+    wake: Notify,
+}
+
+impl Keeper {
+    /// How long delivered events have been missing from the agent's checkpoint; zero where none are.
+    pub(crate) fn unsaved_for(&self, key: &Key, now: Instant) -> Duration {
+        lock(&self.pace).unsaved_for(key, now)
+    }
+
+    /// Forgets an agent that is gone.
+    pub(crate) fn forget(&self, key: &Key) {
+        lock(&self.pace).forget(key);
+    }
+}
 
 /// Why a checkpoint was not written.
 #[derive(Debug, thiserror::Error)]
@@ -23,16 +56,34 @@ enum Error {
     Server(#[source] api::Error),
     #[error("encode the checkpoint")]
     Encode(#[source] serde_json::Error),
+    #[error("ask the forwarder")]
+    Ask(#[source] reports::Error),
 }
 
-/// Writes what a report tells, if it is due and may be written now.
-pub(crate) async fn keep(
-    world: &World,
-    pace: &Mutex<Pace>,
-    key: &Key,
-    agent: &SiemAgent,
-    report: &Report,
-) {
+/// What came of an agent's turn.
+enum Turn {
+    Saved,
+    /// What the report says is not to be kept.
+    Refused,
+    /// There is nothing to write after all, or nobody to ask.
+    Settled,
+}
+
+/// Looks whether a report tells of something to keep.
+pub(crate) fn look(world: &World, key: &Key, agent: &SiemAgent, report: &Report) {
+    let is_due = is_due(world, key, agent, report).is_some();
+    let mut pace = lock(&world.keeper.pace);
+    if is_due {
+        pace.wants(key, World::now());
+        drop(pace);
+        world.keeper.wake.notify_one();
+    } else {
+        pace.settled(key);
+    }
+}
+
+/// Whether there is something to keep, and if so, whether somebody else has written into what is there.
+fn is_due(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> Option<bool> {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
     let live = world.checkpoint(key, uid);
     let written = world.memory.applied(uid, Owned::Checkpoint);
@@ -42,24 +93,67 @@ pub(crate) async fn keep(
     };
     let marker = live.and_then(|live| live.delivered);
     let is_due = is_drifted || checkpoint::is_due(marker.as_deref(), report);
-    if !is_due || world.memory.is_hidden(key, Owned::Checkpoint) {
-        return;
-    }
-    if !lock(pace).admit(key, World::now()) {
-        return;
-    }
-    match write(world, key, agent, report, is_drifted).await {
-        Ok(()) => {}
-        Err(Error::Server(api::Error::NotLeading)) => lock(pace).retract(key),
-        Err(error) => {
-            lock(pace).retract(key);
-            warn!(
-                namespace = key.0,
-                name = key.1,
-                reason = chain(&error),
-                "the checkpoint is not kept"
-            );
+    (is_due && !world.memory.is_hidden(key, Owned::Checkpoint)).then_some(is_drifted)
+}
+
+/// Writes what waits, until it is dropped; what is under way then ends with it.
+pub(crate) async fn run(world: Arc<World>, asker: Arc<Asker>) {
+    *lock(&world.keeper.pace) = Pace::default();
+    let mut writes = JoinSet::new();
+    loop {
+        let next = loop {
+            if writes.len() >= WRITES_AT_ONCE {
+                break None;
+            }
+            let next = lock(&world.keeper.pace).next(World::now());
+            match next {
+                Next::Save(key) => {
+                    writes.spawn(keep(Arc::clone(&world), Arc::clone(&asker), key));
+                }
+                Next::At(next) => break Some(next),
+                Next::Idle => break None,
+            }
+        };
+        tokio::select! {
+            () = world.keeper.wake.notified(), if writes.len() < WRITES_AT_ONCE => {}
+            Some(_) = writes.join_next(), if !writes.is_empty() => {}
+            () = sleep_until(next.unwrap_or_else(World::now)), if next.is_some() => {}
         }
+    }
+}
+
+async fn keep(world: Arc<World>, asker: Arc<Asker>, key: Key) {
+    let (namespace, name) = (&key.0, &key.1);
+    let turn = AssertUnwindSafe(turn(&world, &asker, &key)).catch_unwind().await;
+    let mut pace = lock(&world.keeper.pace);
+    match turn {
+        Ok(Ok(Turn::Saved)) => pace.saved(&key, World::now()),
+        Ok(Ok(Turn::Refused)) => pace.refused(&key, World::now()),
+        Ok(Ok(Turn::Settled)) => pace.settled(&key),
+        // The polls say so.
+        Ok(Err(Error::Ask(_))) => pace.left(&key),
+        Ok(Err(error)) => {
+            pace.failed(&key, World::now());
+            if !matches!(error, Error::Server(api::Error::NotLeading)) {
+                warn!(namespace, name, reason = chain(&error), "checkpoint not saved");
+            }
+        }
+        Err(_panic) => {
+            pace.failed(&key, World::now());
+            error!(namespace, name, "a checkpoint made the operator panic; the others go on");
+            world.metrics.panicked();
+        }
+    }
+}
+
+async fn turn(world: &World, asker: &Asker, key: &Key) -> Result<Turn, Error> {
+    let Some(target) = world.target(key) else { return Ok(Turn::Settled) };
+    let report = asker.ask(&target).await.map_err(Error::Ask)?;
+    let Some(agent) = world.agent(key) else { return Ok(Turn::Settled) };
+    let Ok(agent) = &agent.0 else { return Ok(Turn::Settled) };
+    match is_due(world, key, agent, &report) {
+        Some(is_drifted) => write(world, key, agent, &report, is_drifted).await,
+        None => Ok(Turn::Settled),
     }
 }
 
@@ -70,7 +164,7 @@ async fn write(
     agent: &SiemAgent,
     report: &Report,
     is_drifted: bool,
-) -> Result<(), Error> {
+) -> Result<Turn, Error> {
     let uid = agent.metadata.uid.as_deref().unwrap_or_default();
     let which = Owned::Checkpoint;
     let name = which.name(&key.1);
@@ -83,7 +177,7 @@ async fn write(
         is_foreign && !live.as_ref().is_some_and(|live| live.is_left_by_a_namesake(agent)),
     );
     if is_foreign {
-        return Ok(());
+        return Ok(Turn::Refused);
     }
     let stored = there
         .as_ref()
@@ -93,12 +187,12 @@ async fn write(
         info!(
             namespace = key.0,
             name = key.1,
-            "a report is not kept: of another source, or ahead of the time"
+            "checkpoint not saved: the report is of another source, or ahead of the time"
         );
-        return Ok(());
+        return Ok(Turn::Refused);
     };
-    let config_map =
-        checkpoint::config_map(agent, &next, checkpoint::marker(report)).map_err(Error::Encode)?;
+    let config_map = checkpoint::config_map(agent, &next, checkpoint::marker(report), clock::now())
+        .map_err(Error::Encode)?;
     let object = serde_json::to_value(config_map).map_err(Error::Encode)?;
     let place = live.as_ref().map_or(Place::SeenFree, Place::Held);
     let why = if is_drifted { "drift" } else { "more was delivered" };
@@ -108,5 +202,5 @@ async fn write(
         .await
         .map_err(Error::Server)?;
     world.memory.note(uid, which, &digest::of_desired(&object), Live::of(&applied));
-    Ok(())
+    Ok(Turn::Saved)
 }

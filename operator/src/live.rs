@@ -1,5 +1,6 @@
 //! What matters of an object of an owned name, as it is on the server. Pure.
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
@@ -21,6 +22,8 @@ pub(crate) struct Live {
     pub(crate) delivered: Option<String>,
     /// Its `siemagent.dev/release`.
     pub(crate) mark: Option<Mark>,
+    /// Its `siemagent.dev/saved`.
+    pub(crate) saved: Option<Timestamp>,
 }
 
 impl Live {
@@ -28,14 +31,16 @@ impl Live {
     pub(crate) fn of(object: &DynamicObject) -> Self {
         let controller =
             object.owner_references().iter().find(|owner| owner.controller == Some(true));
+        let annotation = |name: &str| object.annotations().get(name);
         Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             controller: controller
                 .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
             digest: caches::digest_of(object),
-            delivered: object.annotations().get(checkpoint::DELIVERED_ANNOTATION).cloned(),
             mark: object.labels().get(RELEASE_LABEL).map(|value| Mark::read(value)),
+            delivered: annotation(checkpoint::DELIVERED_ANNOTATION).cloned(),
+            saved: annotation(checkpoint::SAVED_ANNOTATION).and_then(|time| time.parse().ok()),
         }
     }
 

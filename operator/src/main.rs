@@ -28,6 +28,8 @@ mod quantity;
 mod workload;
 mod budget;
 mod reports;
+mod poll_order;
+mod polling;
 mod checkpoint;
 mod pace;
 mod events;

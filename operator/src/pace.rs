@@ -1,6 +1,10 @@
-//! How often checkpoints are written: each agent's at most once a minute, ten a second in all. Instants are arguments.
+//! Whose checkpoint is written next: each agent's at most once a minute, ten a second in all, and first the one that has
+//! waited longest. Pure: instants are arguments.
+//!
+//! So no agent starves, however many are busy and however many writes fail: of N busy agents each has its turn every
+//! max(60 s, N / 10 s).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,43 +13,125 @@ use crate::budget::Key;
 
 /// One agent's checkpoint is not written more often.
 const PER_AGENT: Duration = Duration::from_secs(60);
-/// Writes a second, all agents together.
-const PER_SECOND: u32 = 10;
+/// Between two writes, all agents together.
+const BETWEEN: Duration = Duration::from_millis(100);
+/// What failed is not tried again before, and then only behind whoever waits already.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// When which agent's checkpoint was written last.
+/// What there is to write now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// This agent's checkpoint; it goes back to [`Pace::saved`] or one of its like.
+    Save(Key),
+    /// Nothing before this time.
+    At(Instant),
+    /// Nothing.
+    Idle,
+}
+
+#[derive(Debug, Default)]
+struct Agent {
+    /// Since when it is known that events were delivered which the checkpoint does not know.
+    unsaved_since: Option<Instant>,
+    /// Its place in the line: from when on it may be written.
+    in_line: Option<Instant>,
+    is_taken: bool,
+    not_before: Option<Instant>,
+}
+
+/// Who waits for a write.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    last: BTreeMap<Key, Instant>,
-    second: Option<Instant>,
-    n_in_second: u32,
+    agents: BTreeMap<Key, Agent>,
+    line: BTreeSet<(Instant, Key)>,
+    next_write: Option<Instant>,
 }
 
 impl Pace {
-    /// Whether this agent's checkpoint may be written at this time; if so, it counts as written.
-    pub(crate) fn admit(&mut self, key: &Key, now: Instant) -> bool {
-        self.last.retain(|_, last| now.duration_since(*last) < PER_AGENT);
-        if self.last.contains_key(key) {
-            return false;
+    /// There is something to write for this agent.
+    pub(crate) fn wants(&mut self, key: &Key, now: Instant) {
+        let agent = self.agents.entry(key.clone()).or_default();
+        agent.unsaved_since.get_or_insert(now);
+        if agent.is_taken || agent.in_line.is_some() {
+            return;
         }
-        match self.second {
-            Some(second) if now.duration_since(second) < Duration::from_secs(1) => {
-                if self.n_in_second >= PER_SECOND {
-                    return false;
-                }
-                self.n_in_second += 1;
-            }
-            Some(_) | None => {
-                self.second = Some(now);
-                self.n_in_second = 1;
-            }
-        }
-        self.last.insert(key.clone(), now);
-        true
+        let from = agent.not_before.map_or(now, |not_before| not_before.max(now));
+        agent.in_line = Some(from);
+        self.line.insert((from, key.clone()));
     }
 
-    /// The write did not succeed: it may be tried again at once.
-    pub(crate) fn retract(&mut self, key: &Key) {
-        self.last.remove(key);
+    /// There is nothing to write for this agent.
+    pub(crate) fn settled(&mut self, key: &Key) {
+        let Some(agent) = self.agents.get_mut(key) else { return };
+        agent.unsaved_since = None;
+        agent.is_taken = false;
+        if let Some(from) = agent.in_line.take() {
+            self.line.remove(&(from, key.clone()));
+        }
+    }
+
+    /// The next write, if one may be made now; it counts as made.
+    pub(crate) fn next(&mut self, now: Instant) -> Next {
+        let Some((from, _)) = self.line.first() else { return Next::Idle };
+        let from = self.next_write.map_or(*from, |next| next.max(*from));
+        if from > now {
+            return Next::At(from);
+        }
+        let Some((_, key)) = self.line.pop_first() else { return Next::Idle };
+        // One that comes late by less than a write does not slow the others down.
+        let due =
+            self.next_write.map_or(now, |next| next.max(now.checked_sub(BETWEEN).unwrap_or(now)));
+        self.next_write = Some(due + BETWEEN);
+        if let Some(agent) = self.agents.get_mut(&key) {
+            agent.in_line = None;
+            agent.is_taken = true;
+        }
+        Next::Save(key)
+    }
+
+    /// It was written.
+    pub(crate) fn saved(&mut self, key: &Key, now: Instant) {
+        self.settled(key);
+        if let Some(agent) = self.agents.get_mut(key) {
+            agent.not_before = Some(now + PER_AGENT);
+        }
+    }
+
+    /// It was not written: it waits anew.
+    pub(crate) fn failed(&mut self, key: &Key, now: Instant) {
+        self.wait(key, now, AFTER_FAILURE);
+    }
+
+    /// It cannot be written as it is: it waits anew, as if it had been.
+    pub(crate) fn refused(&mut self, key: &Key, now: Instant) {
+        self.wait(key, now, PER_AGENT);
+    }
+
+    fn wait(&mut self, key: &Key, now: Instant, wait: Duration) {
+        if let Some(agent) = self.agents.get_mut(key) {
+            agent.is_taken = false;
+            agent.not_before = Some(now + wait);
+            self.wants(key, now);
+        }
+    }
+
+    /// Nobody answers who knows what to write: it leaves the line until there is a report again.
+    pub(crate) fn left(&mut self, key: &Key) {
+        if let Some(agent) = self.agents.get_mut(key) {
+            agent.is_taken = false;
+        }
+    }
+
+    /// How long delivered events have been missing from the agent's checkpoint; zero where none are.
+    pub(crate) fn unsaved_for(&self, key: &Key, now: Instant) -> Duration {
+        let since = self.agents.get(key).and_then(|agent| agent.unsaved_since);
+        since.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
+    /// Forgets an agent that is gone.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.settled(key);
+        self.agents.remove(key);
     }
 }
 
@@ -53,17 +139,91 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[test]
-    fn writes_are_paced_by_agent_and_altogether() {
+    fn key(n: usize) -> Key {
+        ("ns".to_owned(), format!("{n:05}"))
+    }
+
+    /// Busy agents, asked every 15 s each at a time of its own; the writes of some fail. When each was tried, in seconds.
+    fn tried(n_agents: usize, fails: impl Fn(usize) -> bool, seconds: u64) -> Vec<Vec<f64>> {
         let mut pace = Pace::default();
         let start = Instant::now();
-        let key = |n: u32| ("ns".to_owned(), n.to_string());
-        let n_admitted = (0..30).filter(|n| pace.admit(&key(*n), start)).count();
-        assert_eq!(n_admitted, 10);
-        assert!(!pace.admit(&key(0), start + Duration::from_secs(59)));
-        assert!(pace.admit(&key(0), start + Duration::from_secs(60)));
-        assert!(pace.admit(&key(20), start + Duration::from_secs(60)));
-        pace.retract(&key(20));
-        assert!(pace.admit(&key(20), start + Duration::from_secs(60)));
+        let mut tried = vec![Vec::new(); n_agents];
+        for tenth in 0..seconds * 10 {
+            let now = start + Duration::from_millis(tenth * 100);
+            // The last by name are always asked first.
+            let asked =
+                (0..n_agents).rev().filter(|n| n % 150 == usize::try_from(tenth % 150).unwrap());
+            asked.for_each(|n| pace.wants(&key(n), now));
+            while let Next::Save(of) = pace.next(now) {
+                let n: usize = of.1.parse().unwrap();
+                tried[n].push(now.duration_since(start).as_secs_f64());
+                if fails(n) { pace.failed(&of, now) } else { pace.saved(&of, now) }
+            }
+        }
+        tried
+    }
+
+    fn longest_wait(times: &[f64], seconds: f64) -> f64 {
+        let ends: Vec<_> = [0.0].iter().chain(times).chain(&[seconds]).copied().collect();
+        ends.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn of_five_thousand_busy_agents_each_has_its_turn_every_five_hundred_seconds() {
+        let tried = tried(5_000, |_| false, 1_600);
+        for times in &tried {
+            let longest = longest_wait(times, 1_600.0);
+            assert!(longest < 516.0, "{longest} s: {times:?}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 59.9), "{times:?}");
+        }
+        let n_writes: usize = tried.iter().map(Vec::len).sum();
+        assert!((15_900..=16_001).contains(&n_writes), "{n_writes}");
+    }
+
+    #[test]
+    fn few_agents_wait_a_minute_and_writes_that_fail_hold_nobody_up() {
+        for times in tried(300, |_| false, 400) {
+            let longest = longest_wait(&times, 400.0);
+            assert!(longest < 76.0, "{longest} s: {times:?}");
+        }
+        // They are tried every ten seconds and would take every write that there is.
+        let tried = tried(400, |n| n >= 300, 400);
+        for times in &tried[..300] {
+            let longest = longest_wait(times, 400.0);
+            assert!(longest < 100.0, "{longest} s: {times:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_delivered_is_unsaved_until_it_is_written_or_there_is_nothing_to_write() {
+        let mut pace = Pace::default();
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let unsaved = |pace: &Pace, second| pace.unsaved_for(&key(1), at(second)).as_secs();
+        assert_eq!(pace.next(at(0)), Next::Idle);
+        pace.wants(&key(1), at(0));
+        assert_eq!(pace.next(at(5)), Next::Save(key(1)));
+        pace.wants(&key(1), at(5));
+        assert_eq!((pace.next(at(5)), unsaved(&pace, 7)), (Next::Idle, 7), "it is being written");
+        pace.failed(&key(1), at(7));
+        assert_eq!((pace.next(at(8)), unsaved(&pace, 8)), (Next::At(at(17)), 8));
+        assert_eq!(pace.next(at(17)), Next::Save(key(1)));
+        pace.saved(&key(1), at(17));
+        assert_eq!(unsaved(&pace, 20), 0);
+        pace.wants(&key(1), at(20));
+        pace.wants(&key(1), at(35));
+        assert_eq!((pace.next(at(36)), unsaved(&pace, 36)), (Next::At(at(77)), 16));
+        pace.settled(&key(1));
+        assert_eq!((pace.next(at(99)), unsaved(&pace, 99)), (Next::Idle, 0));
+        pace.wants(&key(1), at(99));
+        assert_eq!(pace.next(at(99)), Next::Save(key(1)));
+        pace.left(&key(1));
+        assert_eq!((pace.next(at(200)), unsaved(&pace, 200)), (Next::Idle, 101));
+        pace.wants(&key(1), at(200));
+        assert_eq!(pace.next(at(200)), Next::Save(key(1)));
+        pace.refused(&key(1), at(200));
+        assert_eq!((pace.next(at(201)), unsaved(&pace, 201)), (Next::At(at(260)), 102));
+        pace.forget(&key(1));
+        assert_eq!(pace.next(at(99)), Next::Idle);
     }
 }

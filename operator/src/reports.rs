@@ -1,7 +1,7 @@
-//! What the forwarders say of themselves: each is asked on its pod's own address, in turn, a few at a time.
+//! What the forwarders say of themselves: each is asked on its pod's own address, when `poll_order` says so.
 //!
 //! Costs no request to the API server. Addresses are reused, so a report counts only when it names the agent and the pod
-//! that were meant. A ready agent is asked every 15 s, at a time of its own within them; any other one every 5 s.
+//! that were meant. What a report may cost is bounded: in time, in bytes, and in bytes of all reports together.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,19 +10,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use siem_agent_crds::report::{self, Report};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::budget::Key;
-use crate::digest;
+use crate::poll_order::Target;
 
-/// How often a ready agent is asked.
-const INTERVAL: Duration = Duration::from_secs(15);
-/// How often one is that is not ready.
-const INTERVAL_OF_TROUBLE: Duration = Duration::from_secs(5);
 /// A forwarder answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A report of a day's 200,000 alerts.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most reports are shorter than this, however many are read at once.
+const SHORT: usize = 64 * 1024;
+/// So many may be longer at once.
+const LONG_AT_ONCE: usize = 16;
 /// What is kept of a text.
 const LONGEST_TEXT: usize = 2_000;
 /// The forwarder's admin port.
@@ -55,17 +56,6 @@ impl Sighting {
     }
 }
 
-/// Whom to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) key: Key,
-    pub(crate) agent_uid: String,
-    pub(crate) pod_uid: String,
-    pub(crate) address: String,
-    /// Whether all is well, so that there is no hurry.
-    pub(crate) is_ready: bool,
-}
-
 /// The reports of all agents.
 #[derive(Debug, Default)]
 pub(crate) struct Reports(Mutex<BTreeMap<Key, Entry>>);
@@ -75,24 +65,25 @@ struct Entry {
     agent_uid: String,
     pod_uid: String,
     sighting: Sighting,
-    due: Option<Instant>,
-    was_ready: bool,
 }
 
 /// Why a report is not there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The address is none.
-    #[error("the pod's address `{0}` is none")]
+    /// Not an address.
+    #[error("the pod's address `{0}` is not an IP address")]
     Address(String),
     /// No answer.
     #[error("no answer from the pod")]
     Ask(#[source] reqwest::Error),
+    /// No whole answer in time.
+    #[error("no answer from the pod within {} s", PATIENCE.as_secs())]
+    TimedOut,
     /// Too long for a report.
     #[error("the answer is longer than any report")]
     TooLong,
     /// Not a report.
-    #[error("the answer is no report that this version understands")]
+    #[error("the answer is not a report that this version understands")]
     Malformed(#[source] serde_json::Error),
     /// A later or earlier forwarder.
     #[error("the report has version {0}, this operator reads version {version}", version = report::VERSION)]
@@ -106,7 +97,7 @@ impl Error {
     /// What to do about it.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
-            Self::Ask(_) => "does a NetworkPolicy stand between?",
+            Self::Ask(_) | Self::TimedOut => "does a NetworkPolicy stand between?",
             Self::TooLong | Self::Malformed(_) | Self::Version(_) => {
                 "are operator and forwarder of one release?"
             }
@@ -137,38 +128,26 @@ impl Reports {
         self.lock().remove(key);
     }
 
-    /// Those of the targets that are due; each is next due an interval later.
-    pub(crate) fn take_due(&self, targets: Vec<Target>, now: Instant) -> Vec<Target> {
+    /// Takes note of whom these targets are: what others said before does not count as theirs.
+    pub(crate) fn expect(&self, targets: &[Target]) {
         let mut entries = self.lock();
-        targets
-            .into_iter()
-            .filter(|target| {
-                let entry = entries.entry(target.key.clone()).or_insert_with(|| Entry {
-                    agent_uid: target.agent_uid.clone(),
-                    pod_uid: String::new(),
-                    sighting: Sighting::default(),
-                    due: None,
-                    was_ready: false,
-                });
-                if entry.agent_uid != target.agent_uid {
-                    entry.agent_uid.clone_from(&target.agent_uid);
-                    entry.sighting = Sighting::default();
-                    entry.pod_uid.clear();
-                }
-                if entry.pod_uid != target.pod_uid {
-                    entry.pod_uid.clone_from(&target.pod_uid);
-                    entry.sighting.is_current = false;
-                    entry.sighting.failing = None;
-                    entry.due = None;
-                }
-                let is_due = entry.due.is_none_or(|due| due <= now);
-                if is_due {
-                    entry.due = Some(now + wait(target, entry.was_ready));
-                    entry.was_ready = target.is_ready;
-                }
-                is_due
-            })
-            .collect()
+        for target in targets {
+            let entry = entries.entry(target.key.clone()).or_insert_with(|| Entry {
+                agent_uid: target.agent_uid.clone(),
+                pod_uid: target.pod_uid.clone(),
+                sighting: Sighting::default(),
+            });
+            if entry.agent_uid != target.agent_uid {
+                entry.agent_uid.clone_from(&target.agent_uid);
+                entry.sighting = Sighting::default();
+                entry.pod_uid.clear();
+            }
+            if entry.pod_uid != target.pod_uid {
+                entry.pod_uid.clone_from(&target.pod_uid);
+                entry.sighting.is_current = false;
+                entry.sighting.failing = None;
+            }
+        }
     }
 
     /// Takes note of an answer.
@@ -216,92 +195,86 @@ fn shorten(report: &mut Report) {
     }
 }
 
-/// The first wait of a ready agent is a part of the interval that its name decides, so that the rest are spread.
-fn wait(target: &Target, was_ready: bool) -> Duration {
-    if !target.is_ready {
-        return INTERVAL_OF_TROUBLE;
-    }
-    if was_ready {
-        return INTERVAL;
-    }
-    let digest = digest::hex(&target.agent_uid);
-    let part = u32::from_str_radix(digest.get(..4).unwrap_or_default(), 16).unwrap_or(0);
-    INTERVAL.mul_f64(f64::from(part) / 65_536.0) + Duration::from_secs(1)
+/// Asks forwarders, and believes only the one that was meant.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    client: reqwest::Client,
+    long: Semaphore,
 }
 
-/// Asks a forwarder, and believes it only if it is the one that was meant.
-///
-/// # Errors
-/// [`Error`].
-pub(crate) async fn ask(client: &reqwest::Client, target: &Target) -> Result<Report, Error> {
-    let address: IpAddr =
-        target.address.parse().map_err(|_no_address| Error::Address(target.address.clone()))?;
-    let host = match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    };
-    let failed = |error: reqwest::Error| Error::Ask(error.without_url());
-    let mut answer = client
-        .get(format!("http://{host}:{PORT}/status"))
-        .timeout(PATIENCE)
-        .send()
-        .await
-        .and_then(reqwest::Response::error_for_status)
-        .map_err(failed)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > MAX_BYTES {
-            return Err(Error::TooLong);
+impl Asker {
+    /// Nobody has been asked yet.
+    ///
+    /// # Errors
+    /// When the system has no sockets for it.
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            // Plain HTTP alone, and the image has no CA roots.
+            .tls_certs_only([])
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { client, long: Semaphore::new(LONG_AT_ONCE) })
+    }
+
+    /// Asks a forwarder.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) async fn ask(&self, target: &Target) -> Result<Report, Error> {
+        timeout(PATIENCE, self.read(target)).await.unwrap_or(Err(Error::TimedOut))
+    }
+
+    async fn read(&self, target: &Target) -> Result<Report, Error> {
+        let address: IpAddr =
+            target.address.parse().map_err(|_no_address| Error::Address(target.address.clone()))?;
+        let host = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        let failed = |error: reqwest::Error| Error::Ask(error.without_url());
+        let mut answer = self
+            .client
+            .get(format!("http://{host}:{PORT}/status"))
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status)
+            .map_err(failed)?;
+        let (mut body, mut long) = (Vec::new(), None);
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            let length = body.len() + chunk.len();
+            if length > MAX_BYTES {
+                return Err(Error::TooLong);
+            }
+            if length > SHORT && long.is_none() {
+                // It is never closed.
+                long = self.long.acquire().await.ok();
+            }
+            body.extend_from_slice(&chunk);
         }
-        body.extend_from_slice(&chunk);
+        let report: Report = serde_json::from_slice(&body).map_err(Error::Malformed)?;
+        if report.version != report::VERSION {
+            return Err(Error::Version(report.version));
+        }
+        let is_meant = report.agent.uid.as_deref() == Some(target.agent_uid.as_str())
+            && report.pod_uid.as_deref() == Some(target.pod_uid.as_str());
+        if is_meant { Ok(report) } else { Err(Error::SomebodyElse) }
     }
-    let report: Report = serde_json::from_slice(&body).map_err(Error::Malformed)?;
-    if report.version != report::VERSION {
-        return Err(Error::Version(report.version));
-    }
-    let is_meant = report.agent.uid.as_deref() == Some(target.agent_uid.as_str())
-        && report.pod_uid.as_deref() == Some(target.pod_uid.as_str());
-    if is_meant { Ok(report) } else { Err(Error::SomebodyElse) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn target(name: &str, is_ready: bool) -> Target {
-        Target {
-            key: ("ns".to_owned(), name.to_owned()),
-            agent_uid: format!("uid-{name}"),
-            pod_uid: "pod".to_owned(),
-            address: "127.0.0.1".to_owned(),
-            is_ready,
-        }
-    }
+    use crate::poll_order::tests::target;
 
     #[test]
-    fn ready_agents_are_asked_at_times_of_their_own() {
-        let reports = Reports::default();
-        let targets: Vec<_> = (0..300).map(|n| target(&format!("a{n}"), true)).collect();
-        let start = Instant::now();
-        assert_eq!(reports.take_due(targets.clone(), start).len(), 300);
-        let mut n_asked = Vec::new();
-        for second in 1..=31 {
-            let now = start + Duration::from_secs(second);
-            n_asked.push(reports.take_due(targets.clone(), now).len());
-        }
-        assert!(n_asked.iter().all(|n| *n < 45), "{n_asked:?}");
-        assert!(n_asked[16..].iter().sum::<usize>() >= 299, "{n_asked:?}");
-    }
-
-    #[test]
-    fn another_pod_is_asked_at_once_and_its_forerunner_is_not_believed() {
+    fn what_an_earlier_pod_or_agent_said_is_not_believed() {
         let reports = Reports::default();
         let first = target("a", false);
-        let now = Instant::now();
-        assert_eq!(reports.take_due(vec![first.clone()], now).len(), 1);
-        assert_eq!(reports.take_due(vec![first.clone()], now).len(), 0);
+        reports.expect(std::slice::from_ref(&first));
         let second = Target { pod_uid: "other".to_owned(), ..first.clone() };
-        assert_eq!(reports.take_due(vec![second.clone()], now).len(), 1);
+        reports.expect(std::slice::from_ref(&second));
         reports.note(&first, Err("late".to_owned()), Timestamp::UNIX_EPOCH);
         assert_eq!(reports.sighting(&first.key, "uid-a", Some("other")).failing, None);
         reports.note(&second, Err("refused".to_owned()), Timestamp::UNIX_EPOCH);

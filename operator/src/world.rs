@@ -11,13 +11,15 @@ use tokio::time::Instant;
 use crate::api::Server;
 use crate::budget::{self, Key, Shares};
 use crate::caches::{Agent, Pod, Scope};
+use crate::keeper::Keeper;
 use crate::leadership::Leadership;
 use crate::live::Live;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::names::Owned;
+use crate::poll_order::Target;
 use crate::release::Settings;
-use crate::reports::{Reports, Target};
+use crate::reports::Reports;
 use crate::turns::Turns;
 
 /// The operator's world.
@@ -32,6 +34,7 @@ pub(crate) struct World {
     pub(crate) turns: Turns,
     pub(crate) reports: Reports,
     pub(crate) memory: Memory,
+    pub(crate) keeper: Keeper,
     pub(crate) metrics: Metrics,
     /// Who tells Events.
     pub(crate) instance: String,
@@ -144,10 +147,15 @@ impl World {
     /// Whom to ask for reports: every agent that may have one and whose pod is ready.
     pub(crate) fn targets(&self) -> Vec<Target> {
         let pods = self.scopes.iter().flat_map(Scope::pods_by_agent);
-        pods.filter_map(|(key, pod)| self.target(key, &pod)).collect()
+        pods.filter_map(|(key, pod)| self.target_of(key, &pod)).collect()
     }
 
-    fn target(&self, key: Key, pod: &Pod) -> Option<Target> {
+    /// Whom to ask for one agent's report.
+    pub(crate) fn target(&self, key: &Key) -> Option<Target> {
+        self.target_of(key.clone(), self.pods(key).first()?)
+    }
+
+    fn target_of(&self, key: Key, pod: &Pod) -> Option<Target> {
         let agent = self.agent(&key)?;
         let agent = agent.0.as_ref().ok()?;
         let pod = crate::workload::sight(pod);
@@ -169,6 +177,7 @@ impl World {
         self.reports.forget(key);
         self.memory.forget(key);
         self.turns.forget(key);
+        self.keeper.forget(key);
     }
 
     /// The time that everything of this world is measured in.

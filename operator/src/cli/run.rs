@@ -21,6 +21,7 @@ use crate::api::Server;
 use crate::caches::Scope;
 use crate::controller::{self, Work};
 use crate::counting::Counting;
+use crate::keeper::Keeper;
 use crate::leadership::{Candidate, Leadership};
 use crate::listen;
 use crate::memory::Memory;
@@ -85,6 +86,7 @@ async fn serve(
         turns: Turns::default(),
         reports: Reports::default(),
         memory: Memory::default(),
+        keeper: Keeper::default(),
         metrics: Metrics::new(requests),
         instance: instance.clone(),
         shares: std::sync::Mutex::default(),

@@ -82,6 +82,10 @@ struct OfInfo {
 struct Member {
     agent: SiemAgent,
     sighting: Sighting,
+    /// When the checkpoint was saved, Unix seconds.
+    saved: Option<f64>,
+    /// How long delivered events have been missing from it, seconds.
+    unsaved: f64,
 }
 
 impl Member {
@@ -129,8 +133,14 @@ impl Collector for Fleet {
             .filter_map(|agent| agent.0.as_ref().ok())
             .map(|agent| {
                 let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-                let sighting = world.reports.sighting(&budget::key(agent), uid, None);
-                Member { agent: agent.clone(), sighting }
+                let key = budget::key(agent);
+                let saved = world.checkpoint(&key, uid).and_then(|live| live.saved);
+                Member {
+                    agent: agent.clone(),
+                    sighting: world.reports.sighting(&key, uid, None),
+                    saved: saved.map(|saved| seconds(saved.as_millisecond())),
+                    unsaved: world.keeper.unsaved_for(&key, World::now()).as_secs_f64(),
+                }
             })
             .collect();
         let now = seconds(clock::now().as_millisecond());
@@ -140,6 +150,7 @@ impl Collector for Fleet {
         reasons(&mut encoder, &members)?;
         states(&mut encoder, &members)?;
         records(&mut encoder, &members)?;
+        checkpoints(&mut encoder, &members)?;
         info(&mut encoder, &members)
     }
 }
@@ -195,7 +206,12 @@ fn token(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), 
         };
         Some((member.of(), valid))
     });
-    gauges(encoder, "siemagent_token_valid", "Whether the API takes the token", valid)
+    gauges(
+        encoder,
+        "siemagent_token_valid",
+        "Whether the API takes the token and lets it read every enabled stream",
+        valid,
+    )
 }
 
 fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
@@ -286,6 +302,27 @@ fn records(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<()
         }
     }
     Ok(())
+}
+
+/// What a forwarder that has lost its state would repeat.
+fn checkpoints(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    let saved = members.iter().filter_map(|member| Some((member.of(), member.saved?)));
+    gauges(
+        encoder,
+        "siemagent_checkpoint_saved_timestamp_seconds",
+        "Unix time at which the operator last saved the agent's checkpoint",
+        saved,
+    )?;
+    let exports = members
+        .iter()
+        .filter(|member| !member.agent.spec.suspend && member.sighting.report.is_some());
+    let unsaved = exports.map(|member| (member.of(), member.unsaved));
+    gauges(
+        encoder,
+        "siemagent_checkpoint_unsaved_seconds",
+        "How long delivered events have been missing from the agent's saved checkpoint; 0 where none are",
+        unsaved,
+    )
 }
 
 fn info(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {

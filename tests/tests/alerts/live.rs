@@ -103,7 +103,7 @@ fn wide() -> Value {
         "certificate": {"warningSeconds": ever, "criticalSeconds": ever},
         "rejected": {"records": -1, "window": "1h"},
         "gap": {"seconds": -1, "window": "1h"},
-        "unsaved": {"failures": -1, "window": "15m"},
+        "unsaved": {"failures": -1, "window": "15m", "seconds": -1_000},
         "reconcileErrors": {"count": -1, "window": "15m"},
     }))
 }

@@ -42,6 +42,7 @@ fn live(kind: &str, name: &str, uid: &str) -> Live {
         digest: None,
         delivered: None,
         mark: None,
+        saved: None,
     }
 }
 
