@@ -6,6 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams,
     Preconditions,
@@ -131,12 +134,19 @@ impl Server {
         {
             metadata.insert("resourceVersion".to_owned(), version.into());
         }
-        let api = self.api(namespace, &which.resource());
+        let resource = which.resource();
+        let api = self.api(namespace, &resource);
         let patch = Patch::Apply(&object);
         let what = || format!("apply {} {name}", which.kind());
-        let applied = write(leadership, what, api.patch(&name, &parameters, &patch)).await?;
-        info!(namespace, kind = which.kind(), name, reason = why, "applied");
-        Ok(applied)
+        let verbs: &[&str] =
+            if matches!(place, Place::Held(_)) { &["patch"] } else { &["patch", "create"] };
+        match write(leadership, what, api.patch(&name, &parameters, &patch)).await {
+            Err(error) => Err(self.explained(error, namespace, &resource, &name, verbs).await),
+            Ok(applied) => {
+                info!(namespace, kind = which.kind(), name, reason = why, "applied");
+                Ok(applied)
+            }
+        }
     }
 
     /// Deletes an object if it is still the one that was looked at.
@@ -156,16 +166,62 @@ impl Server {
             }),
             ..DeleteParams::background()
         };
-        let api = self.api(namespace, &which.resource());
+        let resource = which.resource();
+        let api = self.api(namespace, &resource);
         let what = || format!("delete {} {name}", which.kind());
         match write(leadership, what, api.delete(name, &parameters)).await {
             Err(Error::Failed(_, kube::Error::Api(status))) if status.is_not_found() => Ok(()),
-            deleted => {
-                deleted?;
+            Err(error) => Err(self.explained(error, namespace, &resource, name, &["delete"]).await),
+            Ok(_deleted) => {
                 info!(namespace, kind = which.kind(), name, reason = why, "deleted");
                 Ok(())
             }
         }
+    }
+
+    /// A 403 is either a right that this operator lacks, which the cluster's admin mends, or admission's no (a webhook, a
+    /// policy, a quota), which the agent's user mends. Their texts can be alike; the server says whether there is the right.
+    async fn explained(
+        &self,
+        error: Error,
+        namespace: &str,
+        resource: &ApiResource,
+        name: &str,
+        verbs: &[&str],
+    ) -> Error {
+        match error {
+            Error::Failed(what, kube::Error::Api(status)) if status.code == 403 => {
+                for verb in verbs {
+                    if !self.may(namespace, resource, name, verb).await {
+                        return Error::Failed(what, kube::Error::Api(status));
+                    }
+                }
+                Error::Rejected(what, status)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether this operator is known to have a right.
+    async fn may(&self, namespace: &str, resource: &ApiResource, name: &str, verb: &str) -> bool {
+        let attributes = ResourceAttributes {
+            group: Some(resource.group.clone()),
+            resource: Some(resource.plural.clone()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            verb: Some(verb.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(attributes),
+                non_resource_attributes: None,
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let answer = timeout(PATIENCE, api.create(&PostParams::default(), &review)).await;
+        matches!(answer, Ok(Ok(review)) if review.status.as_ref().is_some_and(|it| it.allowed))
     }
 
     /// Writes a status, if the agent is still as it was. Its resourceVersion afterwards.
@@ -248,10 +304,6 @@ fn refused(what: String, error: kube::Error) -> Error {
     match error {
         kube::Error::Api(status) if status.is_conflict() => Error::Conflict(what, status),
         kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
-            Error::Rejected(what, status)
-        }
-        // Admission, a quota; never a right that this operator lacks, which names the verb.
-        kube::Error::Api(status) if status.code == 403 && !status.message.contains(" cannot ") => {
             Error::Rejected(what, status)
         }
         other => Error::Failed(what, other),

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::siem_agent::TokenState;
 
+use crate::same;
+
 /// Namespace and name.
 pub(crate) type Key = (String, String);
 
@@ -23,7 +25,7 @@ impl Shares {
         let mut by_url: BTreeMap<String, Vec<(Key, u32, bool)>> = BTreeMap::new();
         for agent in agents {
             let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1).max(1);
-            by_url.entry(tenant(&agent.spec.source.url)).or_default().push((
+            by_url.entry(same::tenant(&agent.spec.source.url)).or_default().push((
                 key(agent),
                 budget,
                 works(agent),
@@ -77,13 +79,6 @@ pub(crate) fn key(agent: &SiemAgent) -> Key {
     (text(&agent.metadata.namespace), text(&agent.metadata.name))
 }
 
-/// One tenant, however its URL is written: case, the slash at the end, the root's dot and the default port do not matter.
-pub(crate) fn tenant(url: &str) -> String {
-    let url = url.trim_end_matches('/').to_ascii_lowercase();
-    let default = if url.starts_with("http:") { ":80" } else { ":443" };
-    url.strip_suffix(default).unwrap_or(&url).trim_end_matches('.').to_owned()
-}
-
 /// Suspended, refused and impossible agents ask nothing worth counting.
 fn works(agent: &SiemAgent) -> bool {
     let status = agent.status.as_ref();
@@ -96,7 +91,8 @@ fn works(agent: &SiemAgent) -> bool {
     });
     let is_refused =
         status.and_then(|status| status.token.as_ref()).is_some_and(|token| match token.state {
-            TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => true,
+            TokenState::Invalid | TokenState::Missing => true,
+            TokenState::Forbidden => !reads_a_stream(agent),
             TokenState::Valid | TokenState::Unknown => false,
         });
     !agent.spec.suspend
@@ -104,6 +100,21 @@ fn works(agent: &SiemAgent) -> bool {
         && agent.metadata.deletion_timestamp.is_none()
         && !is_stalled
         && !is_refused
+}
+
+/// Whether a token that is forbidden one stream may still read another.
+fn reads_a_stream(agent: &SiemAgent) -> bool {
+    let delivery = agent.status.as_ref().and_then(|status| status.delivery.as_ref());
+    let Some(delivery) = delivery else { return false };
+    let types = &agent.spec.event_types;
+    let streams = [
+        (types.alerts.enabled, &delivery.alerts),
+        (types.activities.enabled, &delivery.activities),
+    ];
+    let enabled =
+        streams.into_iter().filter_map(|(enabled, stream)| stream.as_ref().filter(|_| enabled));
+    let (stands, flows): (Vec<_>, Vec<_>) = enabled.partition(|stream| stream.reason.is_some());
+    !stands.is_empty() && !flows.is_empty()
 }
 
 #[cfg(test)]
@@ -166,24 +177,22 @@ mod tests {
             agents[1].status = status(token, stalled);
             assert_eq!(share(&agents, "a"), expected, "{token} {stalled}");
         }
+        // One stream of two is still asked for.
+        agents[1].status = status("Forbidden", "False");
+        let forbidden: serde_json::Value = serde_json::json!({"reason": "StreamForbidden"});
+        for (alerts, activities, expected) in [
+            (&forbidden, &serde_json::json!({}), 15),
+            (&serde_json::json!({}), &forbidden, 15),
+            (&forbidden, &forbidden, 30),
+        ] {
+            let delivery = serde_json::json!({"alerts": alerts, "activities": activities});
+            agents[1].status.as_mut().unwrap().delivery = serde_json::from_value(delivery).ok();
+            assert_eq!(share(&agents, "a"), expected, "{alerts} {activities}");
+        }
+        agents[1].status = status("Valid", "True");
         // Stalled was what the spec was before.
         agents[1].metadata.generation = Some(2);
         assert_eq!(share(&agents, "a"), 15);
-    }
-
-    #[test]
-    fn one_tenant_is_known_however_its_url_is_written() {
-        for url in [
-            "https://T.example/",
-            "https://t.example:443",
-            "https://t.example.",
-            "https://t.example.:443/",
-        ] {
-            assert_eq!(tenant(url), "https://t.example", "{url}");
-        }
-        assert_eq!(tenant("http://127.0.0.1:80"), "http://127.0.0.1");
-        assert_ne!(tenant("https://t.example:8443"), tenant("https://t.example"));
-        assert_ne!(tenant("https://t.example:80"), tenant("https://t.example"));
     }
 
     #[test]

@@ -3,19 +3,22 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
 use siem_agent_crds::siem_agent::State;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
 use crate::names::MANAGER;
 use crate::reconcile::status::condition;
+use crate::twins::{self, Twin};
 
+/// Ready's reasons that speak of the token.
+const OF_TOKEN: [&str; 4] = ["SecretMissing", "TokenInvalid", "TokenForbidden", "StreamForbidden"];
 /// The server's own limit.
 const LONGEST_NOTE: usize = 1_000;
 
 /// The Events of a changed status: Ready turns or gets another reason, the token turns, what has gone on for hours gets
-/// its own word, a twin appears.
+/// its own word. Texts decide about none: somebody else may have written them.
 pub(crate) fn of_change(
     agent: &SiemAgent,
     previous: &SiemAgentStatus,
@@ -49,7 +52,7 @@ pub(crate) fn of_change(
     // What Ready says already is not said again.
     if let Some(token) = turned("TokenValid", false)
         && token.status == "False"
-        && ready.is_none_or(|ready| ready.message != token.message)
+        && ready.is_none_or(|ready| !OF_TOKEN.contains(&ready.reason.as_str()))
     {
         events.push(event(agent, token, false, instance, now));
     }
@@ -60,17 +63,25 @@ pub(crate) fn of_change(
         let lasting = Condition { reason: format!("{state:?}"), ..ready.clone() };
         events.push(event(agent, &lasting, false, instance, now));
     }
-    let is_warned = |status: &SiemAgentStatus| {
-        condition(status, "Ready").is_some_and(|ready| ready.message.contains("warning: "))
-    };
-    if let Some(ready) = condition(next, "Ready")
-        && is_warned(next)
-        && !is_warned(previous)
-    {
-        let twin = Condition { reason: "DuplicateExport".to_owned(), ..ready.clone() };
-        events.push(event(agent, &twin, false, instance, now));
-    }
     events
+}
+
+/// The Event of an agent that exports the same as others. Its name is the same as long as they are: the server refuses a
+/// second one of an operator that was started again.
+pub(crate) fn of_twins(agent: &SiemAgent, twins: &[Twin], instance: &str, now: Timestamp) -> Event {
+    let condition = Condition {
+        type_: "Ready".to_owned(),
+        status: "False".to_owned(),
+        reason: "DuplicateExport".to_owned(),
+        message: twins::words(twins),
+        observed_generation: agent.metadata.generation,
+        last_transition_time: Time(now),
+    };
+    let mut event = event(agent, &condition, false, instance, now);
+    event.metadata.generate_name = None;
+    let print = twins::fingerprint(agent, twins);
+    event.metadata.name = Some(format!("{}-duplicate-{print}", agent.name_any()));
+    event
 }
 
 fn event(
@@ -112,15 +123,78 @@ fn event(
 mod tests {
     use super::*;
 
+    fn agent() -> SiemAgent {
+        let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
+                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
+        siem_agent_crds::manifest::read(text).unwrap()
+    }
+
+    /// Type and reason of each.
+    fn said(events: &[Event]) -> String {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let each =
+            events.iter().map(|event| format!("{} {}", text(&event.type_), text(&event.reason)));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn words_of_others_make_no_event() {
+        let with = |ready: &str, message: &str, token: Option<&str>| {
+            let mut status = status(ready, State::Connected);
+            status.conditions[0].message = message.to_owned();
+            let token = token.map(|message| Condition {
+                type_: "TokenValid".to_owned(),
+                status: "False".to_owned(),
+                reason: "Forbidden".to_owned(),
+                message: message.to_owned(),
+                ..status.conditions[0].clone()
+            });
+            status.conditions.extend(token);
+            status
+        };
+        let texts =
+            ["warning: the token ends soon", "; warning: ns/x exports the same", "DuplicateExport"];
+        for (text, reason) in
+            texts.iter().flat_map(|text| [(text, "Lagging"), (text, "Delivering")])
+        {
+            let before = with(reason, "in its own words", None);
+            let after = with(reason, text, None);
+            let events = of_change(&agent(), &before, &after, "i", Timestamp::UNIX_EPOCH);
+            assert_eq!(said(&events), "", "{text}");
+        }
+        // One refusal is one Event, though the two conditions put it in other words.
+        let before = with("Delivering", "m", None);
+        let after = with("StreamForbidden", "alerts: no; activities flow", Some("alerts: no"));
+        let events = of_change(&agent(), &before, &after, "i", Timestamp::UNIX_EPOCH);
+        assert_eq!(said(&events), "Warning StreamForbidden");
+        // Two troubles are two, though a portal gives the same text for both.
+        let after = with("SourceUnreachable", "no", Some("no"));
+        let events = of_change(&agent(), &before, &after, "i", Timestamp::UNIX_EPOCH);
+        assert_eq!(said(&events), "Warning SourceUnreachable, Warning Forbidden");
+    }
+
+    #[test]
+    fn the_event_of_twins_has_one_name_while_they_are_the_same() {
+        let mut other = agent();
+        other.metadata.namespace = Some("another".to_owned());
+        let all = twins::Twins::of([&agent(), &other]);
+        let twins = all.twins(&crate::budget::key(&agent()));
+        let of = |second| of_twins(&agent(), twins, "i", Timestamp::constant(second, 0));
+        let (first, again) = (of(1), of(5_000));
+        assert_eq!(first.metadata.name, again.metadata.name);
+        assert!(first.metadata.name.is_some() && first.metadata.generate_name.is_none());
+        assert_eq!(said(&[first.clone()]), "Warning DuplicateExport");
+        let note = first.note.unwrap_or_default();
+        assert!(note.starts_with("another/soc exports the same source"), "{note}");
+    }
+
     fn status(ready: &str, state: State) -> SiemAgentStatus {
         let ready = Condition {
             type_: "Ready".to_owned(),
             status: if ready == "Delivering" { "True" } else { "False" }.to_owned(),
             reason: ready.to_owned(),
             message: "in its own words".to_owned(),
-            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-                Timestamp::UNIX_EPOCH,
-            ),
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
             observed_generation: Some(1),
         };
         SiemAgentStatus { state: Some(state), conditions: vec![ready], ..Default::default() }
@@ -150,9 +224,7 @@ mod tests {
 
     #[test]
     fn each_turn_is_one_event() {
-        let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
-                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
-        let agent = siem_agent_crds::manifest::read(text).unwrap();
+        let agent = agent();
         let life = [
             (status("Delivering", State::Connected), ""),
             (status("Delivering", State::Connected), ""),
@@ -167,12 +239,8 @@ mod tests {
         for pair in life.windows(2) {
             let [(before, _), (after, expected)] = pair else { panic!("pairs") };
             let events = of_change(&agent, before, after, "i", Timestamp::UNIX_EPOCH);
-            let said = events.iter().map(|event| {
-                assert_eq!(event.note.as_deref(), Some("in its own words"));
-                let text = |text: &Option<String>| text.clone().unwrap_or_default();
-                format!("{} {}", text(&event.type_), text(&event.reason))
-            });
-            assert_eq!(said.collect::<Vec<_>>().join(", "), *expected);
+            assert!(events.iter().all(|event| event.note.as_deref() == Some("in its own words")));
+            assert_eq!(said(&events), *expected);
         }
     }
 }

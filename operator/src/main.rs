@@ -27,6 +27,8 @@ mod digest;
 mod quantity;
 mod workload;
 mod budget;
+mod same;
+mod twins;
 mod reports;
 mod poll_order;
 mod polling;

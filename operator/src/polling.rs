@@ -13,8 +13,8 @@ use tracing::error;
 
 use crate::controller::Work;
 use crate::error_chain::chain;
-use crate::reports::Asker;
 use crate::poll_order::{Target, Turns};
+use crate::reports::Asker;
 use crate::world::World;
 use crate::{clock, keeper};
 

@@ -1,6 +1,6 @@
 //! Everything that a pass may look at and act through: caches, reports, budgets, memory, the server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use siem_agent_crds::SiemAgent;
 use tokio::time::Instant;
 
 use crate::api::Server;
-use crate::budget::{self, Key, Shares};
+use crate::budget::{Key, Shares};
 use crate::caches::{Agent, Pod, Scope};
 use crate::keeper::Keeper;
 use crate::leadership::Leadership;
@@ -21,6 +21,7 @@ use crate::poll_order::Target;
 use crate::release::Settings;
 use crate::reports::Reports;
 use crate::turns::Turns;
+use crate::twins::{Twin, Twins};
 
 /// The operator's world.
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub(crate) struct World {
     /// Who tells Events.
     pub(crate) instance: String,
     pub(crate) shares: Mutex<Shares>,
+    pub(crate) twins: Mutex<Twins>,
+    /// Of which twins each agent has an Event.
+    pub(crate) told_twins: Mutex<BTreeMap<Key, BTreeSet<Key>>>,
 }
 
 impl World {
@@ -108,40 +112,23 @@ impl World {
         Shares::of(agents.iter().filter_map(|agent| agent.0.as_ref().ok()))
     }
 
-    /// Counts all agents again. Those whose share has changed.
-    pub(crate) fn count(&self) -> Vec<Key> {
-        let counted = self.counted();
-        let mut shares = lock(&self.shares);
-        let changed = counted.changed_since(&shares).cloned().collect();
-        *shares = counted;
+    /// Counts and compares all agents again. Those whose share has changed, or whose twins have.
+    pub(crate) fn count(&self) -> BTreeSet<Key> {
+        let agents = self.agents();
+        let readable = || agents.iter().filter_map(|agent| agent.0.as_ref().ok());
+        let (shares, twins) = (Shares::of(readable()), Twins::of(readable()));
+        let mut known_shares = lock(&self.shares);
+        let mut known_twins = lock(&self.twins);
+        let other_shares = shares.changed_since(&known_shares);
+        let changed = other_shares.chain(twins.changed_since(&known_twins)).cloned().collect();
+        *known_shares = shares;
+        *known_twins = twins;
         changed
     }
 
-    /// Agents that export the same streams of the same source to the same target.
-    pub(crate) fn twins(&self, key: &Key, agent: &SiemAgent) -> Vec<String> {
-        let is_twin = |other: &SiemAgent| {
-            let (one, two) = (&agent.spec, &other.spec);
-            let both = |one: bool, two: bool| one && two;
-            // The cheapest first: every agent is compared with every other.
-            !one.suspend
-                && !two.suspend
-                && one.syslog.port() == two.syslog.port()
-                && one.syslog.host.eq_ignore_ascii_case(&two.syslog.host)
-                && budget::tenant(&one.source.url) == budget::tenant(&two.source.url)
-                && (both(one.event_types.alerts.enabled, two.event_types.alerts.enabled)
-                    || both(one.event_types.activities.enabled, two.event_types.activities.enabled))
-        };
-        let agents = self.agents();
-        let twins = agents.iter().filter_map(|other| other.0.as_ref().ok()).filter_map(|other| {
-            let other_key = budget::key(other);
-            (other_key != *key && is_twin(other))
-                .then(|| format!("{}/{}", other_key.0, other_key.1))
-        });
-        let mut twins: Vec<_> = twins.collect();
-        twins.sort();
-        // More names than these tell nobody anything.
-        twins.truncate(3);
-        twins
+    /// Agents that export the same events to the same receiver as this one, as of the last count.
+    pub(crate) fn twins(&self, key: &Key) -> Vec<Twin> {
+        lock(&self.twins).twins(key).to_vec()
     }
 
     /// Whom to ask for reports: every agent that may have one and whose pod is ready.
@@ -178,6 +165,7 @@ impl World {
         self.memory.forget(key);
         self.turns.forget(key);
         self.keeper.forget(key);
+        lock(&self.told_twins).remove(key);
     }
 
     /// The time that everything of this world is measured in.

@@ -275,7 +275,55 @@ async fn rejections_by_the_server_stall_the_agent_with_the_servers_words() -> Re
     scene.kubectl(&["delete", "resourcequota", "none"], "").await?;
     apply(&scene, "soc", "").await?;
     scene.until_ready_is("soc", "Progressing").await?;
+    // A policy refuses it in the words in which the server speaks of missing rights.
+    let policy = policy(&scene.namespace).to_string();
+    scene.kubectl(&["create", "-f", "-"], &policy).await?;
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "probe"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    let until = Instant::now() + PATIENCE;
+    while scene
+        .kubectl(&["create", "--dry-run=server", "-f", "-"], &claim.to_string())
+        .await
+        .is_ok()
+    {
+        ensure!(Instant::now() < until, "the policy does not begin");
+        sleep(LOOK).await;
+    }
+    apply(&scene, "other", EVERYTHING).await?;
+    let agent = scene.until_ready_is("other", "Rejected").await;
+    scene.kubectl(&["delete", "-f", "-"], &policy).await?;
+    let agent = agent?;
+    let message = condition(&agent, "Stalled")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(message.contains("a tenant cannot have a volume"), "{message}");
     Ok(())
+}
+
+/// Refuses every claim of a namespace with 403.
+fn policy(namespace: &str) -> Value {
+    let name = format!("{namespace}-claims");
+    let kind = |kind: &str| {
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name},
+        })
+    };
+    let mut policy = kind("ValidatingAdmissionPolicy");
+    policy["spec"] = json!({
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                "resources": ["persistentvolumeclaims"],
+            }],
+        },
+        "validations": [{
+            "expression": "false", "reason": "Forbidden", "message": "a tenant cannot have a volume",
+        }],
+    });
+    let mut binding = kind("ValidatingAdmissionPolicyBinding");
+    binding["spec"] = json!({"policyName": name, "validationActions": ["Deny"]});
+    json!({"apiVersion": "v1", "kind": "List", "items": [policy, binding]})
 }
 
 #[tokio::test]
@@ -319,6 +367,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("process_start_time_seconds", &[]),
     ("siemagent_condition", &["name", "namespace", "status", "type"]),
     ("siemagent_state", &["name", "namespace", "state"]),
+    ("siemagent_duplicate_export", &["name", "namespace"]),
     ("siemagent_info", &["format", "image", "name", "namespace", "protocol"]),
     ("siemagent_operator_build_info", &["version"]),
     ("siemagent_operator_crd_outdated", &[]),

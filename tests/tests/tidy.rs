@@ -35,6 +35,8 @@ const PURE: [&str; 29] = [
     "operator/src/quantity",
     "operator/src/workload",
     "operator/src/budget",
+    "operator/src/same",
+    "operator/src/twins",
     "operator/src/checkpoint",
     "operator/src/rollout",
     "operator/src/release",

@@ -51,7 +51,7 @@ pub enum TokenState {
     Valid,
     /// The API refuses it: 401.
     Invalid,
-    /// It lacks the rights: 403.
+    /// It may not read an enabled stream: 403.
     Forbidden,
     /// There is none.
     Missing,
@@ -101,6 +101,9 @@ pub struct StreamStatus {
     /// When the newest delivered event happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_event_time: Option<Time>,
+    /// Why this stream does not flow, where it does not: StreamForbidden, when the token may not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 impl Default for SiemAgentStatus {

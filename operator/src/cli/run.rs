@@ -2,8 +2,8 @@
 //! then the Lease is given back.
 
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderValue, header};
@@ -89,7 +89,9 @@ async fn serve(
         keeper: Keeper::default(),
         metrics: Metrics::new(requests),
         instance: instance.clone(),
-        shares: std::sync::Mutex::default(),
+        shares: Mutex::default(),
+        twins: Mutex::default(),
+        told_twins: Mutex::default(),
     });
     let work = Arc::new(Work::default());
     let admin = tokio::spawn(telemetry::serve(listener, Arc::clone(&world), Arc::clone(&work)));

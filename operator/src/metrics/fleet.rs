@@ -82,6 +82,7 @@ struct OfInfo {
 struct Member {
     agent: SiemAgent,
     sighting: Sighting,
+    has_twins: bool,
     /// When the checkpoint was saved, Unix seconds.
     saved: Option<f64>,
     /// How long delivered events have been missing from it, seconds.
@@ -138,6 +139,7 @@ impl Collector for Fleet {
                 Member {
                     agent: agent.clone(),
                     sighting: world.reports.sighting(&key, uid, None),
+                    has_twins: !world.twins(&key).is_empty(),
                     saved: saved.map(|saved| seconds(saved.as_millisecond())),
                     unsaved: world.keeper.unsaved_for(&key, World::now()).as_secs_f64(),
                 }
@@ -151,6 +153,7 @@ impl Collector for Fleet {
         states(&mut encoder, &members)?;
         records(&mut encoder, &members)?;
         checkpoints(&mut encoder, &members)?;
+        duplicates(&mut encoder, &members)?;
         info(&mut encoder, &members)
     }
 }
@@ -322,6 +325,16 @@ fn checkpoints(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Resul
         "siemagent_checkpoint_unsaved_seconds",
         "How long delivered events have been missing from the agent's saved checkpoint; 0 where none are",
         unsaved,
+    )
+}
+
+fn duplicates(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
+    let each = members.iter().map(|member| (member.of(), f64::from(u8::from(member.has_twins))));
+    gauges(
+        encoder,
+        "siemagent_duplicate_export",
+        "Whether another agent exports the same events to the same receiver",
+        each,
     )
 }
 

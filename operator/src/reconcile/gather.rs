@@ -11,6 +11,7 @@ use crate::caches;
 use crate::live::Live;
 use crate::names::Owned;
 use crate::reports::Sighting;
+use crate::twins::Twin;
 use crate::workload::{self, PodSight, Workload};
 use crate::world::World;
 
@@ -27,7 +28,7 @@ pub(crate) struct Observed {
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
     /// Agents that export the same source to the same target.
-    pub(crate) twins: Vec<String>,
+    pub(crate) twins: Vec<Twin>,
     /// Whether the Deployment on the server has been seen through by its controller: a difference is then not the
     /// user's change, but the operator's.
     pub(crate) is_settled: bool,
@@ -99,7 +100,7 @@ pub(crate) async fn gather(
         pod: pods.into_iter().next(),
         sighting,
         requests_per_minute: world.share(key, agent),
-        twins: world.twins(key, agent),
+        twins: world.twins(key),
         is_settled,
         is_shown,
     })

@@ -20,10 +20,13 @@ use super::build::{Applied, Objects};
 use super::validate::Problem;
 use crate::reports::Sighting;
 use crate::rollout::Wait;
+use crate::twins::Twin;
 use crate::workload::Workload;
 
 pub(crate) use situation::Situation;
 
+/// Why a stream does not flow, as a word of its status.
+const STREAM_FORBIDDEN: &str = "StreamForbidden";
 /// A progress of so long is told in all its steps.
 const HASTE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -35,7 +38,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) workload: &'a Workload,
     pub(crate) sighting: &'a Sighting,
     /// Agents that export the same source to the same target.
-    pub(crate) twins: &'a [String],
+    pub(crate) twins: &'a [Twin],
 }
 
 /// How far this pass came.
@@ -62,8 +65,8 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
         observed_generation: facts.agent.metadata.generation.unwrap_or(0),
         state: Some(words::state(&situation, facts, &previous, now)),
         conditions: conditions::conditions(&situation, facts, &previous, now),
-        token: Some(token(&situation, report, &previous)),
-        delivery: delivery(facts, &previous, lag.map(|lag| lag::bucket(lag, previous_lag))),
+        token: Some(token(&situation, facts.agent, report, &previous)),
+        delivery: delivery(facts, report, &previous, lag.map(|lag| lag::bucket(lag, previous_lag))),
         image: match facts.outcome {
             Outcome::Applied(objects) => Some(objects.image.clone()),
             Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => previous.image,
@@ -119,9 +122,9 @@ pub(crate) fn is_news(previous: &SiemAgentStatus, next: &SiemAgentStatus) -> boo
             token.last_change_time = None;
         }
         if let Some(delivery) = &mut status.delivery {
-            // That a stream is there at all is news, how far it is, is not.
+            // That a stream is there at all is news, and that it does not flow; how far it is, is not.
             for stream in [&mut delivery.alerts, &mut delivery.activities].into_iter().flatten() {
-                *stream = StreamStatus::default();
+                *stream = StreamStatus { reason: stream.reason.take(), ..StreamStatus::default() };
             }
         }
         status
@@ -129,27 +132,53 @@ pub(crate) fn is_news(previous: &SiemAgentStatus, next: &SiemAgentStatus) -> boo
     without_times(previous) != without_times(next)
 }
 
+/// The streams that are to be exported.
+fn enabled(agent: &SiemAgent) -> Vec<Stream> {
+    let types = &agent.spec.event_types;
+    [(Stream::Alerts, types.alerts.enabled), (Stream::Activities, types.activities.enabled)]
+        .into_iter()
+        .filter_map(|(stream, enabled)| enabled.then_some(stream))
+        .collect()
+}
+
+/// The worst that a report says of the token on any enabled stream.
+fn token_state(agent: &SiemAgent, report: &Report) -> TokenState {
+    match report.token.state {
+        state @ (TokenState::Missing | TokenState::Invalid) => state,
+        state @ (TokenState::Valid | TokenState::Forbidden | TokenState::Unknown) => {
+            if situation::forbidden(agent, report).is_some() {
+                TokenState::Forbidden
+            } else {
+                state
+            }
+        }
+    }
+}
+
 /// What is known of the token; where nothing is known just now, Unknown.
 fn token(
     situation: &Situation,
+    agent: &SiemAgent,
     report: Option<&Report>,
     previous: &SiemAgentStatus,
 ) -> TokenStatus {
     let time = |time: Option<Timestamp>| time.map(whole_seconds);
-    match report.map(|report| &report.token) {
-        Some(token) if token.state != TokenState::Unknown => TokenStatus {
-            state: token.state,
-            reason: Some(match token.state {
+    let told = report.map(|report| (report, token_state(agent, report)));
+    match told {
+        Some((report, state)) if state != TokenState::Unknown => TokenStatus {
+            state,
+            reason: Some(match state {
                 TokenState::Valid => "Valid".to_owned(),
-                TokenState::Invalid
-                | TokenState::Forbidden
+                TokenState::Forbidden
+                | TokenState::Invalid
                 | TokenState::Missing
-                | TokenState::Unknown => {
-                    token.reason.as_deref().map_or_else(|| format!("{:?}", token.state), clip)
-                }
+                | TokenState::Unknown => situation::forbidden(agent, report)
+                    .filter(|_| state == TokenState::Forbidden)
+                    .or_else(|| report.token.reason.as_deref().map(clip))
+                    .unwrap_or_else(|| format!("{state:?}")),
             }),
-            last_check_time: time(token.last_check_time),
-            last_change_time: time(token.last_change_time),
+            last_check_time: time(report.token.last_check_time),
+            last_change_time: time(report.token.last_change_time),
         },
         _ => {
             let before = previous.token.clone();
@@ -172,6 +201,7 @@ fn token(
 
 fn delivery(
     facts: &Facts<'_>,
+    report: Option<&Report>,
     previous: &SiemAgentStatus,
     lag: Option<&'static str>,
 ) -> Option<DeliveryStatus> {
@@ -180,9 +210,15 @@ fn delivery(
         if !enabled {
             return None;
         }
+        let now = report.and_then(|report| report.streams.get(&stream));
+        let is_forbidden = now.is_some_and(|told| told.forbidden.is_some());
+        let reason = is_forbidden.then(|| STREAM_FORBIDDEN.to_owned());
         let told = facts.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
-        let Some(told) = told else { return before };
+        let Some(told) = told else {
+            return before.map(|before| StreamStatus { reason, ..before });
+        };
         Some(StreamStatus {
+            reason,
             delivered_through: told.delivered_through.map(whole_seconds),
             last_event_time: told.last_event_time.map(whole_seconds),
         })

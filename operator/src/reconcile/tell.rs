@@ -1,5 +1,6 @@
 //! The last step: the status is written where it is news, and transitions are told as Events. `status` decides what it says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
@@ -11,7 +12,8 @@ use crate::budget::Key;
 use crate::clock;
 use crate::error_chain::chain;
 use crate::names::Owned;
-use crate::world::World;
+use crate::twins::Twin;
+use crate::world::{World, lock};
 use crate::{api, events};
 
 /// A ready agent is looked at again even if nothing is heard of it.
@@ -84,6 +86,7 @@ pub(super) async fn tell(
             }
         }
     }
+    tell_of_twins(world, key, agent, &observed.twins).await;
     Ok(match outcome {
         Outcome::Waiting => SOON,
         // A refused Deployment is tried again; whose turn it is, is told to the queue.
@@ -93,4 +96,31 @@ pub(super) async fn tell(
             if is_ready { RESYNC } else { RESYNC_OF_TROUBLE }
         }
     })
+}
+
+/// Makes an Event when an agent gets a twin. After a restart of this operator the server knows which were made.
+async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twin]) {
+    let now_twins: BTreeSet<Key> = twins.iter().map(|twin| twin.key.clone()).collect();
+    let is_told = {
+        let mut told = lock(&world.told_twins);
+        let known = told.entry(key.clone()).or_default();
+        let is_told = now_twins.is_subset(known);
+        if is_told {
+            *known = now_twins.clone();
+        }
+        is_told
+    };
+    if is_told {
+        return;
+    }
+    let event = events::of_twins(agent, twins, &world.instance, clock::now());
+    match world.server.tell(&world.leadership, &key.0, &event).await {
+        Ok(()) | Err(api::Error::Conflict(..)) => {
+            lock(&world.told_twins).insert(key.clone(), now_twins);
+        }
+        Err(error) => {
+            let (namespace, name) = (&key.0, &key.1);
+            warn!(namespace, name, reason = chain(&error), "an Event could not be made");
+        }
+    }
 }

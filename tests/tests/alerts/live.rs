@@ -46,6 +46,7 @@ const SHOWN: [(&str, Shown); 19] = [
     ("SiemAgentNotReady", Shown::In("the image of `broken` cannot be pulled")),
     ("SiemAgentReportsMissing", Shown::In("what runs for `mute` is ready and reports nothing")),
     ("SiemAgentDisconnected", Shown::In("`dark` is made to have been away for 13 hours")),
+    ("SiemAgentDuplicateExport", Shown::In("`unseen` and `mute` export the same")),
     ("SiemAgentForwarderDown", Shown::In("`unseen` is not scraped")),
     ("SiemAgentOperatorReplicaDown", Shown::In("the operator that does not lead is killed")),
     ("SiemAgentOperatorDown", Shown::In("the other one is killed too")),
@@ -81,6 +82,7 @@ fn short(more: Value) -> Value {
         "SiemAgentNotReady",
         "SiemAgentReportsMissing",
         "SiemAgentDisconnected",
+        "SiemAgentDuplicateExport",
         "SiemAgentForwarderDown",
         "SiemAgentOperatorReplicaDown",
         "SiemAgentOperatorWithoutLeader",
@@ -233,6 +235,7 @@ async fn each_fault_pages_once_and_is_over_when_it_is_mended() -> Result<()> {
         "SiemAgentSource",
         "SiemAgentNotReady",
         "SiemAgentReportsMissing",
+        "SiemAgentDuplicateExport",
         "SiemAgentForwarderDown",
     ] {
         seeker.found(alert).await?;

@@ -1,5 +1,6 @@
 //! The whole: a SiemAgent is applied with kubectl, a real forwarder runs in a pod, a real rsyslogd receives.
 
+mod agents;
 mod rollout;
 mod stage;
 
@@ -185,72 +186,6 @@ async fn a_pod_that_has_an_ipv6_address_alone_is_probed_and_asked_for_its_report
     until_all_arrived(&defender, &[&siem]).await.map(drop)
 }
 
-#[tokio::test]
-async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
-    let stage = Stage::new().await?;
-    let defender = Defender::start(portal(20)).await?;
-    let rsyslog = Rsyslog::start(Input::Tcp).await?;
-    stage.apply("soc", &defender.url(), rsyslog.port, "").await?;
-    let expect = async |ready: &str, token: &str, valid: Option<f64>| -> Result<Value> {
-        let agent = stage.scene.until_ready_is("soc", ready).await?;
-        assert_eq!(agent["status"]["token"]["state"], token);
-        stage
-            .until_metric("siemagent_token_valid{", |series| {
-                series.first().map(|(_, value)| *value) == valid
-            })
-            .await?;
-        Ok(agent)
-    };
-    let agent = expect("SecretMissing", "Missing", Some(0.0)).await?;
-    assert_eq!(condition(&agent, "Delivering")["status"], "Unknown");
-    let pod = stage.pod().await?["metadata"]["uid"].clone();
-    stage.token(DEMO_TOKEN).await?;
-    expect("Delivering", "Valid", Some(1.0)).await?;
-    until_all_arrived(&defender, &[&rsyslog]).await?;
-
-    stage
-        .token("d3JvbmctdG9rZW4tb2YtYXQtbGVhc3Qtc2l4dHktZm91ci1jaGFyYWN0ZXJzLXdyb25nLXRva2Vu")
-        .await?;
-    let agent = expect("TokenInvalid", "Invalid", Some(0.0)).await?;
-    let said = condition(&agent, "TokenValid")["message"].as_str().unwrap_or_default().to_owned();
-    ensure!(said.contains("Invalid token"), "the API's own words: {said}");
-    assert_eq!(agent["status"]["state"], "Connected", "as last seen");
-    stage.token(DEMO_TOKEN).await?;
-    expect("Delivering", "Valid", Some(1.0)).await?;
-
-    defender.forbid(Stream::Alerts, true);
-    defender.forbid(Stream::Activities, true);
-    let agent = expect("TokenForbidden", "Forbidden", Some(0.0)).await?;
-    let said = condition(&agent, "TokenValid")["message"].as_str().unwrap_or_default().to_owned();
-    ensure!(said.contains("not permitted"), "the API's own words: {said}");
-    assert_eq!(agent["status"]["state"], "Connected", "as last seen");
-    defender.forbid(Stream::Alerts, false);
-    defender.forbid(Stream::Activities, false);
-    // A stream that was forbidden is asked again once a minute.
-    let until = Instant::now() + 2 * PATIENCE;
-    while condition(&stage.scene.until("siemagent/soc", |_| true).await?, "Ready")["status"]
-        != "True"
-    {
-        ensure!(Instant::now() < until, "not ready again");
-        sleep(LOOK).await;
-    }
-    assert_eq!(stage.pod().await?["metadata"]["uid"], pod, "no pod was replaced");
-    let restarts = stage.pod().await?["status"]["containerStatuses"][0]["restartCount"].clone();
-    assert_eq!(restarts, 0);
-    // One Event for each transition, and no more; it follows the status.
-    stage.scene.until_quiet(Duration::from_secs(2)).await?;
-    let events = stage.events("soc").await?;
-    let n_of = |expected: &str| events.iter().filter(|(reason, _)| reason == expected).count();
-    let told = ["SecretMissing", "TokenInvalid", "TokenForbidden", "Delivering"].map(n_of);
-    assert_eq!(told, [1, 1, 1, 3], "{events:?}");
-    for (reason, words) in [("TokenInvalid", "Invalid token"), ("TokenForbidden", "not permitted")]
-    {
-        let says = |(of, note): &(String, String)| of == reason && note.contains(words);
-        ensure!(events.iter().any(says), "each with the API's own words: {events:?}");
-    }
-    Ok(())
-}
-
 /// The pod's folder of the forwarder's own state.
 fn state_of(stage: &Stage, pod: &Value) -> PathBuf {
     stage.node.volume(pod["metadata"]["uid"].as_str().unwrap_or_default(), "state")
@@ -422,45 +357,5 @@ async fn a_portal_that_fails_is_named_and_comes_back() -> Result<()> {
         }
         until_all_arrived(&defender, &[&rsyslog]).await?;
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<()> {
-    let stage = Stage::new().await?;
-    let defender = Defender::start(portal(5)).await?;
-    let rsyslog = Rsyslog::start(Input::Tcp).await?;
-    stage.token(DEMO_TOKEN).await?;
-    stage.apply("one", &defender.url(), rsyslog.port, "").await?;
-    stage.scene.until_ready_is("one", "Delivering").await?;
-    let pod = stage.pod().await?;
-    let budget = async || -> Result<u32> {
-        let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-        let text = reqwest::get(format!("http://{address}:9464/metrics")).await?.text().await?;
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("siem_forwarder_source_budget_requests_per_minute "));
-        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).context("read the budget")
-    };
-    let until_budget = async |expected: u32| -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while budget().await? != expected {
-            ensure!(Instant::now() < until, "{} is not {expected}", budget().await?);
-            sleep(LOOK).await;
-        }
-        Ok(())
-    };
-    until_budget(6000).await?;
-    let tight = "  eventTypes: {alerts: {enabled: false}}\n";
-    stage.apply("two", &format!("{}/", defender.url()), rsyslog.port, tight).await?;
-    until_budget(3000).await?;
-    let agent = stage.scene.until_ready_is("two", "Delivering").await?;
-    let message = condition(&agent, "Ready")["message"].as_str().unwrap_or_default().to_owned();
-    ensure!(message.contains("warning:") && message.contains("/one"), "twins: {message}");
-    stage.apply("two", &defender.url(), rsyslog.port, "  suspend: true\n").await?;
-    until_budget(6000).await?;
-    let after = stage.pod().await?;
-    assert_eq!(after["metadata"]["uid"], pod["metadata"]["uid"], "no pod was replaced");
-    drop(stage.node);
     Ok(())
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
+use super::situation::forbidden;
 use super::{Facts, Outcome, Situation, clip, condition, whole_seconds};
 use crate::rollout::Wait;
 use crate::workload::Workload;
@@ -103,6 +104,7 @@ fn ready(situation: &Situation) -> Verdict {
         Situation::SecretMissing { message } => verdict(FALSE, "SecretMissing", message),
         Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),
         Situation::TokenForbidden { message } => verdict(FALSE, "TokenForbidden", message),
+        Situation::StreamForbidden { message } => verdict(FALSE, "StreamForbidden", message),
         Situation::SourceUnreachable { message, .. } => {
             verdict(FALSE, "SourceUnreachable", message)
         }
@@ -135,14 +137,20 @@ fn token(situation: &Situation, facts: &Facts<'_>, previous: &SiemAgentStatus) -
     match situation {
         Situation::SecretMissing { message } => verdict(FALSE, "Missing", message),
         Situation::TokenInvalid { message } => verdict(FALSE, "Invalid", message),
-        Situation::TokenForbidden { message } => verdict(FALSE, "Forbidden", message),
+        Situation::TokenForbidden { message } | Situation::StreamForbidden { message } => {
+            verdict(FALSE, "Forbidden", message)
+        }
         Situation::TargetUnreachable { .. }
         | Situation::SourceUnreachable { .. }
         | Situation::SourceThrottled { .. }
         | Situation::Lagging { .. }
         | Situation::Delivering { .. } => {
-            let told = facts.sighting.report.as_ref().map(|report| report.token.state);
-            if told == Some(TokenState::Valid) {
+            let report = facts.sighting.report.as_ref();
+            // An outage hides nothing that is known of the token.
+            if let Some(message) = report.and_then(|report| forbidden(facts.agent, report)) {
+                return verdict(FALSE, "Forbidden", message);
+            }
+            if report.is_some_and(|report| report.token.state == TokenState::Valid) {
                 return verdict(TRUE, "Valid", "the API takes the token");
             }
             condition(previous, "TokenValid").map_or_else(
@@ -174,6 +182,7 @@ fn delivering(situation: &Situation) -> Verdict {
         Situation::Suspended => verdict(FALSE, "Suspended", "spec.suspend is true"),
         Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),
         Situation::TokenForbidden { message } => verdict(FALSE, "TokenForbidden", message),
+        Situation::StreamForbidden { message } => verdict(FALSE, "StreamForbidden", message),
         Situation::TargetUnreachable { reason, message, .. } => verdict(FALSE, reason, message),
         Situation::SourceUnreachable { message, .. } => {
             verdict(FALSE, "SourceUnreachable", message)

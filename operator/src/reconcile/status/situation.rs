@@ -4,10 +4,12 @@
 //! that cannot be read, a token, the SIEM, the portal, and only then a lag that nothing explains.
 
 use jiff::{SignedDuration, Timestamp};
-use siem_agent_crds::report::{Report, SourceState, TargetState};
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::report::{Report, SourceState, Stream, TargetState, forbidden_streams};
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
 use super::{Facts, Outcome, clip, condition, lag};
+use crate::twins;
 use crate::workload::Workload;
 
 /// Trouble on the way that lasts no longer than this is not told.
@@ -34,6 +36,8 @@ pub(crate) enum Situation {
     TokenInvalid { message: String },
     /// 403 on every enabled stream.
     TokenForbidden { message: String },
+    /// 403 on one of several enabled streams: the others flow.
+    StreamForbidden { message: String },
     /// The SIEM is unreachable or refuses.
     /// The reason says whether there is no connection, or one that takes nothing.
     TargetUnreachable { reason: &'static str, message: String, since: Timestamp },
@@ -54,6 +58,7 @@ impl Situation {
             Self::SecretMissing { .. }
             | Self::TokenInvalid { .. }
             | Self::TokenForbidden { .. }
+            | Self::StreamForbidden { .. }
             | Self::TargetUnreachable { .. }
             | Self::SourceUnreachable { .. }
             | Self::SourceThrottled { .. }
@@ -84,7 +89,7 @@ pub(super) fn situation(
     previous: &SiemAgentStatus,
     now: Timestamp,
 ) -> Situation {
-    let checks = [spec, suspended, workload, report, token, target, source, lagging];
+    let checks = [spec, suspended, workload, report, token, stream, target, source, lagging];
     checks
         .iter()
         .find_map(|check| check(facts, previous, now))
@@ -156,14 +161,39 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
 }
 
 fn token(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
-    let token = &facts.sighting.report.as_ref()?.token;
-    let message = clip(token.reason.as_deref().unwrap_or("the API gave no reason"));
-    match token.state {
+    let report = facts.sighting.report.as_ref()?;
+    let message = clip(report.token.reason.as_deref().unwrap_or("the API gave no reason"));
+    match super::token_state(facts.agent, report) {
         TokenState::Missing => Some(Situation::SecretMissing { message }),
         TokenState::Invalid => Some(Situation::TokenInvalid { message }),
-        TokenState::Forbidden => Some(Situation::TokenForbidden { message }),
-        TokenState::Valid | TokenState::Unknown => None,
+        TokenState::Forbidden if flowing(facts.agent, report).is_empty() => {
+            let message = forbidden(facts.agent, report).unwrap_or(message);
+            Some(Situation::TokenForbidden { message })
+        }
+        TokenState::Forbidden | TokenState::Valid | TokenState::Unknown => None,
     }
+}
+
+/// One of several streams may not be read: told at once. Only an outage that is beyond its grace is worse, because it stops
+/// the other stream too.
+fn stream(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
+    let report = facts.sighting.report.as_ref()?;
+    let forbidden = forbidden(facts.agent, report)?;
+    let outage = [target, source].iter().find_map(|check| {
+        check(facts, previous, now).filter(|found| {
+            matches!(
+                found,
+                Situation::TargetUnreachable { .. }
+                    | Situation::SourceUnreachable { .. }
+                    | Situation::SourceThrottled { .. }
+            )
+        })
+    });
+    outage.or_else(|| {
+        let others = flowing(facts.agent, report).join(" and ");
+        let message = format!("{forbidden}; it may read {others}");
+        Some(Situation::StreamForbidden { message })
+    })
 }
 
 fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
@@ -174,7 +204,7 @@ fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
                 TargetState::Stalled => "TargetStalled",
                 _ => "TargetUnreachable",
             };
-            let since = since(report.target.since, previous, now);
+            let since = since(report.target.since, report, previous, now);
             let reason = report.target.reason.as_deref().unwrap_or("no reason is known");
             let syslog = &facts.agent.spec.syslog;
             let message =
@@ -192,7 +222,7 @@ fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
 
 fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
     let report = facts.sighting.report.as_ref()?;
-    let since = since(report.source.since, previous, now);
+    let since = since(report.source.since, report, previous, now);
     let message = clip(report.source.reason.as_deref().unwrap_or("no reason is known"));
     let known = match report.source.state {
         SourceState::Unreachable => Situation::SourceUnreachable { message, since },
@@ -207,45 +237,43 @@ fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
 
 fn lagging(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
     let lag = lag::seconds(facts, previous, now)?;
-    let report = facts.sighting.report.as_ref()?;
-    lag::is_lagging(lag, facts, previous).then(|| {
-        let forbidden = forbidden(report);
-        let why = if forbidden.is_empty() {
-            "delivery is more than 15 minutes behind though portal and SIEM answer: a backlog is being worked off, or the \
-             request budget or the SIEM is too slow"
-                .to_owned()
-        } else {
-            format!("delivery is more than 15 minutes behind: {forbidden}")
-        };
-        Situation::Lagging { message: why }
+    facts.sighting.report.as_ref()?;
+    lag::is_lagging(lag, facts, previous).then(|| Situation::Lagging {
+        message: "delivery is more than 15 minutes behind though portal and SIEM answer: a backlog is being worked off, or \
+                  the request budget or the SIEM is too slow"
+            .to_owned(),
     })
 }
 
 fn well(facts: &Facts<'_>) -> String {
     let mut message = "events are delivered as they appear".to_owned();
-    if let Some(report) = &facts.sighting.report {
-        let forbidden = forbidden(report);
-        if !forbidden.is_empty() {
-            message = format!("events are delivered, but {forbidden}");
-        }
-    }
     if !facts.twins.is_empty() {
-        message.push_str(&format!(
-            "; warning: {} exports the same source to the same target, so every event arrives more than once",
-            facts.twins.join(", ")
-        ));
+        message.push_str("; warning: ");
+        message.push_str(&twins::words(facts.twins));
     }
     message
 }
 
-/// Streams that the token may not read while it may read another.
-fn forbidden(report: &Report) -> String {
-    let streams = report.streams.iter().filter_map(|(stream, told)| {
-        told.forbidden
-            .as_ref()
-            .map(|why| format!("the token may not read {stream} ({})", clip(why)))
-    });
-    streams.collect::<Vec<_>>().join(", ")
+/// In words, the enabled streams that the token may not read.
+pub(super) fn forbidden(agent: &SiemAgent, report: &Report) -> Option<String> {
+    let enabled = super::enabled(agent).into_iter();
+    let reasons = enabled
+        .filter_map(|stream| {
+            Some((stream, clip(report.streams.get(&stream)?.forbidden.as_deref()?)))
+        })
+        .collect::<Vec<_>>();
+    forbidden_streams(reasons.iter().map(|(stream, reason)| (*stream, reason.as_str())))
+}
+
+/// The enabled streams of a report that the token may read.
+fn flowing(agent: &SiemAgent, report: &Report) -> Vec<&'static str> {
+    let enabled = super::enabled(agent).into_iter();
+    let may_be_read =
+        |stream: &Stream| report.streams.get(stream).is_some_and(|told| told.forbidden.is_none());
+    // A forwarder that names none says so of them all.
+    let names_none = report.token.state == TokenState::Forbidden
+        && report.streams.values().all(|told| told.forbidden.is_none());
+    enabled.filter(may_be_read).filter(|_| !names_none).map(Stream::as_str).collect()
 }
 
 fn progressing(message: String) -> Situation {
@@ -272,8 +300,16 @@ fn down_since(previous: &SiemAgentStatus) -> Option<Timestamp> {
         .map(|delivering| delivering.last_transition_time.0)
 }
 
-fn since(told: Option<Timestamp>, previous: &SiemAgentStatus, now: Timestamp) -> Timestamp {
-    [told, down_since(previous)].into_iter().flatten().min().unwrap_or(now)
+/// When an outage began. The forwarder knows, unless it was started since; then the status does. The status alone cannot be
+/// believed: Delivering may have been False before for another reason, such as a stream that is forbidden.
+fn since(
+    told: Option<Timestamp>,
+    report: &Report,
+    previous: &SiemAgentStatus,
+    now: Timestamp,
+) -> Timestamp {
+    let remembered = down_since(previous).filter(|since| report.started_at > *since);
+    [told, remembered].into_iter().flatten().min().unwrap_or(now)
 }
 
 /// Trouble that is young leaves a ready agent ready, and one that was never ready on its way.

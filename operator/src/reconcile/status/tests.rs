@@ -32,7 +32,7 @@ struct World {
     queued: Option<Wait>,
     workload: Workload,
     sighting: Sighting,
-    twins: Vec<String>,
+    twins: Vec<Twin>,
 }
 
 fn world() -> World {
@@ -108,6 +108,13 @@ impl World {
         self.sighting.report = Some(Arc::new(report));
     }
 
+    /// Rolled out: the report is of the changed configuration.
+    fn disable_alerts(&mut self) {
+        self.agent.spec.event_types.alerts.enabled = false;
+        let config_hash = objects(&self.agent).config_hash;
+        self.tell(|report| report.config_hash = config_hash);
+    }
+
     fn with_facts<T>(&self, use_: impl FnOnce(&Facts<'_>) -> T) -> T {
         let outcome = match &self.problems {
             Some(problems) => Outcome::Stalled(problems.clone()),
@@ -154,6 +161,11 @@ fn target_down(report: &mut Report, seconds: i64) {
         reason: Some("connection refused".to_owned()),
         since: Some(ago(seconds)),
     };
+}
+
+fn forbid(report: &mut Report, stream: Stream) {
+    let stream = report.streams.get_mut(&stream).unwrap();
+    stream.forbidden = Some("the API says: no".to_owned());
 }
 
 fn source(report: &mut Report, state: SourceState) {
@@ -204,11 +216,75 @@ fn an_outage_is_counted_through_a_restart_of_the_forwarder_and_of_the_operator()
     restarted.tell(|report| {
         target_down(report, 0);
         report.target.since = Some(later);
+        report.started_at = later;
     });
     restarted.sighting.last_read = Some(later);
     let status = restarted.status_at(later);
     assert_eq!(condition(&status, "Ready").unwrap().reason, "TargetUnreachable");
     assert_eq!(status.state, Some(State::ConnectionError));
+}
+
+#[test]
+fn a_forbidden_stream_is_named_everywhere_at_once_and_the_other_is_said_to_flow() {
+    let mut world = world().after(well());
+    world.tell(|report| forbid(report, Stream::Alerts));
+    let status = world.status();
+    let of = |type_: &str| {
+        let condition = condition(&status, type_).unwrap();
+        (condition.reason.as_str(), condition.message.as_str())
+    };
+    let message = "the token may not read alerts: the API says: no; it may read activities";
+    assert_eq!(of("Ready"), ("StreamForbidden", message));
+    assert_eq!(of("TokenValid"), ("Forbidden", message));
+    assert_eq!(of("Delivering"), ("StreamForbidden", message));
+    let token = status.token.as_ref().unwrap();
+    let reason = "the token may not read alerts: the API says: no";
+    assert_eq!((token.state, token.reason.as_deref()), (TokenState::Forbidden, Some(reason)));
+    let reasons = |status: &SiemAgentStatus| {
+        let delivery = status.delivery.clone().unwrap();
+        [delivery.alerts, delivery.activities].map(|stream| stream.and_then(|known| known.reason))
+    };
+    assert_eq!(reasons(&status), [Some("StreamForbidden".to_owned()), None]);
+    assert!(is_news(&well(), &status));
+    // The other one too, in this order; then the first heals, and then the other.
+    let steps: [(&[Stream], &str, &str); 4] = [
+        (&[Stream::Alerts, Stream::Activities], "TokenForbidden", "alerts and activities"),
+        (&[Stream::Activities], "StreamForbidden", "read activities: "),
+        (&[Stream::Alerts], "StreamForbidden", "read alerts: "),
+        (&[], "Delivering", "delivered"),
+    ];
+    let mut previous = status.clone();
+    for (forbidden, reason, words) in steps {
+        let mut world = self::world().after(previous.clone());
+        world.tell(|report| forbidden.iter().for_each(|stream| forbid(report, *stream)));
+        let next = world.status();
+        let ready = condition(&next, "Ready").unwrap();
+        assert_eq!(ready.reason, reason, "{forbidden:?}");
+        assert!(ready.message.contains(words), "{ready:?}");
+        assert_eq!(reasons(&next).iter().flatten().count(), forbidden.len());
+        assert!(is_news(&previous, &next), "{forbidden:?}");
+        previous = next;
+    }
+}
+
+#[test]
+fn an_outage_that_follows_another_trouble_is_not_as_old_as_that() {
+    let mut forbidden = world().after(well());
+    forbidden.tell(|report| forbid(report, Stream::Alerts));
+    let first = forbidden.status_at(ago(5 * 3_600));
+    // Delivering has been False for five hours, and the SIEM is away for a minute and a half, look by look.
+    let mut previous = first;
+    for seconds in [90, 105] {
+        let mut world = world().after(previous);
+        world.tell(|report| {
+            report.started_at = ago(6 * 3_600);
+            forbid(report, Stream::Alerts);
+            target_down(report, seconds);
+        });
+        previous = world.status();
+        assert_eq!(condition(&previous, "Ready").unwrap().reason, "TargetUnreachable");
+        assert_eq!(previous.state, Some(State::Connected), "{seconds}");
+    }
 }
 
 #[test]
@@ -279,7 +355,10 @@ fn the_lag_grows_when_nothing_is_heard_and_is_absent_while_suspended() {
 #[test]
 fn twins_are_warned_about_and_stay_ready() {
     let mut world = world().after(well());
-    world.twins = vec!["ns/other".to_owned()];
+    let mut other = world.agent.clone();
+    other.metadata.name = Some("other".to_owned());
+    let key = crate::budget::key(&world.agent);
+    world.twins = crate::twins::Twins::of([&world.agent, &other]).twins(&key).to_vec();
     let status = world.status();
     let ready = condition(&status, "Ready").unwrap();
     assert_eq!(ready.status, "True");

@@ -25,7 +25,8 @@ pub(super) fn state(
         Situation::Stalled { .. }
         | Situation::SecretMissing { .. }
         | Situation::TokenInvalid { .. }
-        | Situation::TokenForbidden { .. } => last_seen(previous),
+        | Situation::TokenForbidden { .. }
+        | Situation::StreamForbidden { .. } => last_seen(previous),
         Situation::Progressing { .. }
         | Situation::PodTrouble { .. }
         | Situation::ReportUnavailable { .. } => match ever(previous) {

@@ -101,13 +101,124 @@ fn every_cause_has_the_row_of_the_contract() {
         (
             "403 on one stream",
             true,
+            |world| world.tell(|report| forbid(report, Stream::Alerts)),
+            ["False", "StreamForbidden", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on the other stream, and the forwarder says it of the token too",
+            true,
             |world| {
                 world.tell(|report| {
-                    let alerts = report.streams.get_mut(&Stream::Alerts).unwrap();
-                    alerts.forbidden = Some("no".to_owned());
+                    forbid(report, Stream::Activities);
+                    report.token.state = TokenState::Forbidden;
                 });
             },
+            ["False", "StreamForbidden", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on one stream from the start, before the SIEM is reached",
+            false,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Alerts);
+                    report.target.state = TargetState::Unknown;
+                });
+            },
+            ["False", "StreamForbidden", "", "", "False", "Forbidden", "False"],
+            Created,
+        ),
+        (
+            "403 on each stream",
+            true,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Alerts);
+                    forbid(report, Stream::Activities);
+                });
+            },
+            ["False", "TokenForbidden", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on the only enabled stream",
+            true,
+            |world| {
+                world.disable_alerts();
+                world.tell(|report| forbid(report, Stream::Activities));
+            },
+            ["False", "TokenForbidden", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on a stream that is not to be exported any more",
+            true,
+            |world| {
+                world.disable_alerts();
+                world.tell(|report| forbid(report, Stream::Alerts));
+            },
             ["True", "Delivering", "", "", "True", "Valid", "True"],
+            Connected,
+        ),
+        (
+            "403 on one stream and late",
+            true,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Alerts);
+                    report.streams.get_mut(&Stream::Activities).unwrap().lag_seconds = Some(901.0);
+                });
+            },
+            ["False", "StreamForbidden", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on one stream and SIEM down for a moment",
+            true,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Alerts);
+                    target_down(report, 30);
+                });
+            },
+            ["False", "StreamForbidden", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on one stream and SIEM down for a minute",
+            true,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Alerts);
+                    target_down(report, 61);
+                });
+            },
+            ["False", "TargetUnreachable", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "403 on one stream and portal unreachable for the other",
+            true,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Activities);
+                    source(report, SourceState::Unreachable);
+                });
+            },
+            ["False", "SourceUnreachable", "", "", "False", "Forbidden", "False"],
+            Connected,
+        ),
+        (
+            "401 after 403 on one stream",
+            true,
+            |world| {
+                world.tell(|report| {
+                    forbid(report, Stream::Alerts);
+                    report.token.state = TokenState::Invalid;
+                });
+            },
+            ["False", "TokenInvalid", "", "", "False", "Invalid", "False"],
             Connected,
         ),
         (

@@ -1,0 +1,306 @@
+//! Which agents export the same events to the same receiver, so that every event arrives there more than once. Pure.
+//!
+//! Agents are compared by what they are: the tenant, the receiver's host and port, and the streams with their filters. No
+//! text that anybody else has written decides about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use siem_agent_crds::SiemAgent;
+
+use crate::budget::{self, Key};
+use crate::{digest, same};
+
+/// More names than these help nobody.
+const MOST: usize = 3;
+
+/// One of an agent's twins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Twin {
+    pub(crate) key: Key,
+    uid: String,
+    generation: i64,
+}
+
+/// The twins of every agent that has some, in the order of their names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Twins(BTreeMap<Key, Vec<Twin>>);
+
+impl Twins {
+    /// Compares all these agents.
+    pub(crate) fn of<'a>(agents: impl IntoIterator<Item = &'a SiemAgent>) -> Self {
+        let mut by_route: BTreeMap<_, Vec<&SiemAgent>> = BTreeMap::new();
+        for agent in agents.into_iter().filter(|agent| exports(agent)) {
+            let spec = &agent.spec;
+            let route =
+                (same::tenant(&spec.source.url), same::host(&spec.syslog.host), spec.syslog.port());
+            by_route.entry(route).or_default().push(agent);
+        }
+        let mut twins = BTreeMap::new();
+        for mut agents in by_route.into_values().filter(|agents| agents.len() > 1) {
+            agents.sort_by_cached_key(|agent| budget::key(agent));
+            for agent in &agents {
+                let own = budget::key(agent);
+                let others = agents.iter().filter(|other| budget::key(other) != own);
+                let found: Vec<_> = others
+                    .filter(|other| overlap(agent, other))
+                    .take(MOST)
+                    .map(|other| twin(other))
+                    .collect();
+                if !found.is_empty() {
+                    twins.insert(own, found);
+                }
+            }
+        }
+        Self(twins)
+    }
+
+    /// The twins of one agent.
+    pub(crate) fn twins(&self, key: &Key) -> &[Twin] {
+        self.0.get(key).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The agents whose twins are others than before.
+    pub(crate) fn changed_since<'a>(&'a self, before: &'a Self) -> BTreeSet<&'a Key> {
+        let all = self.0.keys().chain(before.0.keys());
+        let names = |of: &Self, key: &Key| -> Vec<Key> {
+            of.twins(key).iter().map(|twin| twin.key.clone()).collect()
+        };
+        all.filter(|key| names(self, key) != names(before, key)).collect()
+    }
+}
+
+fn twin(agent: &SiemAgent) -> Twin {
+    Twin {
+        key: budget::key(agent),
+        uid: agent.metadata.uid.clone().unwrap_or_default(),
+        generation: agent.metadata.generation.unwrap_or(0),
+    }
+}
+
+/// The twins in words.
+pub(crate) fn words(twins: &[Twin]) -> String {
+    let names: Vec<_> = twins.iter().map(|twin| format!("{}/{}", twin.key.0, twin.key.1)).collect();
+    let verb = if names.len() == 1 { "exports" } else { "export" };
+    format!(
+        "{} {verb} the same source to the same target, so every event arrives more than once",
+        names.join(", ")
+    )
+}
+
+/// A name of what is so between an agent and its twins: the same again after a restart of the operator, another one when
+/// one of them is changed or is another agent.
+pub(crate) fn fingerprint(agent: &SiemAgent, twins: &[Twin]) -> String {
+    let of = |uid: &str, generation: i64| format!("{uid}/{generation}");
+    let own = twin(agent);
+    let all: Vec<_> =
+        std::iter::once(&own).chain(twins).map(|twin| of(&twin.uid, twin.generation)).collect();
+    digest::hex(&all.join(" ")).chars().take(16).collect()
+}
+
+/// Suspended, deleted and impossible agents export nothing.
+fn exports(agent: &SiemAgent) -> bool {
+    let is_stalled = agent.status.as_ref().is_some_and(|status| {
+        status.conditions.iter().any(|condition| {
+            condition.type_ == "Stalled"
+                && condition.status == "True"
+                && condition.observed_generation == agent.metadata.generation
+        })
+    });
+    !agent.spec.suspend && agent.metadata.deletion_timestamp.is_none() && !is_stalled
+}
+
+/// Whether there may be an event that both export.
+fn overlap(one: &SiemAgent, two: &SiemAgent) -> bool {
+    let (one, two) = (&one.spec.event_types, &two.spec.event_types);
+    let alerts = one.alerts.enabled && two.alerts.enabled && {
+        let (one, two) = (&one.alerts.filter, &two.alerts.filter);
+        meet(&one.severities, &two.severities)
+    };
+    let activities = one.activities.enabled && two.activities.enabled && {
+        let (one, two) = (&one.activities.filter, &two.activities.filter);
+        meet(&one.event_types, &two.event_types)
+            && meet(&one.ip_categories, &two.ip_categories)
+            && meet(&one.countries, &two.countries)
+    };
+    alerts || activities
+}
+
+/// Whether one value, of which a record has exactly one, can be in both lists; an empty list sets no condition.
+fn meet<T: PartialEq>(one: &[T], two: &[T]) -> bool {
+    one.is_empty() || two.is_empty() || one.iter().any(|value| two.contains(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(namespace: &str, name: &str, url: &str, host: &str, more: &str) -> SiemAgent {
+        let text = format!(
+            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\n\
+             metadata: {{name: {name}, namespace: {namespace}, uid: u-{name}, generation: 1}}\n\
+             spec:\n  source: {{url: '{url}', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: '{host}'}}\n{more}"
+        );
+        siem_agent_crds::manifest::read(&text).unwrap()
+    }
+
+    fn names(twins: &Twins, namespace: &str, name: &str) -> Vec<String> {
+        let found = twins.twins(&(namespace.to_owned(), name.to_owned())).iter();
+        found.map(|twin| format!("{}/{}", twin.key.0, twin.key.1)).collect()
+    }
+
+    fn are_twins(one: &SiemAgent, two: &SiemAgent) -> bool {
+        let twins = Twins::of([one, two]);
+        let both = [names(&twins, "red", "one"), names(&twins, "blue", "two")];
+        let expected = [vec!["blue/two".to_owned()], vec!["red/one".to_owned()]];
+        assert!(both == expected || both.iter().all(Vec::is_empty), "{both:?}");
+        both == expected
+    }
+
+    #[test]
+    fn twins_are_known_however_tenant_and_receiver_are_written() {
+        let one = |url: &str, host: &str, more: &str| agent("red", "one", url, host, more);
+        let two = |url: &str, host: &str, more: &str| agent("blue", "two", url, host, more);
+        let (url, host) = ("https://t.example", "siem.example");
+        for (other_url, other_host) in [
+            (url, host),
+            ("https://T.Example.:443/", "SIEM.example."),
+            ("https://t.example/", "Siem.Example"),
+        ] {
+            assert!(are_twins(&one(url, host, ""), &two(other_url, other_host, "")), "{other_url}");
+        }
+        let six = "2001:db8::1";
+        for other in ["[2001:DB8::1]", "2001:db8:0:0::0001", "[2001:db8::0:1]"] {
+            assert!(are_twins(&one(url, six, ""), &two(url, other, "")), "{other}");
+        }
+        assert!(are_twins(&one(url, "10.0.0.1", ""), &two(url, "::ffff:10.0.0.1", "")));
+        for (other_url, other_host) in
+            [("https://u.example", host), ("https://t.example:8443", host), (url, "other.example")]
+        {
+            assert!(
+                !are_twins(&one(url, host, ""), &two(other_url, other_host, "")),
+                "{other_url}"
+            );
+        }
+        assert!(!are_twins(&one(url, six, ""), &two(url, "2001:db8::2", "")));
+    }
+
+    #[test]
+    fn twins_have_a_port_and_a_stream_in_common_and_both_export() {
+        let of = |namespace: &str, name: &str, more: &str| {
+            let text = format!(
+                "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+                 spec:\n  source: {{url: 'https://t.example', auth: {{tokenSecretRef: {{name: a}}}}}}\n{more}"
+            );
+            siem_agent_crds::manifest::read(&text).unwrap()
+        };
+        let cases = [
+            ("{host: h}", "{host: h, port: 514}", "", "", true),
+            ("{host: h, protocol: TLS}", "{host: h, port: 6514}", "", "", true),
+            ("{host: h}", "{host: h, protocol: TLS}", "", "", false),
+            ("{host: h}", "{host: h}", "alerts: {enabled: false}", "", true),
+            (
+                "{host: h}",
+                "{host: h}",
+                "alerts: {enabled: false}",
+                "activities: {enabled: false}",
+                false,
+            ),
+            (
+                "{host: h}",
+                "{host: h}",
+                "alerts: {enabled: false}",
+                "alerts: {enabled: false}",
+                true,
+            ),
+            (
+                "{host: h}",
+                "{host: h}",
+                "activities: {enabled: false}, alerts: {filter: {severities: [High]}}",
+                "alerts: {filter: {severities: [Low, Medium]}}",
+                false,
+            ),
+            (
+                "{host: h}",
+                "{host: h}",
+                "activities: {enabled: false}, alerts: {filter: {severities: [High]}}",
+                "alerts: {filter: {severities: [Low, High]}}",
+                true,
+            ),
+            (
+                "{host: h}",
+                "{host: h}",
+                "alerts: {enabled: false}, activities: {filter: {countries: [DE]}}",
+                "activities: {filter: {countries: [FR]}}",
+                false,
+            ),
+            // A record may concern several users.
+            (
+                "{host: h}",
+                "{host: h}",
+                "alerts: {enabled: false}, activities: {filter: {users: [a]}}",
+                "activities: {filter: {users: [b]}}",
+                true,
+            ),
+        ];
+        for (one, two, one_streams, two_streams, expected) in cases {
+            let more = |syslog: &str, streams: &str| {
+                format!("  syslog: {syslog}\n  eventTypes: {{{streams}}}\n")
+            };
+            let one = of("red", "one", &more(one, one_streams));
+            let two = of("blue", "two", &more(two, two_streams));
+            assert_eq!(are_twins(&one, &two), expected, "{:?} {:?}", one.spec, two.spec);
+        }
+        let one = of("red", "one", "  syslog: {host: h}\n");
+        let mut two = of("blue", "two", "  syslog: {host: h}\n");
+        two.spec.suspend = true;
+        assert!(!are_twins(&one, &two));
+        two.spec.suspend = false;
+        two.metadata.deletion_timestamp = serde_json::from_str("\"2026-01-01T00:00:00Z\"").ok();
+        assert!(!are_twins(&one, &two));
+        two.metadata.deletion_timestamp = None;
+        two.metadata.generation = Some(2);
+        let stalled = |generation: i64| {
+            serde_json::from_value(serde_json::json!({"observedGeneration": generation, "conditions": [{
+                "type": "Stalled", "status": "True", "reason": "r", "message": "", "observedGeneration": generation,
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]}))
+            .ok()
+        };
+        two.status = stalled(2);
+        assert!(!are_twins(&one, &two));
+        two.status = stalled(1);
+        assert!(are_twins(&one, &two), "the spec was mended");
+    }
+
+    #[test]
+    fn many_twins_are_found_fast_and_named_in_part() {
+        let agents: Vec<_> = (0..5_000)
+            .map(|n| agent("ns", &format!("a{n:04}"), "https://t.example", "h", ""))
+            .collect();
+        let twins = Twins::of(&agents);
+        assert_eq!(names(&twins, "ns", "a4999"), ["ns/a0000", "ns/a0001", "ns/a0002"]);
+        assert_eq!(names(&twins, "ns", "a0000"), ["ns/a0001", "ns/a0002", "ns/a0003"]);
+        let fewer = Twins::of(&agents[1..]);
+        let changed = fewer.changed_since(&twins);
+        assert_eq!(changed.len(), 5_000);
+        assert!(twins.changed_since(&twins).is_empty());
+    }
+
+    #[test]
+    fn a_fingerprint_is_the_same_until_one_of_them_changes() {
+        let of = |name: &str| agent("ns", name, "https://t.example", "h", "");
+        let [one, two, three] = ["one", "two", "three"].map(of);
+        let print = |agents: &[SiemAgent]| {
+            fingerprint(&agents[0], Twins::of(agents).twins(&budget::key(&agents[0])))
+        };
+        let first = print(&[one.clone(), two.clone()]);
+        assert_eq!(print(&[one.clone(), two.clone()]), first);
+        assert_ne!(print(&[one.clone(), two.clone(), three]), first);
+        let mut changed = two.clone();
+        changed.metadata.generation = Some(2);
+        assert_ne!(print(&[one.clone(), changed]), first);
+        let mut another = two;
+        another.metadata.uid = Some("u-later".to_owned());
+        assert_ne!(print(&[one, another]), first);
+    }
+}
