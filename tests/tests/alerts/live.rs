@@ -32,7 +32,7 @@ enum Shown {
     In(&'static str),
 }
 
-const SHOWN: [(&str, Shown); 19] = [
+const SHOWN: [(&str, Shown); 20] = [
     ("SiemAgentDeliveryLag", Shown::Wide),
     ("SiemAgentRecordsRejected", Shown::Wide),
     ("SiemAgentRetentionGap", Shown::Wide),
