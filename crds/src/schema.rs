@@ -94,6 +94,11 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
         "spec.source.proxy.url must be http://HOST:PORT or https://HOST:PORT; without path, query, fragment and user info: credentialsSecretRef has that",
     ),
     (
+        "spec.source.proxy.noProxy[]",
+        address::NO_PROXY,
+        "spec.source.proxy.noProxy may hold *, a domain (example.com, *.example.com), an address, each also with :PORT, and a network (10.0.0.0/8, 10.*, 2001:db8::/32); no scheme, no path, no list in one entry, and no * elsewhere",
+    ),
+    (
         "spec.syslog.host",
         address::HOST,
         "spec.syslog.host must be a DNS name or an IP address, without scheme and port: spec.syslog.port has that",
@@ -167,11 +172,13 @@ pub fn object_schema() -> Value {
     crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take).unwrap_or_default()
 }
 
-/// The schema at a dotted path of properties.
+/// The schema at a dotted path of properties; `[]` after a name leads to the elements of a list.
 pub fn property<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    path.split('.')
-        .filter(|name| !name.is_empty())
-        .try_fold(schema, |schema, name| schema.get_mut("properties")?.get_mut(name))
+    path.split('.').filter(|name| !name.is_empty()).try_fold(schema, |schema, name| {
+        let list = name.strip_suffix("[]");
+        let schema = schema.get_mut("properties")?.get_mut(list.unwrap_or(name))?;
+        if list.is_some() { schema.get_mut("items") } else { Some(schema) }
+    })
 }
 
 fn add_rule(schema: &mut Value, path: &str, rule: &str, message: &str) {

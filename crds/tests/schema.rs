@@ -119,3 +119,109 @@ fn nulls_are_pruned_and_whole_numbers_are_whole_as_on_the_server() {
     let half = text.replace("514.0", "514.5");
     assert_eq!(manifest::read(&half).unwrap_err().0[0].path, "spec.syslog.port");
 }
+
+#[test]
+fn what_can_never_match_in_no_proxy_is_refused_in_words() {
+    let minimal = fs::read_to_string("fixtures/legal/minimal.yaml").unwrap();
+    let mut agent: Value = serde_saphyr::from_str(&minimal).unwrap();
+    let mut read = |entry: &str| {
+        agent["spec"]["source"]["proxy"] =
+            serde_json::json!({"url": "http://proxy:3128", "noProxy": ["localhost", entry]});
+        manifest::read(&agent.to_string())
+    };
+    for entry in [
+        "*",
+        "example.com",
+        "Example.COM.",
+        ".example.com",
+        "*.example.com",
+        "*example.com",
+        "*:443",
+        "*.svc",
+        "localhost",
+        "example.com:8443",
+        "*.example.com:443",
+        " example.com ",
+        "a_b.example.com",
+        "1.example.com",
+        "3com",
+        "10.0.0.1",
+        "10.0.0.1:80",
+        "10.0.0.0/8",
+        "0.0.0.0/0",
+        "127.*",
+        "127.*.*.*",
+        "10.1.*",
+        "10.1.2.*",
+        "192.168.*:80",
+        "::1",
+        "::",
+        "[::1]",
+        "[::1]:443",
+        "::1/128",
+        "[::1]/128",
+        "[::1/128]",
+        "2001:db8::/32",
+        "1:2:3:4:5:6:7:8",
+        "1::8",
+        "1:2:3:4:5:6:7::",
+        "::2:3:4:5:6:7:8",
+        "xn--bcher-kva.example",
+    ] {
+        let problems = read(entry).err().map(|problems| problems.to_string());
+        assert_eq!(problems, None, "{entry}");
+    }
+    for entry in [
+        "",
+        " ",
+        ".",
+        "..",
+        "https://example.com",
+        "http://10.0.0.1:80",
+        "//example.com",
+        "example.com/path",
+        "user@example.com",
+        "example.com,example.org",
+        "example.com example.org",
+        "a..b",
+        "-",
+        "-example.com",
+        "api.*",
+        "*.example.*",
+        "a*.example.com",
+        "api.*.example.com",
+        "*.*",
+        "**",
+        "*.",
+        "-a",
+        "127.*.0.1",
+        "192.168.*.5",
+        "127.",
+        "10.",
+        "10.0.0",
+        "10.0.0.256",
+        "10.0.0.0/33",
+        "10.0.0.0/",
+        "10.0.0.0/255.0.0.0",
+        "10.0.0.0/8:443",
+        "example.com:",
+        "example.com:0",
+        "example.com:99999",
+        "example.com:https",
+        "1:2:3",
+        ":::",
+        "1::2::3",
+        "::1/129",
+        "[::1",
+        "[example.com]",
+        "fe80::1%eth0",
+        "::ffff:10.0.0.1/33",
+        "1.2.3.4.*",
+        "300.*",
+        "example.com/8",
+    ] {
+        let problems = read(entry).unwrap_err().to_string();
+        assert!(problems.contains("spec.source.proxy.noProxy[1]"), "{entry}: {problems}");
+        assert!(entry.is_empty() || problems.contains("no scheme, no path"), "{entry}: {problems}");
+    }
+}

@@ -4,13 +4,14 @@
 //! follows the CEF standard (Implementation Standard, "ArcSight Extension Dictionary") in lengths and emptiness.
 
 mod activity;
+mod address;
 mod alert;
 pub mod describe;
 mod strict;
 mod text;
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::cef::{Field, Record};
 use crate::checkpoint::Millis;
@@ -130,12 +131,16 @@ const IPV6_LABEL: &str = "\"Device IPv6 Address\"";
 
 /// The address, if it is one of IPv4.
 fn ipv4<'a>(text: Option<&str>) -> Option<Cow<'a, str>> {
-    let address: Ipv4Addr = text?.parse().ok()?;
-    Some(Cow::Owned(address.to_string()))
+    match address::read(text?)? {
+        IpAddr::V4(address) => Some(Cow::Owned(address.to_string())),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// The address in its canonical form (RFC 5952), if it is one of IPv6.
 fn ipv6<'a>(text: Option<&str>) -> Option<Cow<'a, str>> {
-    let address: Ipv6Addr = text?.parse().ok()?;
-    Some(Cow::Owned(address.to_string()))
+    match address::read(text?)? {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(Cow::Owned(address.to_string())),
+    }
 }

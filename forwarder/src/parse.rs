@@ -240,6 +240,34 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_json_does_not_have_is_absent_where_it_is_used_and_costs_nothing_elsewhere() {
+        for number in ["NaN", "Infinity", "-Infinity", "nan", "-inf", "+Infinity", "-NaN"] {
+            let json = format!(
+                r#"{{"location":{{"longitude":{number},"x":[{number} ,1]}},"_id":"a-NaN","timestamp":1,"description":"\" NaN","appName":{number}}}"#
+            );
+            let Event::Activity(activity) = record(Stream::Activities, json.as_bytes()).unwrap()
+            else {
+                panic!("an activity")
+            };
+            assert_eq!(activity.id, "a-NaN");
+            assert_eq!(activity.description.as_deref(), Some("\" NaN"));
+            assert_eq!(activity.app_name, None, "{number}");
+            let json = format!(
+                r#"{{"_id":"a","timestamp":1,"threatScore":{number},"entities":[{number}]}}"#
+            );
+            let Event::Alert(alert) = record(Stream::Alerts, json.as_bytes()).unwrap() else {
+                panic!("an alert")
+            };
+            assert_eq!((alert.threat_score, alert.entities.len()), (None, 1));
+            let json = format!(r#"{{"_id":"a","timestamp":{number}}}"#);
+            assert_eq!(reason(json.as_bytes()), RejectReason::MissingTimestamp);
+        }
+        for json in ["{\"_id\":NaNa}", "{NaN:1}", "{\"_id\":\"a\",\"x\":undefined}"] {
+            assert_eq!(reason(json.as_bytes()), RejectReason::Malformed, "{json}");
+        }
+    }
+
+    #[test]
     fn what_is_nearly_json_is_read() {
         let text = |json: &[u8]| match record(Stream::Activities, json).unwrap() {
             Event::Activity(activity) => activity.description.unwrap(),

@@ -81,6 +81,8 @@ struct StreamState {
     forbidden: Option<String>,
     n_delivered: u64,
     n_rejected: u64,
+    /// A record of it has come.
+    has_begun: bool,
     /// Through which time a gap is counted.
     gap_counted: Option<Millis>,
 }
@@ -125,6 +127,13 @@ impl Progress {
         let is_another = counted.is_none_or(|counted| counted < watermark);
         *counted = Some(kept_from);
         is_another.then_some(seconds)
+    }
+
+    /// A record of this stream has come. Says whether it is the first since the start.
+    pub fn begins(&self, stream: Stream) -> bool {
+        let mut state = self.lock();
+        let stream = state.streams.entry(stream).or_default();
+        !std::mem::replace(&mut stream.has_begun, true)
     }
 
     /// Lets the report look at the target.

@@ -215,7 +215,7 @@ impl Forwarder {
         let answer = Answer { asked, answered: now(began), date: page.date };
         self.answered(query.stream);
         let mut unconfirmed = Vec::new();
-        let (mut n_listed, mut rejects) = (0, Rejects::default());
+        let (mut n_listed, mut rejects, mut is_first) = (0, Rejects::default(), true);
         let ended = loop {
             let pieces = match unless_stopped(stop, page.next()).await {
                 Ok(Ok(Arrived::Pieces(pieces))) => pieces,
@@ -229,6 +229,9 @@ impl Forwarder {
                 if let Some((event, mark)) =
                     self.admit(state, walk, &piece, &mut rejects, now(began))
                 {
+                    if std::mem::take(&mut is_first) {
+                        self.begin(query, state, mark.time(), now(began).wall);
+                    }
                     let frame = frame::frame(&event, &self.plan.layout); //      P  map, CEF, frame
                     if frame.trimmed {
                         self.progress.metrics.trimmed(query.stream);

@@ -3,12 +3,15 @@
 //! A mounted Secret may appear, change or vanish while the program runs, so each use reads the file again. Nothing here
 //! has a `Debug` or `Display` that tells more than the file's path.
 
+mod clean;
+
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-/// The longest secret that is believed; a longer file is a mistake.
-const MAX_BYTES: usize = 64 * 1024;
+pub(crate) use clean::is_token;
+pub use clean::{Flaw, Kind};
 
 /// A secret's value. It cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,7 +37,10 @@ impl fmt::Debug for Secret {
 
 /// A file that holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretFile(PathBuf);
+pub struct SecretFile {
+    path: PathBuf,
+    kind: Kind,
+}
 
 /// Why a file gives no secret. Shows the path, never the content.
 #[derive(Debug, thiserror::Error)]
@@ -54,54 +60,45 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The file holds something that cannot be a token or a password.
-    #[error("{path} {problem}: store the value alone, on one line")]
+    /// The file holds something that cannot be such a secret.
+    #[error("{path} {flaw}")]
     Malformed {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: &'static str,
+        flaw: Flaw,
     },
 }
 
 impl SecretFile {
     /// A file that is read at each use.
-    pub fn new(path: PathBuf) -> Self {
-        Self(path)
+    pub fn new(path: PathBuf, kind: Kind) -> Self {
+        Self { path, kind }
     }
 
     /// Where it lies.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
-    /// Reads the value; line ends after it are no part of it.
+    /// Reads the value, without what editors, shells and copying leave around it.
     ///
     /// # Errors
-    /// [`Error`] for a file that is absent, unreadable, empty, too long, not text, or of several lines.
+    /// [`Error`] for a file that is absent, unreadable, or holds what cannot be such a secret.
     pub fn read(&self) -> Result<Secret, Error> {
-        let bytes = std::fs::read(&self.0).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                Error::Missing { path: self.0.clone() }
-            }
-            _ => Error::Read { path: self.0.clone(), source },
-        })?;
-        let malformed = |problem| Error::Malformed { path: self.0.clone(), problem };
-        if bytes.len() > MAX_BYTES {
-            return Err(malformed("is longer than any token"));
-        }
-        let text = String::from_utf8(bytes).map_err(|_utf8| malformed("is not text"))?;
-        let value = text.trim_end_matches(['\r', '\n']);
-        if value.trim().is_empty() {
-            return Err(malformed("is empty"));
-        }
-        if value.chars().any(char::is_control) {
-            return Err(malformed("holds a line break or another control character"));
-        }
-        if value.trim() != value {
-            return Err(malformed("begins or ends with a space"));
-        }
-        Ok(Secret(value.to_owned()))
+        let path = || self.path.clone();
+        let mut bytes = Vec::new();
+        File::open(&self.path)
+            .and_then(|file| file.take(clean::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                    Error::Missing { path: path() }
+                }
+                _ => Error::Read { path: path(), source },
+            })?;
+        clean::clean(&bytes, self.kind)
+            .map(Secret)
+            .map_err(|flaw| Error::Malformed { path: path(), flaw })
     }
 }
 
@@ -113,7 +110,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, content).unwrap();
-        SecretFile::new(path).read()
+        SecretFile::new(path, Kind::Token).read()
     }
 
     #[test]
@@ -125,7 +122,7 @@ mod tests {
     #[test]
     fn what_cannot_be_a_token_is_refused_without_being_shown() {
         for content in
-            [&b"PLANTED\nPLANTED"[..], b"", b"\n", b" PLANTED", b"PLANTED\xff", b"PLANTED\0"]
+            [&b"PLANTED\nPLANTED"[..], b"", b"\n", b"PLANTED PLANTED", b"PLANTED\xff", b"PLANTED\0"]
         {
             let error = read(content).unwrap_err();
             assert!(matches!(error, Error::Malformed { .. }));
@@ -136,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_absent_file_is_missing() {
-        let file = SecretFile::new("/nonexistent/defender/token".into());
+        let file = SecretFile::new("/nonexistent/defender/token".into(), Kind::Token);
         assert!(matches!(file.read(), Err(Error::Missing { .. })));
     }
 }

@@ -15,7 +15,7 @@ use crate::event::Stream;
 use crate::frame::{Framing, Header, Layout, TimeFormat};
 use crate::map::Dialect;
 use crate::run::Plan;
-use crate::secret::SecretFile;
+use crate::secret::{Kind, SecretFile};
 use crate::sink::{self, Transport};
 use crate::source::{self, Auth, Credentials, Proxy};
 use crate::tls::{ClientMaterial, Material};
@@ -103,7 +103,8 @@ pub fn layout(config: &Config) -> Layout {
 }
 
 fn source(source: &spec::Source, paths: &Paths) -> source::Settings {
-    let secret = |name: &str, key: &str| SecretFile::new(paths.secrets.join(name).join(key));
+    let secret =
+        |name: &str, key: &str, kind| SecretFile::new(paths.secrets.join(name).join(key), kind);
     let auth = match (&source.auth.token_secret_ref, &source.auth.client_credentials) {
         (_, Some(application)) => Auth::ClientCredentials {
             tenant_id: application.tenant_id.clone(),
@@ -111,19 +112,20 @@ fn source(source: &spec::Source, paths: &Paths) -> source::Settings {
             client_secret: secret(
                 &application.client_secret_ref.name,
                 &application.client_secret_ref.key,
+                Kind::ClientSecret,
             ),
             authority: application.authority_url.trim_end_matches('/').to_owned(),
         },
-        (Some(token), None) => Auth::Token(secret(&token.name, &token.key)),
+        (Some(token), None) => Auth::Token(secret(&token.name, &token.key, Kind::Token)),
         // The rules of the schema have refused this.
-        (None, None) => Auth::Token(SecretFile::new(PathBuf::new())),
+        (None, None) => Auth::Token(SecretFile::new(PathBuf::new(), Kind::Token)),
     };
     let proxy = source.proxy.as_ref().map(|proxy| Proxy {
         url: proxy.url.trim_end_matches('/').to_owned(),
         no_proxy: proxy.no_proxy.clone(),
         credentials: proxy.credentials_secret_ref.as_ref().map(|reference| Credentials {
-            username: secret(&reference.name, "username"),
-            password: secret(&reference.name, "password"),
+            username: secret(&reference.name, "username", Kind::Username),
+            password: secret(&reference.name, "password", Kind::Password),
         }),
     });
     source::Settings {

@@ -9,13 +9,16 @@ pub mod query;
 pub mod wire;
 mod auth;
 mod client;
+pub(crate) mod connect;
 mod error;
+mod mend;
 mod no_proxy;
+mod refusal;
 
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use tokio::time::{Instant, timeout};
 
 use crate::clock;
@@ -23,13 +26,15 @@ use crate::event::Stream;
 use crate::parse::split::{Envelope, Piece, Splitter};
 use crate::time::Millis;
 use query::Query;
-use wire::answer::Refusal;
 
 use auth::Authorization;
+use client::Response;
 
 pub use auth::Settings as Auth;
-pub use client::{Credentials, Proxy};
+pub use client::{Credentials, Failed, Proxy};
+pub use connect::Challenge;
 pub use error::Error;
+pub use mend::Mend;
 
 /// A refusal is a short text, and an access token too; more is not read, and not longer.
 const MAX_SHORT_BYTES: usize = 64 * 1024;
@@ -101,26 +106,20 @@ impl Source {
     pub async fn fetch(&self, query: &Query) -> Result<Page, Error> {
         let client = self.client.current()?;
         let authorization = self.auth.authorization(query.stream, &client).await?;
+        let url = format!("{}/{}", self.url, query.path());
+        let body = query.body().to_string().into_bytes();
         let response = client
-            .post(format!("{}/{}", self.url, query.path()))
-            .header(reqwest::header::AUTHORIZATION, authorization.header.clone())
-            .json(&query.body())
-            .send()
+            .post(&url, Some(&authorization.header), "application/json", body)
             .await
             .map_err(Error::request)?;
         let date = response
-            .headers()
-            .get(DATE)
-            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok())
+            .header(DATE)
+            .and_then(|value| httpdate::parse_http_date(value).ok())
             .and_then(|time| jiff::Timestamp::try_from(time).ok());
-        if !response.status().is_success() {
-            return Err(self.refused(&authorization, response, date).await);
+        if !response.status.is_success() {
+            return Err(self.refused(&url, &authorization, response, date).await);
         }
-        let kind = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let kind = response.header(CONTENT_TYPE).unwrap_or_default();
         if kind.starts_with("text/html") {
             return Err(Error::NotJson { kind: self.auth.scrub(kind, Some(&authorization)) });
         }
@@ -132,27 +131,22 @@ impl Source {
 
     async fn refused(
         &self,
+        url: &str,
         authorization: &Authorization,
         mut response: Response,
         date: Option<jiff::Timestamp>,
     ) -> Error {
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after =
-            retry_after.and_then(|text| wait_asked_for(text, date.unwrap_or_else(clock::now)));
+        if let Some(challenge) = response.challenge.take() {
+            return Error::ProxyAuthentication(challenge);
+        }
+        let status = response.status;
         let body = beginning(&mut response).await;
-        let words = serde_json::from_slice::<Refusal>(&body)
-            .ok()
-            .map(|refusal| self.auth.scrub(&refusal.detail, Some(authorization)));
+        let now = date.unwrap_or_else(clock::now);
+        let header = response.header(RETRY_AFTER);
+        let detail = self.auth.scrub(&refusal::words(&body, status), Some(authorization));
         // The API refuses in JSON; where a proxy is on the way, any other refusal is the proxy's.
-        let from_the_api = words.is_some()
-            || (!self.client.has_proxy() && !body.trim_ascii_start().starts_with(b"<"));
-        let detail = words.unwrap_or_else(|| match status {
-            StatusCode::BAD_REQUEST => {
-                self.auth.scrub(&String::from_utf8_lossy(&body), Some(authorization))
-            }
-            _ => status.canonical_reason().unwrap_or_default().to_owned(),
-        });
+        let from_the_api = wire::answer::refusal(&body).is_some()
+            || (!self.client.has_proxy(url) && !refusal::is_html(&body));
         match status {
             StatusCode::UNAUTHORIZED if detail.contains(WRONG_DATA_CENTRE) => {
                 Error::WrongDataCentre { detail }
@@ -160,19 +154,32 @@ impl Source {
             StatusCode::UNAUTHORIZED if self.auth.refused(authorization) => {
                 Error::AccessTokenRefused { detail }
             }
-            StatusCode::UNAUTHORIZED => Error::Unauthorized { detail },
+            StatusCode::UNAUTHORIZED => {
+                Error::Unauthorized { detail, is_application: self.auth.is_application() }
+            }
+            StatusCode::FORBIDDEN if is_throttling(&detail) => {
+                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
+            }
             StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
             StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => Error::ProxyAuthentication,
-            StatusCode::BAD_REQUEST => Error::Refused { detail },
-            StatusCode::TOO_MANY_REQUESTS => Error::Throttled { retry_after },
-            StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => {
-                Error::Throttled { retry_after }
+            StatusCode::TOO_MANY_REQUESTS => {
+                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
             }
-            _ if detail.contains("throttled") => Error::Throttled { retry_after },
+            StatusCode::SERVICE_UNAVAILABLE if header.is_some() => {
+                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
+            }
+            _ if is_throttling(&detail) => {
+                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
+            }
+            StatusCode::BAD_REQUEST => Error::Refused { detail },
             _ => Error::Status { code: status.as_u16(), detail },
         }
     }
+}
+
+/// The API says so under other statuses than 429 too.
+fn is_throttling(detail: &str) -> bool {
+    detail.to_ascii_lowercase().contains("throttled")
 }
 
 impl Page {
@@ -219,15 +226,6 @@ async fn beginning(response: &mut Response) -> Vec<u8> {
     body
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
-fn wait_asked_for(text: &str, now: jiff::Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = jiff::Timestamp::try_from(httpdate::parse_http_date(text.trim()).ok()?).ok()?;
-    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -236,7 +234,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::secret::SecretFile;
+    use crate::secret::{Kind, SecretFile};
 
     /// An API that answers with these bytes, and then with one more every ten seconds, for ever.
     async fn trickling(begins: &'static str, more: &'static [u8]) -> String {
@@ -262,7 +260,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let secret: PathBuf = folder.path().join("secret");
         std::fs::write(&secret, "secret").unwrap();
-        let auth = auth(SecretFile::new(secret));
+        let auth = auth(SecretFile::new(secret, Kind::Token));
         let settings = Settings { url: url.to_owned(), auth, proxy: None, ca_bundle: None };
         (Source::new(settings), folder)
     }
@@ -328,19 +326,7 @@ mod tests {
         let (source, _folder) = application(&url);
         let began = Instant::now();
         let error = source.fetch(&Query::probe(Stream::Alerts, 0)).await.unwrap_err();
-        assert!(matches!(error, Error::IdentityAnswer), "{error:?}");
+        assert!(matches!(error, Error::IdentityAnswer(_)), "{error:?}");
         assert!(began.elapsed() < PAGE_TIMEOUT);
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now = "2026-11-24T10:00:00Z".parse().unwrap();
-        assert_eq!(wait_asked_for("17", now), Some(Duration::from_secs(17)));
-        assert_eq!(
-            wait_asked_for("Tue, 24 Nov 2026 10:00:30 GMT", now),
-            Some(Duration::from_secs(30))
-        );
-        assert_eq!(wait_asked_for("Tue, 24 Nov 2026 09:00:00 GMT", now), Some(Duration::ZERO));
-        assert_eq!(wait_asked_for("soon", now), None);
     }
 }

@@ -21,6 +21,8 @@ pub enum Policy {
     Open,
     /// Only with this user name and password; others get 407.
     Credentials(String, String),
+    /// Nobody who cannot speak these schemes: 407, each in a header of its own.
+    Schemes(&'static [&'static str]),
     /// Nobody: 403, with a page in this content type.
     Forbidden(&'static str),
 }
@@ -170,6 +172,12 @@ fn judge(policy: &Policy, head: &str) -> (u16, Option<String>) {
             let body = "<html>Proxy authentication required</html>";
             let status = "407 Proxy Authentication Required";
             (407, Some(answer(status, more, "text/html", body)))
+        }
+        Policy::Schemes(schemes) => {
+            let more: String =
+                schemes.iter().map(|one| format!("Proxy-Authenticate: {one}\r\n")).collect();
+            let status = "407 Proxy Authentication Required";
+            (407, Some(answer(status, &more, "text/html", "<html>Log on</html>")))
         }
         Policy::Forbidden(kind) => {
             (403, Some(answer("403 Forbidden", "", kind, "Access denied by policy")))

@@ -174,7 +174,7 @@ const NEAR: &[(&str, &str)] = &[
     ("spec.displayName", r#"["SOC", "", "SOC Zürich", "a\nb"]"#),
     (
         "spec.source.proxy",
-        r#"[{"url": "http://p", "noProxy": [null]}, {"url": "http://p", "noProxy": ["*", "10.0.0.0/8"]}, {"url": null}]"#,
+        r#"[{"url": "http://p", "noProxy": [null]}, {"url": "http://p", "noProxy": ["*", "10.0.0.0/8"]}, {"url": "http://p", "noProxy": ["[::1]/128", "127.*", "h.", "[::1]:443"]}, {"url": "http://p", "noProxy": ["ok", "https://h"]}, {"url": "http://p", "noProxy": ["a.*.b"]}, {"url": "http://p", "noProxy": ["1:2:3"]}, {"url": null}]"#,
     ),
     ("spec.suspend", r#"[true, "true", 1]"#),
     (

@@ -106,12 +106,10 @@ pub struct Proxy {
     /// The proxy's URL, `http://host:port` or `https://host:port`; no user info: use credentialsSecretRef.
     #[schemars(length(max = 512))]
     pub url: String,
-    /// Hosts, domains and networks that are reached without the proxy, as in NO_PROXY. Default: none.
+    /// What is reached without the proxy: `*`, a domain with all below it (`example.com`), an address, a network
+    /// (`10.0.0.0/8`, `10.*`); all but a network in that form also with `:PORT`. Default: none.
     #[serde(default)]
-    #[schemars(
-        length(max = 64),
-        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9.:/*\[\]_-]+$"))
-    )]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub no_proxy: Vec<String>,
     /// The Secret of the agent's namespace with the keys username and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,6 @@ use crate::clock;
 use crate::error_chain::chain;
 use crate::event::{Activity, Event, Stream};
 use crate::frame::{self, Framing};
-use crate::retry::Failure as Kind;
 use crate::settings::Settings;
 use crate::sink::{Observer, Role, Sink, Target};
 use crate::source::query::Query;
@@ -55,7 +54,7 @@ async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failu
             Ok(found) => say(true, &what, &found)?,
             Err(error) => {
                 all_good = false;
-                say(false, &what, &format!("{}. {}", chain(&error), advice(&error)))?;
+                say(false, &what, &told(&error))?;
             }
         }
     }
@@ -97,22 +96,11 @@ async fn last_day(
     ))
 }
 
-fn advice(error: &source::Error) -> &'static str {
-    match error.failure() {
-        Kind::Unauthorized => {
-            "Make a new token in the portal and store it in the Secret; a token dies with its maker's account"
-        }
-        Kind::Forbidden => {
-            "Give the token's owner or the application the permission Investigation.read"
-        }
-        Kind::Refused => "Correct spec.eventTypes…filter",
-        Kind::SecretMissing => "Store the secret in the file that is named",
-        Kind::Throttled { .. } => {
-            "Other clients use up the tenant's 30 requests a minute; wait a minute, or lower theirs"
-        }
-        Kind::Transient => {
-            "Check spec.source.url, DNS, the proxy, firewalls and spec.source.caBundleRef"
-        }
+/// What is wrong and what to do about it.
+fn told(error: &source::Error) -> String {
+    match error.advice() {
+        "" => chain(error),
+        advice => format!("{}. {advice}", chain(error)),
     }
 }
 

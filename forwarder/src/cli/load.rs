@@ -9,7 +9,7 @@ use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
 use tracing::warn;
 
 use super::{Failure, Overrides, token};
-use crate::secret::SecretFile;
+use crate::secret::{Kind, SecretFile};
 use crate::settings::Settings;
 use crate::sink::Transport;
 use crate::source::Auth;
@@ -92,7 +92,7 @@ pub(super) fn from_manifest(
         Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
     if let Some(file) = &overrides.token_file {
         overridden.push("--token-file instead of spec.source.auth");
-        settings.source.auth = Auth::Token(SecretFile::new(file.clone()));
+        settings.source.auth = Auth::Token(SecretFile::new(file.clone(), Kind::Token));
     }
     let (Auth::Token(secret) | Auth::ClientCredentials { client_secret: secret, .. }) =
         &settings.source.auth;

@@ -11,7 +11,8 @@ use siem_agent_crds::config::{Config, Paths};
 use super::{Failure, RenderArguments, complain, load};
 use crate::event::Stream;
 use crate::frame::{self, Layout};
-use crate::parse;
+use crate::parse::split::{Piece, Splitter};
+use crate::parse::{self, RejectReason};
 use crate::settings;
 use crate::source::wire::{elements, pick, repair};
 
@@ -55,14 +56,9 @@ fn line(record: &str, stream: Option<Stream>, layout: &Layout) -> Result<String,
 
 /// The records of a page, an array, one record, or one record a line.
 fn records(input: &str) -> Result<Vec<String>, Failure> {
-    let owned =
-        |raw: Vec<&RawValue>| raw.into_iter().map(|record| record.get().to_owned()).collect();
-    if let Ok(whole) = serde_json::from_str::<&RawValue>(input) {
-        return Ok(match pick(whole.get(), ["data", "_id"]) {
-            Some([Some(data), None]) if data.get().starts_with('[') => owned(elements(Some(data))),
-            Some(_) => vec![whole.get().to_owned()],
-            None => owned(elements(Some(whole))),
-        });
+    let found = whole(input).or_else(|| split(input));
+    if let Some(records) = found.or_else(|| whole(&repair(input.as_bytes()))) {
+        return Ok(records);
     }
     let lines: Vec<String> =
         input.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
@@ -81,10 +77,49 @@ fn records(input: &str) -> Result<Vec<String>, Failure> {
     }))
 }
 
+/// The records of a text that is JSON throughout.
+fn whole(input: &str) -> Option<Vec<String>> {
+    let owned =
+        |raw: Vec<&RawValue>| raw.into_iter().map(|record| record.get().to_owned()).collect();
+    let whole = serde_json::from_str::<&RawValue>(input).ok()?;
+    Some(match pick(whole.get(), ["data", "_id"]) {
+        Some([Some(data), None]) if data.get().starts_with('[') => owned(elements(Some(data))),
+        Some(_) => vec![whole.get().to_owned()],
+        None => owned(elements(Some(whole))),
+    })
+}
+
+/// The records of a page or an array that is not JSON throughout, taken apart as `run` does it: what is wrong with one
+/// costs its neighbours nothing. `None` where it is neither.
+fn split(input: &str) -> Option<Vec<String>> {
+    let page = match input.trim_start().as_bytes().first()? {
+        b'{' => input.to_owned(),
+        b'[' => format!("{{\"data\":{input}}}"),
+        _ => return None,
+    };
+    let mut splitter = Splitter::new();
+    splitter.feed(page.as_bytes()).ok()?;
+    let mut records = Vec::new();
+    while let Some(piece) = splitter.next() {
+        match piece {
+            Piece::Record(json) => records.push(String::from_utf8_lossy(&json).into_owned()),
+            Piece::TooLarge => {
+                let reason = RejectReason::TooLarge.as_str();
+                complain(&format!("skip a record that cannot be mapped: {reason}"));
+            }
+        }
+    }
+    splitter.finish().ok().map(|_| records)
+}
+
 /// Alerts have what activities never have.
 fn guess(record: &str) -> Stream {
-    match pick(record, ["entities", "idValue", "severityValue", "statusValue"]) {
-        Some(fields) if fields.iter().any(Option::is_some) => Stream::Alerts,
-        Some(_) | None => Stream::Activities,
+    let has = |json: &str| {
+        let fields = pick(json, ["entities", "idValue", "severityValue", "statusValue"])?;
+        Some(fields.iter().any(Option::is_some))
+    };
+    match has(record).or_else(|| has(&repair(record.as_bytes()))) {
+        Some(true) => Stream::Alerts,
+        Some(false) | None => Stream::Activities,
     }
 }

@@ -14,8 +14,13 @@ pub(super) const HEADER: Described = Described {
     severity: "`severityValue`: 0 (low) 3, 1 (medium) 6, 2 (high) 9, 3 (informational) 1, another or none 5",
 };
 /// Signatures of known kinds, by `idValue`.
-pub(super) const KINDS: [(&str, &str); 2] = [
+pub(super) const KINDS: [(&str, &str); 7] = [
+    ("196608", "ALERT_GEOLOCATION_NEW_COUNTRY"),
+    ("14680070", "ALERT_ADMIN_USER"),
+    ("14680083", "ALERT_SUSPICIOUS_ACTIVITY"),
+    ("15728641", "ALERT_CABINET_EVENT_MATCH_AUDIT"),
     ("15728642", "ALERT_CABINET_EVENT_MATCH_FILE"),
+    ("15794945", "ALERT_MANAGEMENT_DISCONNECTED_API"),
     ("15859716", "ALERT_ANUBIS_DETECTION_VELOCITY"),
 ];
 /// Signatures by the policy's type.
@@ -93,7 +98,7 @@ pub(super) fn record<'a>(alert: &'a Alert, version: &'a str) -> Record<'a> {
 /// Known kinds first, then the policy's type, then the kind as a number.
 fn signature(alert: &Alert) -> Cow<'static, str> {
     let by_policy = |kind: &str| found(&POLICY_TYPES, kind);
-    let known = alert.kind.as_deref().and_then(|kind| found(&KINDS, kind));
+    let known = alert.kind.as_deref().and_then(|kind| found(&KINDS, kind.trim()));
     let of_rule = || {
         of_kind(alert, EntityKind::PolicyRule)
             .find_map(|rule| rule.policy_type.as_deref())

@@ -13,7 +13,10 @@ This page is printed from the mapping's own tables: `UPDATE_EXPECT=1 cargo test 
 ";
 const RULES: &str = "
 `null`, `\"null\"`, blank text (of white space and control characters) and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
-Lists leave out what is absent, except `targetObjects`, which keeps empty names. IP addresses are read strictly and written in their canonical form.
+Lists leave out what is absent, except `targetObjects`, which keeps empty names. 
+An IP address may come with a port, brackets, a zone or blanks around it (`192.0.2.10:51234`, `[2001:db8::7]:443`, `fe80::1%eth0`): the address in it counts, read strictly and written in its canonical form. One of IPv4 that is mapped into IPv6 (`::ffff:192.0.2.10`) is one of IPv4.
+
+Numbers that JSON does not have (`NaN`, `Infinity`) are absent where they are used, and cost nothing elsewhere.
 
 Plain text means, in this order: `<br>`, `</p>` and `</li>` become a space, other tags vanish, entities with their semicolon are decoded, placeholders such as `__siteIcon__` vanish, white space is folded.
 
@@ -24,6 +27,7 @@ Control characters become a space and white space at the ends of a value is drop
 `dialect: Agent` writes what the vendor's agent wrote: empty values stay (`dvc= `), and the label of `c6a1` has its quotes.
 
 `dialect: Strict` follows the CEF standard: empty pairs are left out with their labels, no label has quotes, and values are cut to the standard's lengths in bytes, never inside a character.
+A value that is not of its key's type is left out with its label: `cn1`, `rt`, `start` and `end` are whole numbers, `dvc` and `src` are of IPv4, `c6a1` is of IPv6.
 An `_id` longer than 40 bytes stands in `cs5` (label `eventId`) before any `c6a1`, and `externalId` holds the first 40 hexadecimal digits of its SHA-256.
 
 | value | length |

@@ -1,6 +1,7 @@
 //! The dialect that follows the CEF standard to the letter: lengths in bytes, no empty values, no stray quotes.
 
 use std::borrow::Cow;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest as _, Sha256};
 
@@ -26,7 +27,7 @@ pub(super) fn record(record: Record<'_>) -> Record<'_> {
             continue;
         }
         let value = cut(value, max_bytes(key));
-        if value.is_empty() {
+        if value.is_empty() || !is_of_type(key, &value) {
             // The label stands before its value; it goes with it.
             if strict.last().is_some_and(|label| label.key.strip_suffix("Label") == Some(key)) {
                 strict.pop();
@@ -65,6 +66,35 @@ pub(super) const LENGTHS: [(&str, usize); 10] = [
     ("cs5", 4_000),
 ];
 
+/// What a value of a key's type is.
+#[derive(Debug, Clone, Copy)]
+enum Type {
+    Long,
+    Ipv4,
+    Ipv6,
+}
+
+/// The keys whose values are not any text; a time is a number of milliseconds here.
+const TYPES: [(&str, Type); 7] = [
+    ("rt", Type::Long),
+    ("start", Type::Long),
+    ("end", Type::Long),
+    ("cn1", Type::Long),
+    ("dvc", Type::Ipv4),
+    ("src", Type::Ipv4),
+    ("c6a1", Type::Ipv6),
+];
+
+fn is_of_type(key: &str, value: &str) -> bool {
+    let value = value.trim();
+    match TYPES.iter().find(|(own, _)| *own == key) {
+        None => true,
+        Some((_, Type::Long)) => !value.starts_with('+') && value.parse::<i64>().is_ok(),
+        Some((_, Type::Ipv4)) => value.parse::<Ipv4Addr>().is_ok(),
+        Some((_, Type::Ipv6)) => value.parse::<Ipv6Addr>().is_ok(),
+    }
+}
+
 fn max_bytes(key: &str) -> usize {
     LENGTHS.iter().find(|(own, _)| *own == key).map_or(usize::MAX, |(_, length)| *length)
 }
@@ -81,4 +111,47 @@ fn cut(value: Cow<'_, str>, max: usize) -> Cow<'_, str> {
     }
     let kept = clean.get(..clean.floor_char_boundary(max)).unwrap_or_default().trim_end();
     Cow::Owned(kept.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_another_type_than_its_key_is_left_out_with_its_label() {
+        let kept = |key, label: Option<(&'static str, &'static str)>, value: &'static str| {
+            let mut extension = vec![field("externalId", "a")];
+            extension.extend(label.map(|(key, text)| field(key, text)));
+            extension.push(field(key, value));
+            extension.push(field("msg", "m"));
+            let (version, signature, name) = ("0".into(), "S".into(), "N".into());
+            let whole = Record { version, signature, name, severity: 0, extension };
+            let keys: Vec<_> = record(whole).extension.iter().map(|field| field.key).collect();
+            keys == ["externalId", "msg"]
+        };
+        let risk = Some(("cn1Label", "riskScore"));
+        for (key, label, value, is_left_out) in [
+            ("cn1", risk, "34", false),
+            ("cn1", risk, "-34", false),
+            ("cn1", risk, " 34 ", false),
+            ("cn1", risk, "34.5", true),
+            ("cn1", risk, "34.0", true),
+            ("cn1", risk, "1e3", true),
+            ("cn1", risk, "+34", true),
+            ("cn1", risk, "n/a", true),
+            ("cn1", risk, "123456789012345678901234567890", true),
+            ("rt", None, "1677791402022", false),
+            ("rt", None, "soon", true),
+            ("start", None, "1.5", true),
+            ("end", None, "", true),
+            ("dvc", None, "192.0.2.1", false),
+            ("dvc", None, "2001:db8::1", true),
+            ("src", None, "host", true),
+            ("c6a1", Some(("c6a1Label", IPV6_LABEL)), "192.0.2.1", true),
+            ("c6a1", Some(("c6a1Label", IPV6_LABEL)), "2001:db8::1", false),
+            ("suser", None, "n/a", false),
+        ] {
+            assert_eq!(kept(key, label, value), is_left_out, "{key}={value}");
+        }
+    }
 }

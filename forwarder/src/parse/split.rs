@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use memchr::memchr2;
 use serde_json::Value;
 
+use crate::source::wire::repair;
+
 /// A record longer than this is skipped without being held.
 const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
 /// The envelope holds a few numbers and the filters of the next page.
@@ -16,6 +18,8 @@ const MAX_ENVELOPE_BYTES: usize = 256 * 1024;
 const MAX_RECORDS: usize = 20_000;
 /// Forty times as much as 5,000 records have been seen to take.
 const MAX_PAGE_BYTES: usize = 512 * 1024 * 1024;
+/// A byte-order mark before the body is no part of it.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// One element of `data`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +70,7 @@ pub struct Splitter {
     pieces: VecDeque<Piece>,
     n_records: usize,
     n_bytes: usize,
+    n_of_mark: usize,
     envelope: Vec<u8>,
     record: Vec<u8>,
     too_large: bool,
@@ -122,7 +127,10 @@ impl Splitter {
         if !self.ended {
             return Err(if self.depth == 0 { Error::NotJson } else { Error::Truncated });
         }
-        let envelope: Value = serde_json::from_slice(&self.envelope).map_err(Error::Envelope)?;
+        let envelope: Value = serde_json::from_slice(&self.envelope)
+            // Bytes that are nearly JSON get a second chance, as those of a record do.
+            .or_else(|_error| serde_json::from_str(&repair(&self.envelope)))
+            .map_err(Error::Envelope)?;
         if !self.seen_data {
             return Err(Error::NoData);
         }
@@ -185,6 +193,10 @@ impl Splitter {
     fn outside(&mut self, byte: u8) -> Result<(), Error> {
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' if self.n_bytes <= MAX_ENVELOPE_BYTES || self.ended => {
+                Ok(())
+            }
+            _ if !self.ended && MARK.get(self.n_of_mark) == Some(&byte) => {
+                self.n_of_mark += 1;
                 Ok(())
             }
             b'{' if !self.ended => {
@@ -326,6 +338,24 @@ mod tests {
         assert!(matches!(split(b"", 3).1, Err(Error::NotJson)));
         assert!(matches!(split(br#"{"hasNext": false}"#, 3).1, Err(Error::NoData)));
         assert!(matches!(split(br#"{"data": [], "total": x}"#, 3).1, Err(Error::Envelope(_))));
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_numbers_that_json_does_not_have_cost_nothing() {
+        let page = format!("\u{FEFF}{PAGE}");
+        for n_bytes in 1..10 {
+            let (pieces, envelope) = split(page.as_bytes(), n_bytes);
+            assert_eq!((pieces.len(), envelope.unwrap().has_next), (3, true));
+        }
+        let odd = br#"{"total": NaN, "max": -Infinity, "data": [{"a": NaN}, {}], "hasNext": true, "s": "NaN"}"#;
+        let (pieces, envelope) = split(odd, 5);
+        assert_eq!(pieces.len(), 2);
+        assert_eq!(envelope.unwrap(), Envelope { has_next: true, ..Envelope::default() });
+        for broken in
+            [&b"\xEF\xBB\xBF"[..], b"\xEF{\"data\": []}\xBB", b"{\"data\": []} \xEF\xBB\xBF"]
+        {
+            assert!(split(broken, 2).1.is_err(), "{broken:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::saver::Change;
 use crate::server_clock::Heard;
 use crate::sink::{Delivered, Pending, Stopped};
 use crate::source;
+use crate::source::query::Query;
 use crate::time::Now;
 
 /// A target that takes nothing for this long in the middle of a page: the page is let go and asked for again later.
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_CONFIRMATIONS: Duration = Duration::from_secs(20);
 /// The server's clock and ours are as right as clocks are when they differ by less.
 const RIGHT_CLOCK_MS: i64 = 60_000;
+/// A watermark that is older than this leaves a backlog to be read.
+const BACKLOG_MS: i64 = 3_600_000;
 
 /// The records of one page that cannot be mapped, by reason: one line of log a page, however many there are.
 #[derive(Debug, Default)]
@@ -85,6 +88,21 @@ impl Forwarder {
         let time = listed.unwrap_or_else(|| state.unlisted(walk, now));
         let mark = Mark::with_event_time(key, time, event.timestamp());
         Some((event, mark))
+    }
+
+    /// The first new record of a page. Where the first one since the start belongs to a backlog, logs once from when on the
+    /// API has something: it may keep less than was asked for.
+    pub(super) fn begin(&self, query: &Query, state: &StreamState, first: i64, now: i64) {
+        if !self.progress.begins(query.stream) || now - state.cursor.watermark() < BACKLOG_MS {
+            return;
+        }
+        let time = |millis| jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
+        info!(
+            stream = %query.stream,
+            asked_from = %time(query.from()),
+            first_event = %time(first),
+            "reading a backlog: the API lists nothing older than its first event"
+        );
     }
 
     /// Counts a record that cannot be mapped, unless it was counted before.

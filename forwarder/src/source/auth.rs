@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use reqwest::Client;
-use reqwest::header::HeaderValue;
+use http::HeaderValue;
+use http::header::RETRY_AFTER;
 use tokio::time::Instant;
 
-use super::Error;
-use super::wire::answer::{TokenAnswer, TokenRefusal};
+use super::client::Client;
+use super::mend::{self, Mend};
+use super::wire::answer::{self, TokenAnswer, TokenRefusal};
+use super::{Error, refusal};
 use crate::event::Stream;
-use crate::secret::{Secret, SecretFile};
+use crate::secret::{self, Secret, SecretFile};
 
 /// The application id of Microsoft Cloud App Security, with the permissions that an administrator consented to.
 const SCOPE: &str = "05a65629-4c1b-48c1-a78b-804c4abdd4af/.default";
@@ -26,8 +28,9 @@ const RENEW_AFTER: f64 = 0.8;
 const LEAST_LIFE: Duration = Duration::from_secs(2);
 /// …and not longer than this, whatever is promised; Entra grants 24 hours at most.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// The longest text of a server that is passed on.
-const MAX_DETAIL_CHARS: usize = 300;
+/// Where the answer does not say how long it lives (RFC 6749 allows that), it is used until it is refused, and at most
+/// this long.
+const UNSPOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 /// How to authenticate.
 #[derive(Debug, Clone)]
@@ -156,31 +159,25 @@ impl Auth {
                 (format!("Bearer {}", access.expose()), Some(access))
             }
         };
-        let mut header =
-            HeaderValue::from_str(&text).map_err(|_unprintable| Error::TokenUnsendable)?;
+        // Neither is taken in with anything that a header cannot carry.
+        let mut header = HeaderValue::from_str(&text)
+            .map_err(|_unprintable| Error::IdentityAnswer("holds no access token"))?;
         header.set_sensitive(true);
         Ok(Authorization { header, access })
+    }
+
+    /// Whether an application authenticates, and no token of the portal.
+    pub(super) fn is_application(&self) -> bool {
+        matches!(self.settings, Settings::ClientCredentials { .. })
     }
 
     /// Takes every secret of ours out of a text that a server wrote, also the one that was sent to it, which may not be
     /// in use any more; and makes it one short line.
     pub(super) fn scrub(&self, text: &str, sent: Option<&Authorization>) -> String {
         let state = self.lock();
-        let mut text = text.to_owned();
         let known = state.used.iter().chain(state.access.iter().map(|access| &access.token));
-        for secret in known.map(Secret::expose).chain(sent.and_then(Authorization::secret)) {
-            text = text.replace(secret, "[secret]");
-        }
-        drop(state);
-        let one_line: String =
-            text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-        one_line
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .chars()
-            .take(MAX_DETAIL_CHARS)
-            .collect()
+        let known = known.map(Secret::expose).chain(sent.and_then(Authorization::secret));
+        refusal::scrub(text, known)
     }
 
     fn cached(&self, secret: &Secret) -> Option<Secret> {
@@ -193,35 +190,53 @@ impl Auth {
     async fn renew(&self, client: &Client, secret: Secret) -> Result<Secret, Error> {
         let Settings::ClientCredentials { tenant_id, client_id, authority, .. } = &self.settings
         else {
-            return Err(Error::TokenUnsendable);
+            return Err(Error::IdentityAnswer("is not asked for"));
         };
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", client_id),
-            ("client_secret", secret.expose()),
-            ("scope", SCOPE),
-        ];
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("grant_type", "client_credentials")
+            .append_pair("client_id", client_id)
+            .append_pair("client_secret", secret.expose())
+            .append_pair("scope", SCOPE)
+            .finish();
         let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
         let asked = Instant::now();
-        let mut answer = client.post(url).form(&form).send().await.map_err(Error::identity)?;
-        let status = answer.status();
+        let kind = "application/x-www-form-urlencoded";
+        let mut answer =
+            client.post(&url, None, kind, form.into_bytes()).await.map_err(Error::identity)?;
         let body = super::beginning(&mut answer).await;
-        self.lock().used = Some(secret);
-        if status.is_success() {
-            let answer: TokenAnswer =
-                serde_json::from_slice(&body).map_err(|_shape| Error::IdentityAnswer)?;
-            let life = Duration::from_secs(answer.expires_in).min(LONGEST_LIFE);
-            let life = life.mul_f64(RENEW_AFTER).max(LEAST_LIFE);
-            let token = Secret::of(answer.access_token);
+        let body = answer::without_mark(&body);
+        self.lock().used = Some(secret.clone());
+        if answer.status.is_success() {
+            let granted = granted(body)?;
+            let life = match granted.life() {
+                Some(life) => life.min(LONGEST_LIFE).mul_f64(RENEW_AFTER).max(LEAST_LIFE),
+                None => UNSPOKEN_LIFE,
+            };
+            let token = Secret::of(granted.access_token);
             self.lock().access = Some(Access { token: token.clone(), renew_at: asked + life });
             return Ok(token);
         }
-        let refusal: Option<TokenRefusal> = serde_json::from_slice(&body).ok();
-        let detail = refusal.map_or_else(String::new, |refusal| self.scrub(&refusal.text(), None));
-        Err(match status.as_u16() {
-            400 | 401 | 403 => Error::Unauthorized { detail },
-            429 => Error::Throttled { retry_after: None },
-            code => Error::IdentityStatus { code, detail },
+        if let Some(challenge) = answer.challenge.take() {
+            return Err(Error::ProxyAuthentication(challenge));
+        }
+        let code = answer.status.as_u16();
+        let refusal: Option<TokenRefusal> = serde_json::from_slice(body).ok();
+        let detail = match &refusal {
+            Some(refusal) => self.scrub(&refusal.text(), None),
+            None => self.scrub(&refusal::words(body, answer.status), None),
+        };
+        Err(match (code, refusal) {
+            (429, _) => {
+                let retry_after = answer.header(RETRY_AFTER);
+                let retry_after = refusal::wait(retry_after, body, crate::clock::now());
+                Error::IdentityThrottled { retry_after }
+            }
+            // Whoever refuses otherwise than OAuth demands is no identity provider, but something before it.
+            (400 | 401 | 403, Some(refusal)) if !mend::is_passing(&refusal) => {
+                let detail = detail.trim_end_matches('.').to_owned();
+                Error::IdentityRefused { detail, mend: Mend::of(&refusal, secret.expose()) }
+            }
+            _ => Error::IdentityStatus { code, detail },
         })
     }
 
@@ -229,6 +244,22 @@ impl Auth {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while the lock is held")
     }
+}
+
+/// The access token of an answer, if it is one that can be used.
+fn granted(body: &[u8]) -> Result<TokenAnswer, Error> {
+    let granted: TokenAnswer = serde_json::from_slice(body)
+        .map_err(|_shape| Error::IdentityAnswer("holds no access token"))?;
+    let is_bearer = |kind: &str| kind.trim().eq_ignore_ascii_case("Bearer");
+    if !granted.token_type.as_deref().is_none_or(is_bearer) {
+        return Err(Error::IdentityAnswer("holds an access token of another type than Bearer"));
+    }
+    if !secret::is_token(&granted.access_token) {
+        return Err(Error::IdentityAnswer(
+            "holds an access token that is empty or that no HTTP header can carry",
+        ));
+    }
+    Ok(granted)
 }
 
 #[cfg(test)]
@@ -244,7 +275,7 @@ mod tests {
         Auth::new(Settings::ClientCredentials {
             tenant_id: "t".to_owned(),
             client_id: "c".to_owned(),
-            client_secret: SecretFile::new("nowhere".into()),
+            client_secret: SecretFile::new("nowhere".into(), secret::Kind::ClientSecret),
             authority: "https://login.example".to_owned(),
         })
     }
@@ -278,7 +309,7 @@ mod tests {
     async fn a_secret_is_worth_a_try_for_each_stream_that_has_not_tried_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        let auth = Auth::new(Settings::Token(SecretFile::new(path.clone())));
+        let auth = Auth::new(Settings::Token(SecretFile::new(path.clone(), secret::Kind::Token)));
         let http = crate::source::client::Keeper::new(None, None).current().unwrap();
         let changed = || [Stream::Alerts, Stream::Activities].map(|of| auth.secret_changed(of));
         std::fs::write(&path, "first").unwrap();
@@ -297,5 +328,33 @@ mod tests {
         assert!(!auth.secret_changed(Stream::Alerts), "there is nothing to try");
         std::fs::write(&path, "third").unwrap();
         assert_eq!(changed(), [true, false], "it is there again");
+    }
+
+    #[test]
+    fn an_access_token_that_cannot_be_used_is_no_grant() {
+        let token = |json: &str| granted(json.as_bytes()).map(|answer| answer.access_token);
+        for good in [
+            r#"{"access_token": "a.b-c_d~e+f/g=="}"#,
+            r#"{"access_token": "a.b-c_d~e+f/g==", "token_type": "bearer", "expires_in": "soon"}"#,
+            r#"{"access_token": "a.b-c_d~e+f/g==", "token_type": null}"#,
+        ] {
+            assert_eq!(token(good).unwrap(), "a.b-c_d~e+f/g==", "{good}");
+        }
+        for (odd, words) in [
+            (r#"{"access_token": ""}"#, "is empty"),
+            (r#"{"access_token": "PLANTED PLANTED"}"#, "no HTTP header"),
+            (r#"{"access_token": "PLANTED\r\nX: y"}"#, "no HTTP header"),
+            (r#"{"access_token": "PLANT\u00cbD"}"#, "no HTTP header"),
+            (r#"{"access_token": 5}"#, "no access token"),
+            (r#"{"access_token": null}"#, "no access token"),
+            ("{}", "no access token"),
+            ("PLANTED", "no access token"),
+            (r#"{"access_token": "PLANTED", "token_type": "mac"}"#, "another type than Bearer"),
+        ] {
+            let error = token(odd).unwrap_err();
+            assert!(error.to_string().contains(words), "{odd}: {error}");
+            assert!(!format!("{error} {error:?}").contains("PLANT"), "{error}");
+            assert_eq!(error.failure(), crate::retry::Failure::Transient, "{odd}");
+        }
     }
 }

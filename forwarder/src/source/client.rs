@@ -1,21 +1,63 @@
-//! The HTTP client: proxy, trust and time-outs. Built again when the CA bundle or the proxy's credentials change.
+//! The HTTP client: its proxy, trust and time-outs. Built again when the CA bundle or the proxy's credentials change.
 //!
 //! Nothing is taken from the environment: where data goes is in the manifest alone. No redirect is followed, because a
-//! token must not travel to another host, and no request is repeated behind our back, because requests are counted.
+//! token must not travel to another host, and no request that a server may have seen is repeated, because requests are
+//! counted.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::{Client, Url, redirect};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+use tower::Service as _;
+use tower_http::decompression::Decompression;
 
+use super::connect::{self, Challenge, Connector, Way};
 use super::{Error, no_proxy};
 use crate::secret::{Secret, SecretFile};
 use crate::tls::{self, Material};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest silence in an answer; a page of 5,000 takes the API seconds to put together.
+/// The longest silence of a server; a page of 5,000 takes the API seconds to put together.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a request got no answer, or no whole one.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// No connection, or it broke.
+    #[error("send the request")]
+    Send(#[source] legacy::Error),
+    /// The body broke off, or is not encoded as it says.
+    #[error("read the answer's body")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing came for so long.
+    #[error("no answer within {} seconds", READ_TIMEOUT.as_secs())]
+    Silent,
+    /// The address is no URL.
+    #[error("the URL cannot be read")]
+    Url,
+}
+
+impl Failed {
+    /// Why there was no connection, where that is the reason.
+    pub(super) fn connecting(&self) -> Option<&connect::Error> {
+        let Self::Send(error) = self else { return None };
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            source = error.source();
+        }
+        None
+    }
+}
 
 /// A proxy on the way to the API.
 #[derive(Debug, Clone)]
@@ -30,9 +72,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// Whether a URL is reached through it.
-    pub(crate) fn serves(&self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default();
-        !no_proxy::matches(&self.no_proxy, host, url.port_or_known_default().unwrap_or(0))
+    pub(crate) fn serves(&self, url: &Uri) -> bool {
+        !no_proxy::matches(&self.no_proxy, connect::host(url), connect::port(url))
     }
 }
 
@@ -43,6 +84,107 @@ pub struct Credentials {
     pub username: SecretFile,
     /// Holds the password.
     pub password: SecretFile,
+}
+
+impl Credentials {
+    /// The value of `Proxy-Authorization`.
+    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, crate::secret::Error> {
+        Ok(connect::basic(&self.username.read()?, &self.password.read()?))
+    }
+}
+
+/// Sends requests.
+#[derive(Clone)]
+pub(super) struct Client {
+    http: Decompression<legacy::Client<Connector, Full<Bytes>>>,
+    way: Option<Arc<Way>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// An answer whose body is still coming in.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// What a proxy that answered 407 itself asks for.
+    pub(super) challenge: Option<Challenge>,
+    body: BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Client {
+    fn new(config: Arc<rustls::ClientConfig>, way: Option<Way>) -> Self {
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(2)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .build(Connector::new(config, way.clone()));
+        Self { http: Decompression::new(client), way: way.map(Arc::new) }
+    }
+
+    /// Posts a body of this type.
+    pub(super) async fn post(
+        &self,
+        url: &str,
+        authorization: Option<&HeaderValue>,
+        content_type: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Response, Failed> {
+        let uri: Uri = url.parse().map_err(|_url| Failed::Url)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(connect::US));
+        if let Some(authorization) = authorization {
+            headers.insert(http::header::AUTHORIZATION, authorization.clone());
+        }
+        // In plain HTTP the proxy reads the request itself; a tunnel was asked for before.
+        let way = self.way.as_deref().filter(|way| way.proxy.serves(&uri));
+        let way = way.filter(|_| uri.scheme_str() != Some("https"));
+        let proxy_authorization = way.and_then(|way| way.authorization.clone());
+        let was_answered = proxy_authorization.is_some();
+        headers.extend(proxy_authorization.map(|value| (PROXY_AUTHORIZATION, value)));
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let mut http = self.http.clone();
+        let answer = timeout(READ_TIMEOUT, http.call(request)).await;
+        let answer = answer.map_err(|_elapsed| Failed::Silent)?.map_err(Failed::Send)?;
+        let (parts, body) = answer.into_parts();
+        let challenge = (parts.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).then(|| {
+            let values = parts.headers.get_all(PROXY_AUTHENTICATE);
+            Challenge::read(values.iter().filter_map(|value| value.to_str().ok()), was_answered)
+        });
+        Ok(Response { status: parts.status, headers: parts.headers, challenge, body: body.boxed() })
+    }
+}
+
+impl Response {
+    /// A header's value, where it is text.
+    pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The next bytes of the body; `None` at its end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
+        loop {
+            let frame = timeout(READ_TIMEOUT, self.body.frame()).await;
+            match frame.map_err(|_elapsed| Failed::Silent)? {
+                None => return Ok(None),
+                Some(frame) => {
+                    // Trailers say nothing to us.
+                    if let Ok(data) = frame.map_err(Failed::Body)?.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Keeps the client until something that it was built from changes.
@@ -61,7 +203,7 @@ struct State {
 #[derive(Debug)]
 struct Built {
     client: Client,
-    config: std::sync::Arc<rustls::ClientConfig>,
+    config: Arc<rustls::ClientConfig>,
     credentials: Option<(Secret, Secret)>,
 }
 
@@ -71,9 +213,10 @@ impl Keeper {
         Self { proxy, state: Mutex::new(State { tls, built: None }) }
     }
 
-    /// Whether somebody else may answer in the API's place.
-    pub(super) fn has_proxy(&self) -> bool {
-        self.proxy.is_some()
+    /// Whether somebody else may answer in the place of this URL's server.
+    pub(super) fn has_proxy(&self, url: &str) -> bool {
+        let serves = |proxy: &Proxy| url.parse().is_ok_and(|url| proxy.serves(&url));
+        self.proxy.as_ref().is_some_and(serves)
     }
 
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
@@ -82,7 +225,7 @@ impl Keeper {
         let mut state = self.state.lock().expect("nothing panics while the lock is held");
         let config = state.tls.current().map_err(Error::Tls)?.config;
         if let Some(built) = &state.built
-            && std::sync::Arc::ptr_eq(&built.config, &config)
+            && Arc::ptr_eq(&built.config, &config)
             && built.credentials == credentials
         {
             return Ok(built.client.clone());
@@ -104,29 +247,18 @@ impl Keeper {
 
     fn build(
         &self,
-        config: &rustls::ClientConfig,
+        config: &Arc<rustls::ClientConfig>,
         credentials: Option<&(Secret, Secret)>,
     ) -> Result<Client, Error> {
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(config.clone())
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .pool_max_idle_per_host(2)
-            .user_agent(concat!("siem-forwarder/", env!("CARGO_PKG_VERSION")));
-        if let Some(proxy) = &self.proxy {
-            // Read now, so that a URL that is none is told.
-            let way = Url::parse(&proxy.url).map_err(|_url| Error::ProxyUrl)?;
-            let serving = proxy.clone();
-            let mut rule =
-                reqwest::Proxy::custom(move |url| serving.serves(url).then(|| way.clone()));
-            if let Some((username, password)) = credentials {
-                rule = rule.basic_auth(username.expose(), password.expose());
+        let way = match &self.proxy {
+            None => None,
+            Some(proxy) => {
+                let url: Uri = proxy.url.parse().map_err(|_url| Error::ProxyUrl)?;
+                let authorization =
+                    credentials.and_then(|(name, password)| connect::basic(name, password));
+                Some(Way { proxy: proxy.clone(), url, authorization })
             }
-            builder = builder.proxy(rule);
-        }
-        builder.build().map_err(Error::Client)
+        };
+        Ok(Client::new(Arc::clone(config), way))
     }
 }

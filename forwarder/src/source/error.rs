@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use crate::error_chain::chain;
+use super::client::Failed;
+use super::connect::{self, Challenge};
+use super::mend::Mend;
 use crate::parse::split;
 use crate::retry::Failure;
 use crate::run::walk::Endless;
 use crate::{secret, tls};
+
+/// What the API answers to a request that has lost its `Authorization` on the way.
+const NO_CREDENTIALS: &str = "credentials were not provided";
 
 /// Why a page did not come.
 #[derive(Debug, thiserror::Error)]
@@ -17,14 +22,21 @@ pub enum Error {
     /// The proxy's credentials are not there.
     #[error("read the proxy's credentials")]
     ProxySecret(#[source] secret::Error),
-    /// The token holds characters that no header can carry.
-    #[error("send the token: it holds characters that no HTTP header can carry")]
-    TokenUnsendable,
-    /// 401, or the identity provider's refusal: in its own words.
+    /// 401: in the API's own words.
     #[error("{detail}")]
     Unauthorized {
         /// The server's words.
         detail: String,
+        /// Whether an application was refused, and no token of the portal.
+        is_application: bool,
+    },
+    /// The identity provider refuses the application: in its own words, and what to do.
+    #[error("{detail}. {mend}")]
+    IdentityRefused {
+        /// The provider's words.
+        detail: String,
+        /// What has to be mended.
+        mend: Mend,
     },
     /// 401 for an access token that had been taken before; a fresh one may help.
     #[error("use the access token: the API answered 401 {detail}; ask for a fresh one")]
@@ -51,20 +63,29 @@ pub enum Error {
         detail: String,
     },
     /// 429 or its like.
-    #[error("ask more often than the API allows")]
+    #[error("the API is throttling us (429): it is asked more often than it allows")]
     Throttled {
         /// What the server asked for.
         retry_after: Option<Duration>,
     },
+    /// 429 of the identity provider.
+    #[error("the identity provider is throttling us (429)")]
+    IdentityThrottled {
+        /// What the server asked for.
+        retry_after: Option<Duration>,
+    },
     /// 407.
-    #[error("pass the proxy: it wants other credentials (407)")]
-    ProxyAuthentication,
+    #[error("{0}")]
+    ProxyAuthentication(Challenge),
     /// 403 that is not the API's.
     #[error("pass the proxy or gateway: it refuses the request (403), not the API")]
     ForbiddenByProxy,
     /// The proxy does not connect us to the API.
-    #[error("pass the proxy: it refuses to connect to the API")]
-    Tunnel(#[source] reqwest::Error),
+    #[error("the proxy refuses to connect us to the server ({status})")]
+    Tunnel {
+        /// HTTP status.
+        status: u16,
+    },
     /// Any other status.
     #[error("ask the API: it answered {code} {detail}")]
     Status {
@@ -89,10 +110,10 @@ pub enum Error {
     Slow,
     /// No connection, a time-out, a broken one.
     #[error("reach the API")]
-    Request(#[source] reqwest::Error),
+    Request(#[source] Failed),
     /// The identity provider cannot be reached.
     #[error("reach the identity provider")]
-    Identity(#[source] reqwest::Error),
+    Identity(#[source] Failed),
     /// The identity provider answered something else.
     #[error("ask for an access token: the identity provider answered {code} {detail}")]
     IdentityStatus {
@@ -101,18 +122,15 @@ pub enum Error {
         /// The server's words.
         detail: String,
     },
-    /// The identity provider's answer holds no token.
-    #[error("read the identity provider's answer: it holds no access token")]
-    IdentityAnswer,
+    /// The identity provider's answer holds no token that can be used.
+    #[error("the identity provider's answer {0}")]
+    IdentityAnswer(&'static str),
     /// The CA bundle cannot be used.
     #[error("read the CA bundle for the API")]
     Tls(#[source] tls::Error),
     /// The proxy's URL is none.
     #[error("read the proxy's URL: it is none")]
     ProxyUrl,
-    /// The HTTP client cannot be set up from these settings.
-    #[error("set up the HTTP client")]
-    Client(#[source] reqwest::Error),
     /// The list would not end.
     #[error("the list was given up and is read again from the watermark")]
     Endless(#[source] Endless),
@@ -130,39 +148,91 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error of the HTTP client, without the URL, which may hold more than people should see.
-    pub(super) fn request(error: reqwest::Error) -> Self {
-        Self::on_the_way(error).unwrap_or_else(|error| Self::Request(error.without_url()))
+    /// A request to the API got no whole answer.
+    pub(super) fn request(failed: Failed) -> Self {
+        Self::on_the_way(failed).unwrap_or_else(Self::Request)
     }
 
-    pub(super) fn identity(error: reqwest::Error) -> Self {
-        Self::on_the_way(error).unwrap_or_else(|error| Self::Identity(error.without_url()))
+    /// A request to the identity provider got none.
+    pub(super) fn identity(failed: Failed) -> Self {
+        Self::on_the_way(failed).unwrap_or_else(Self::Identity)
     }
 
-    /// What a proxy says to CONNECT; the client has no other name for it than its text.
-    fn on_the_way(error: reqwest::Error) -> Result<Self, reqwest::Error> {
-        let text = chain(&error);
-        if text.contains("proxy authorization required") {
-            return Ok(Self::ProxyAuthentication);
+    /// What a proxy says to CONNECT.
+    fn on_the_way(failed: Failed) -> Result<Self, Failed> {
+        match failed.connecting() {
+            Some(connect::Error::Challenged(challenge)) => {
+                Ok(Self::ProxyAuthentication(challenge.clone()))
+            }
+            Some(connect::Error::Refused { status }) => Ok(Self::Tunnel { status: *status }),
+            Some(_) | None => Err(failed),
         }
-        if text.contains("tunnel error: unsuccessful") {
-            return Ok(Self::Tunnel(error.without_url()));
+    }
+
+    /// What somebody can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Unauthorized { detail, .. } if detail.contains(NO_CREDENTIALS) => {
+                "Something on the way takes the Authorization header out of the request: check the proxy or gateway"
+            }
+            Self::Unauthorized { is_application: true, .. } => {
+                "Check that spec.source.url is the URL of the tenant tenantId, and that the application has the permission Investigation.read with an administrator's consent"
+            }
+            Self::Unauthorized { is_application: false, .. } => {
+                "Make a new token in the portal and store it in the Secret; a token dies with its maker's account"
+            }
+            // It says so itself.
+            Self::IdentityRefused { .. } | Self::Secret(secret::Error::Malformed { .. }) => "",
+            Self::Forbidden { .. } => {
+                "Give the token's owner or the application the permission Investigation.read"
+            }
+            Self::Refused { .. } | Self::SkipLimit => "Correct spec.eventTypes…filter",
+            Self::Secret(_) => "Store the secret in the file that is named",
+            Self::ProxySecret(_) => {
+                "Store username and password in the Secret of spec.source.proxy.credentialsSecretRef"
+            }
+            Self::Throttled { .. } => {
+                "Other clients use up the tenant's 30 requests a minute; wait a minute, or lower theirs"
+            }
+            Self::IdentityThrottled { .. } => "Wait a minute",
+            Self::ProxyAuthentication(challenge) => challenge.advice(),
+            Self::Tunnel { .. } | Self::ForbiddenByProxy => {
+                "Let whoever runs the proxy allow this host and port"
+            }
+            Self::WrongDataCentre { .. }
+            | Self::AccessTokenRefused { .. }
+            | Self::Status { .. }
+            | Self::NotJson { .. }
+            | Self::Body(_)
+            | Self::Slow
+            | Self::Request(_)
+            | Self::Tls(_)
+            | Self::ProxyUrl
+            | Self::Endless(_)
+            | Self::Nowhere
+            | Self::Abandoned => {
+                "Check spec.source.url, DNS, the proxy, firewalls and spec.source.caBundleRef"
+            }
+            Self::Identity(_) | Self::IdentityStatus { .. } | Self::IdentityAnswer(_) => {
+                "Check authorityUrl, DNS, the proxy, firewalls and spec.source.caBundleRef"
+            }
         }
-        Err(error)
     }
 
     /// What it means for the next request.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Secret(_) | Self::TokenUnsendable => Failure::SecretMissing,
-            Self::Unauthorized { .. } => Failure::Unauthorized,
+            Self::Secret(_) => Failure::SecretMissing,
+            Self::Unauthorized { .. } | Self::IdentityRefused { .. } => Failure::Unauthorized,
             Self::Forbidden { .. } => Failure::Forbidden,
             Self::Refused { .. } | Self::SkipLimit => Failure::Refused,
-            Self::Throttled { retry_after } => Failure::Throttled { retry_after: *retry_after },
+            Self::Throttled { retry_after } | Self::IdentityThrottled { retry_after } => {
+                Failure::Throttled { retry_after: *retry_after }
+            }
             Self::WrongDataCentre { .. }
             | Self::AccessTokenRefused { .. }
-            | Self::ProxyAuthentication
-            | Self::Tunnel(_)
+            | Self::ProxyAuthentication(_)
+            | Self::Tunnel { .. }
             | Self::ProxySecret(_)
             | Self::ForbiddenByProxy
             | Self::Status { .. }
@@ -174,10 +244,9 @@ impl Error {
             | Self::Request(_)
             | Self::Identity(_)
             | Self::IdentityStatus { .. }
-            | Self::IdentityAnswer
+            | Self::IdentityAnswer(_)
             | Self::Tls(_)
             | Self::ProxyUrl
-            | Self::Client(_)
             | Self::Abandoned => Failure::Transient,
         }
     }
@@ -191,25 +260,25 @@ impl Error {
             Self::Forbidden { .. } | Self::ForbiddenByProxy => Some("403".to_owned()),
             Self::Refused { .. } => Some("400".to_owned()),
             Self::Throttled { .. } => Some("429".to_owned()),
-            Self::ProxyAuthentication => Some("407".to_owned()),
+            Self::ProxyAuthentication(_) => Some("407".to_owned()),
             Self::Status { code, .. } => Some(code.to_string()),
             Self::NotJson { .. }
             | Self::Body(_)
             | Self::Slow
             | Self::Request(_)
-            | Self::Tunnel(_) => Some("error".to_owned()),
+            | Self::Tunnel { .. } => Some("error".to_owned()),
             Self::Secret(_)
-            | Self::TokenUnsendable
             | Self::SkipLimit
             | Self::Endless(_)
             | Self::Nowhere
             | Self::ProxySecret(_)
             | Self::Identity(_)
+            | Self::IdentityRefused { .. }
+            | Self::IdentityThrottled { .. }
             | Self::IdentityStatus { .. }
-            | Self::IdentityAnswer
+            | Self::IdentityAnswer(_)
             | Self::Tls(_)
             | Self::ProxyUrl
-            | Self::Client(_)
             | Self::Abandoned => None,
         }
     }

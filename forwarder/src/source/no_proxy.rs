@@ -1,14 +1,17 @@
 //! `noProxy`: which hosts are reached without the proxy. Pure, and the one place that decides it.
 //!
-//! An entry is `*`, an address, a network, or a domain with all that is below it (`example.com`, `.example.com` and
-//! `*.example.com` alike), each with or without `:port`. Domains are compared as they are written in URLs; no name is
-//! resolved for it.
+//! An entry is `*`, an address, a network (`10.0.0.0/8`, `10.*`, `[2001:db8::]/32`), or a domain with all that is below it
+//! (`example.com`, `.example.com` and `*.example.com` alike), each with or without `:port`. Domains are compared as they
+//! are written in URLs, but for case and a full stop at the end; no name is resolved for it. What can never match is
+//! refused by a rule of the CRD.
 
 use std::net::IpAddr;
 
+use super::connect::bare;
+
 /// Whether a host and port match any entry.
 pub(crate) fn matches(entries: &[String], host: &str, port: u16) -> bool {
-    let host = bare(host).to_ascii_lowercase();
+    let host = bare(host).trim_end_matches('.').to_ascii_lowercase();
     entries.iter().any(|entry| {
         let (name, only) = split_port(entry.trim());
         only.is_none_or(|only| only == port) && names(name, &host)
@@ -20,17 +23,40 @@ fn names(entry: &str, host: &str) -> bool {
         return true;
     }
     if let Ok(address) = host.parse::<IpAddr>() {
-        return match entry.split_once('/') {
-            None => bare(entry).parse() == Ok(address),
-            Some((network, length)) => match (network.parse(), length.parse()) {
-                (Ok(network), Ok(length)) => contains(network, length, address),
-                (Err(_), _) | (_, Err(_)) => false,
-            },
-        };
+        return network(entry).is_some_and(|(network, length)| contains(network, length, address));
     }
-    let domain = entry.trim_start_matches('*').trim_start_matches('.').to_ascii_lowercase();
+    let domain = entry.trim_start_matches('*').trim_start_matches('.');
+    let domain = domain.trim_end_matches('.').to_ascii_lowercase();
     let above = host.strip_suffix(&domain).unwrap_or("no");
     !domain.is_empty() && (above.is_empty() || above.ends_with('.'))
+}
+
+/// A network, or an address as one of a single host.
+fn network(entry: &str) -> Option<(IpAddr, u32)> {
+    if let Some(network) = wildcard(entry) {
+        return Some(network);
+    }
+    // The brackets may be around the address or around the whole.
+    let (address, length) = match bare(entry).split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (entry, None),
+    };
+    let address: IpAddr = bare(address).parse().ok()?;
+    let n_bits = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Some(n_bits), |length| length.parse().ok())?;
+    Some((address, length))
+}
+
+/// `127.*` and `10.1.*.*`: leading numbers of an IPv4 address, and any for the rest.
+fn wildcard(entry: &str) -> Option<(IpAddr, u32)> {
+    let numbers = entry.trim_end_matches(".*");
+    if numbers == entry {
+        return None;
+    }
+    let n_numbers = numbers.split('.').count();
+    let n_missing = 4_usize.checked_sub(n_numbers).filter(|n_missing| *n_missing > 0)?;
+    let whole = format!("{numbers}{}", ".0".repeat(n_missing));
+    Some((whole.parse().ok()?, 8 * u32::try_from(n_numbers).ok()?))
 }
 
 /// An entry without its port, and the port.
@@ -42,11 +68,6 @@ fn split_port(entry: &str) -> (&str, Option<u16>) {
         },
         Some(_) | None => (entry, None),
     }
-}
-
-/// An IPv6 address without its brackets.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn contains(network: IpAddr, length: u32, address: IpAddr) -> bool {
@@ -75,17 +96,41 @@ mod tests {
             ("Example.COM", "api.example.com", 443, true),
             (".example.com", "api.example.com", 443, true),
             ("*.example.com", "a.b.example.com", 443, true),
+            ("*.example.com", "example.com", 443, true),
+            (" example.com ", "example.com", 443, true),
+            ("example.com.", "example.com", 443, true),
+            (".example.com.", "api.example.com", 443, true),
+            ("example.com", "example.com.", 443, true),
+            ("example.com.:443", "example.com", 443, true),
             ("example.com", "badexample.com", 443, false),
             ("example.com", "example.com.evil", 443, false),
             ("example.com:8443", "example.com", 8443, true),
             ("example.com:8443", "example.com", 443, false),
+            ("*.example.com:8443", "api.example.com", 8443, true),
             ("10.0.0.0/8", "10.255.0.1", 443, true),
+            ("10.1.2.3/8", "10.255.0.1", 443, true),
             ("10.0.0.0/8", "11.0.0.1", 443, false),
             ("0.0.0.0/0", "11.0.0.1", 443, true),
             ("10.0.0.0/33", "10.0.0.1", 443, false),
             ("10.0.0.1", "10.0.0.1", 443, true),
             ("10.0.0.1:80", "10.0.0.1", 443, false),
+            ("127.*", "127.0.0.1", 443, true),
+            ("127.*.*.*", "127.0.0.1", 443, true),
+            ("192.168.*", "192.168.7.1", 443, true),
+            ("192.168.1.*", "192.168.1.9", 443, true),
+            ("192.168.1.*", "192.168.2.9", 443, false),
+            ("192.168.*:8080", "192.168.2.9", 8080, true),
+            ("127.*", "128.0.0.1", 443, false),
+            ("127.*", "127.example.com", 443, false),
+            ("1.2.3.4.*", "1.2.3.4", 443, false),
             ("2001:db8::/32", "[2001:db8::1]", 443, true),
+            ("[2001:db8::]/32", "[2001:db8::1]", 443, true),
+            ("[2001:db8::/32]", "[2001:db8::1]", 443, true),
+            ("[::1]/128", "[::1]", 443, true),
+            ("[::1]/128", "[::2]", 443, false),
+            ("::1/128", "::1", 443, true),
+            ("::1", "[::1]", 443, true),
+            ("[::1]", "[::1]", 443, true),
             ("2001:db8::1", "[2001:DB8::1]", 443, true),
             ("[2001:db8::1]:443", "[2001:db8::1]", 443, true),
             ("[2001:db8::1]:80", "[2001:db8::1]", 443, false),

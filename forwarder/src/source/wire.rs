@@ -48,30 +48,57 @@ pub fn text(json: Option<&RawValue>) -> Option<String> {
     (text != "null" && !text.chars().all(is_nothing)).then_some(text)
 }
 
-/// Makes valid JSON text of bytes that are only nearly so: invalid UTF-8 and lone surrogates become U+FFFD.
+/// Makes valid JSON text of bytes that are only nearly so: invalid UTF-8 and lone surrogates become U+FFFD, numbers that
+/// JSON does not have (`NaN`, `-Infinity`) become `null`.
 pub fn repair(json: &[u8]) -> String {
     let text = String::from_utf8_lossy(json);
     let mut repaired = String::with_capacity(text.len());
     let mut rest = text.as_ref();
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        repaired.push_str(before);
-        let n_bytes = match (unit(escape), escape.get(6..).and_then(unit)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
-            (Some(0xD800..=0xDFFF), _) => {
-                repaired.push('\u{FFFD}');
-                rest = escape.get(6..).unwrap_or_default();
-                continue;
+    let mut in_string = false;
+    while let Some(at) = rest.find(|char: char| {
+        char == '"'
+            || if in_string {
+                char == '\\'
+            } else {
+                matches!(char, '-' | '+') || char.is_ascii_alphabetic()
             }
-            // A backslash and what it escapes.
-            _ => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+    }) {
+        let (before, special) = rest.split_at(at);
+        repaired.push_str(before);
+        let (replacement, n_bytes) = match special.as_bytes().first() {
+            Some(b'"') => {
+                in_string = !in_string;
+                (None, 1)
+            }
+            Some(b'\\') => escape(special),
+            _ => word(special),
         };
-        let (escape, after) = escape.split_at_checked(n_bytes).unwrap_or((escape, ""));
-        repaired.push_str(escape);
+        let (as_it_is, after) = special.split_at_checked(n_bytes).unwrap_or((special, ""));
+        repaired.push_str(replacement.unwrap_or(as_it_is));
         rest = after;
     }
     repaired.push_str(rest);
     repaired
+}
+
+/// An escape, and what stands in its place where it is half of a character.
+fn escape(text: &str) -> (Option<&'static str>, usize) {
+    match (unit(text), text.get(6..).and_then(unit)) {
+        (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (None, 12),
+        (Some(0xD800..=0xDFFF), _) => (Some("\u{FFFD}"), 6),
+        // A backslash and what it escapes.
+        _ => (None, 1 + text.chars().nth(1).map_or(0, char::len_utf8)),
+    }
+}
+
+/// A word outside of a text, and what stands in its place where it is a number that JSON does not have.
+fn word(text: &str) -> (Option<&'static str>, usize) {
+    let belongs = |char: char| char.is_ascii_alphanumeric() || "+-._".contains(char);
+    let end = text.find(|char| !belongs(char)).unwrap_or(text.len());
+    let word = text.get(..end).unwrap_or_default().trim_start_matches(['-', '+']);
+    let is_no_number =
+        ["NaN", "Infinity", "Inf"].iter().any(|name| word.eq_ignore_ascii_case(name));
+    (is_no_number.then_some("null"), end)
 }
 
 /// The code unit of a `\uXXXX` escape.

@@ -61,10 +61,10 @@ struct Cli {
     /// How many seconds an access token lives.
     #[arg(long, default_value_t = 3599)]
     access_life: u64,
-    /// `KIND[:ARGUMENT][xCOUNT][@CONDITION,…]`. Kinds: 429, 429:SECONDS, 429:date+SECONDS, 500 and other statuses,
-    /// hang:SECONDS, cut:BYTES, short:BYTES, broken, html, type:CONTENT-TYPE, empty, 401:TEXT, 403:TEXT, jwks. COUNT is a
-    /// number or *. Conditions: stream=alerts|activities|token, page=first|continued, after=N, p=0.1. May be given several
-    /// times.
+    /// `KIND[:ARGUMENT][xCOUNT][@CONDITION,…]`. Kinds: 429, 429:SECONDS, 429:date+SECONDS, 429-in-words:SECONDS, 500
+    /// and other statuses, refusal:STATUS:BODY, hang:SECONDS, cut:BYTES, short:BYTES, broken, html, type:CONTENT-TYPE,
+    /// empty, mark, more, 401:TEXT, 403:TEXT, jwks, grant:JSON. COUNT is a number or *. Conditions:
+    /// stream=alerts|activities|token, page=first|continued, after=N, p=0.1. May be given several times.
     #[arg(long)]
     fault: Vec<Fault>,
 }

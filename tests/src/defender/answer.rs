@@ -37,6 +37,19 @@ impl Answer {
         Self::json(status, &json!({"detail": words}))
     }
 
+    /// The same with these fields in its JSON; those that are null are left out.
+    pub(super) fn with(mut self, fields: &Value) -> Self {
+        let (Ok(Value::Object(mut body)), Value::Object(fields)) =
+            (serde_json::from_str(&self.body), fields)
+        else {
+            return self;
+        };
+        body.extend(fields.clone());
+        body.retain(|_, value| !value.is_null());
+        self.body = Value::Object(body).to_string();
+        self
+    }
+
     /// The response with the server's time in it.
     pub(super) fn respond(self, now: i64, gzip: bool) -> Response {
         let Self { status, content_type, retry_after, body, cut } = self;

@@ -109,6 +109,14 @@ fn before(fault: &FaultKind) -> Option<Answer> {
             answer.retry_after.clone_from(retry_after);
             answer
         }
+        FaultKind::ThrottleInWords(seconds) => {
+            let words = format!("Request was throttled. Expected available in {seconds} seconds.");
+            Answer::detail(StatusCode::TOO_MANY_REQUESTS, &words)
+        }
+        FaultKind::Refusal(status, body) => refusal(*status, body),
+        FaultKind::More => {
+            Answer::json(StatusCode::OK, &json!({"data": [], "hasNext": true, "total": 1}))
+        }
         FaultKind::Status(status) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
             Answer::detail(status, "simulated")
@@ -124,8 +132,17 @@ fn before(fault: &FaultKind) -> Option<Answer> {
         | FaultKind::Cut(_)
         | FaultKind::Short(_)
         | FaultKind::BrokenJson
+        | FaultKind::Mark
+        | FaultKind::Grant(_)
         | FaultKind::ContentType(_) => return None,
     })
+}
+
+/// A refusal in a form of its own.
+pub(super) fn refusal(status: u16, body: &str) -> Answer {
+    let kind = if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    Answer::text(status, kind, body.to_owned())
 }
 
 impl Tenant {
@@ -199,6 +216,7 @@ impl Tenant {
                 answer.body = answer.body.replacen("\"data\":", "\"data\"", 1);
                 n_shown = 0;
             }
+            Some(FaultKind::Mark) => answer.body.insert(0, '\u{FEFF}'),
             Some(FaultKind::ContentType(kind)) => answer.content_type.clone_from(kind),
             Some(_) | None => {}
         }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use serde_json::Value;
 use siem_agent_crds::report::Stream;
 
 /// What the wrong data centre answers to a good token.
@@ -12,8 +13,12 @@ const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
 pub enum FaultKind {
     /// 429, with this `Retry-After`: seconds, or `date+SECONDS` for a date so far ahead.
     Throttle(Option<String>),
+    /// 429 without `Retry-After`, whose words say so many seconds.
+    ThrottleInWords(String),
     /// This status.
     Status(u16),
+    /// This status with this body.
+    Refusal(u16, String),
     /// No answer for this many seconds, then the usual one.
     Hang(u64),
     /// The connection ends after this many bytes of the body, of which more were promised.
@@ -28,6 +33,12 @@ pub enum FaultKind {
     ContentType(String),
     /// 200 without a body.
     Empty,
+    /// A byte-order mark before the right body.
+    Mark,
+    /// An empty page that promises more and gives no cursor.
+    More,
+    /// At the identity provider: the grant with these fields in place of its own; those that are null are left out.
+    Grant(Value),
     /// 401 with this detail.
     Unauthorized(String),
     /// 403 with this detail.
@@ -104,8 +115,9 @@ impl FromStr for Fault {
 
     /// `KIND[:ARGUMENT][xCOUNT][@CONDITION,…]`.
     ///
-    /// Kinds: `429`, `429:SECONDS`, `429:date+SECONDS`, a status, `hang:SECONDS`, `cut:BYTES`, `short:BYTES`, `broken`,
-    /// `html`, `type:CONTENT-TYPE`, `empty`, `401[:TEXT]`, `403[:TEXT]`, `jwks`. `COUNT` is a number or `*`.
+    /// Kinds: `429`, `429:SECONDS`, `429:date+SECONDS`, `429-in-words:SECONDS`, a status, `refusal:STATUS:BODY`,
+    /// `hang:SECONDS`, `cut:BYTES`, `short:BYTES`, `broken`, `html`, `type:CONTENT-TYPE`, `empty`, `mark`, `more`,
+    /// `401[:TEXT]`, `403[:TEXT]`, `jwks`, `grant:JSON`. `COUNT` is a number or `*`.
     /// Conditions: `stream=alerts|activities|token`, `page=first|continued`, `after=N`, `p=0.1`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (what, conditions) = match text.rsplit_once('@') {
@@ -161,6 +173,19 @@ fn kind(text: &str) -> Result<FaultKind, String> {
     let words = |default: &str| argument.unwrap_or(default).to_owned();
     Ok(match name {
         "429" => FaultKind::Throttle(argument.map(str::to_owned)),
+        "429-in-words" => FaultKind::ThrottleInWords(words("41")),
+        "refusal" => {
+            let (status, body) = argument.and_then(|text| text.split_once(':')).unwrap_or_default();
+            let status = status.parse().ok().filter(|status| (400..=599).contains(status));
+            let status = status.ok_or_else(|| format!("`{text}` needs a status and a body"))?;
+            FaultKind::Refusal(status, body.to_owned())
+        }
+        "mark" => FaultKind::Mark,
+        "more" => FaultKind::More,
+        "grant" => {
+            let fields = serde_json::from_str(&words("{}"));
+            FaultKind::Grant(fields.map_err(|_json| format!("`{text}` needs a JSON object"))?)
+        }
         "401" => FaultKind::Unauthorized(words("Invalid token")),
         "403" => FaultKind::Forbidden(words(super::OWNER_NOT_PERMITTED)),
         "jwks" => FaultKind::Unauthorized(WRONG_DATA_CENTRE.to_owned()),
@@ -192,7 +217,21 @@ mod tests {
         assert_eq!(fault.pages, Some(Pages::Continued));
         assert_eq!("jwks".parse::<Fault>().unwrap().n_requests, Some(1));
         assert_eq!("500x*".parse::<Fault>().unwrap().n_requests, None);
-        for wrong in ["", "200", "hang:soon", "500@p=2", "500@stream=both", "nonsense"] {
+        let refusal: Fault = "refusal:403:{\"error\": \"no x\"}x2".parse().unwrap();
+        assert_eq!(refusal.kind, FaultKind::Refusal(403, "{\"error\": \"no x\"}".to_owned()));
+        let grant: Fault = "grant:{\"expires_in\": \"60\"}@stream=token".parse().unwrap();
+        assert_eq!(grant.kind, FaultKind::Grant(serde_json::json!({"expires_in": "60"})));
+        for wrong in [
+            "refusal:200:x",
+            "refusal:x",
+            "grant:x",
+            "",
+            "200",
+            "hang:soon",
+            "500@p=2",
+            "500@stream=both",
+            "nonsense",
+        ] {
             assert!(wrong.parse::<Fault>().is_err(), "{wrong}");
         }
     }

@@ -69,6 +69,11 @@ async fn grant(
             let answer = Answer::json(StatusCode::TOO_MANY_REQUESTS, &refusal);
             Answer { retry_after, ..answer }
         }
+        Some(FaultKind::Refusal(status, body)) => super::api::refusal(status, &body),
+        Some(FaultKind::Grant(fields)) => match judge(&tenant, directory, &form, wanted) {
+            Ok(()) => tenant.issue(&form).with(&fields),
+            Err((status, error, words)) => Answer::json(status, &refusal(error, &words)),
+        },
         Some(FaultKind::Html) => {
             Answer::text(StatusCode::OK, "text/html", "<html>Sign in</html>".to_owned())
         }

@@ -131,7 +131,11 @@ impl Tenant {
 
     /// Puts a record's exact JSON into the list.
     pub(super) fn inject(&mut self, stream: Stream, json: &str, listed: i64) {
-        let id = serde_json::from_str::<Value>(json).ok();
+        // Python's JSON, which the API seems to speak, has more numbers than JSON.
+        let known = ["-Infinity", "Infinity", "NaN"]
+            .iter()
+            .fold(json.to_owned(), |json, number| json.replace(number, "null"));
+        let id = serde_json::from_str::<Value>(&known).ok();
         let id = id.and_then(|json| json.get("_id")?.as_str().map(str::to_owned));
         self.place(stream, Record { id, listed, visible: listed, json: json.into() });
     }

@@ -226,6 +226,23 @@ async fn render_takes_a_page_an_array_lines_and_one_record() -> Result<()> {
         let ended = forwarder(&["render", "--manifest", &manifest], input).await?;
         ensure!(ended.err.contains(told) && ended.err.lines().count() == 1, "{input}: {ended:?}");
     }
+    let (first, last) = (
+        r#"{"_id":"nan","timestamp":1595096313000,"entities":[],"location":{"longitude":NaN,"latitude":-Infinity}}"#,
+        r#"{"_id":"after","timestamp":1595096313000,"entities":[]}"#,
+    );
+    for (odd, n_skipped) in [
+        (format!("{{\"data\":[{first},{last}],\"hasNext\":false,\"total\":NaN}}"), 0),
+        (format!("\u{feff}{{\"data\":[{first},{{\"_id\":\"x\",}},{last}],\"hasNext\":false}}"), 1),
+        (format!("[{first},{last}]"), 0),
+        (format!("{first}\n{last}\n"), 0),
+        (format!("[{},{last}]", first.replace(',', ",\n")), 0),
+    ] {
+        let ended = forwarder(&["render", "--manifest", &manifest], &odd).await?;
+        let ids = ["externalId=nan ", "externalId=after "];
+        ensure!(ids.iter().all(|id| ended.out.contains(id)), "{odd}: {ended:?}");
+        ensure!(ended.out.lines().all(|line| line.contains("ALERT_UNSPECIFIED")), "{ended:?}");
+        ensure!(ended.err.matches("malformed").count() == n_skipped, "{odd}: {ended:?}");
+    }
     let marked = "\u{feff}{\"_id\": \"a\", \"timestamp\": 1}";
     let ended = forwarder(&["render", "--manifest", &manifest], marked).await?;
     ensure!(ended.code == Some(0) && ended.out.lines().count() == 1, "{ended:?}");

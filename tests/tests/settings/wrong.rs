@@ -219,7 +219,9 @@ async fn files_that_are_not_there_or_hold_no_secret_are_named() {
         (&b"PLANTED\nPLANTED"[..], "line break"),
         (b"", "is empty"),
         (b"\n\n", "is empty"),
-        (b" PLANTED", "begins or ends with a space"),
+        (b"PLANTED PLANTED", "a blank in the middle"),
+        (b"{\"token\": \"PLANTED\"}", "a JSON document"),
+        (b"https://PLANTED.example.com", "a URL"),
         (b"PLANTED\xff", "is not text"),
     ] {
         fs::write(&token, content).unwrap();

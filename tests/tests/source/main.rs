@@ -5,6 +5,7 @@
 
 mod world;
 mod faults;
+mod forms;
 mod token;
 mod hostile;
 mod identity;

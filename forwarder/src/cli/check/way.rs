@@ -6,11 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use reqwest::Url;
+use http::Uri;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -19,13 +16,12 @@ use super::say;
 use crate::cli::Failure;
 use crate::error_chain::chain;
 use crate::sink::{self, Duplex, Transport};
+use crate::source::connect::{self, bare};
 use crate::source::{self, Proxy};
 use crate::tls::Material;
 
 /// A step takes this long at most.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A proxy's answer to CONNECT is shorter.
-const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 /// A step that failed: what to print.
 struct Stop {
@@ -41,7 +37,7 @@ pub(super) async fn to_url(
     url: &str,
     settings: &source::Settings,
 ) -> Result<bool, Failure> {
-    let Ok(url) = Url::parse(url) else {
+    let Ok(url) = url.parse::<Uri>() else {
         return say(false, name, "the URL cannot be read").map(|()| false);
     };
     let mut lines = Vec::new();
@@ -51,19 +47,18 @@ pub(super) async fn to_url(
 
 async fn walk_to_url(
     name: &str,
-    url: &Url,
+    url: &Uri,
     settings: &source::Settings,
     lines: &mut Vec<Line>,
 ) -> Step<()> {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port_or_known_default().unwrap_or(443);
-    let secure = url.scheme() == "https";
+    let (host, port) = (bare(connect::host(url)), connect::port(url));
+    let secure = url.scheme_str() == Some("https");
     let proxy = settings.proxy.as_ref().filter(|proxy| proxy.serves(url));
     let mut stream = match proxy {
         None => connect(name, host, port, lines).await?,
         Some(proxy) => {
             let stream = enter(proxy, settings.ca_bundle.clone(), lines).await?;
-            if secure { tunnel(stream, proxy, host, port, lines).await? } else { stream }
+            if secure { tunnel(stream, proxy, url, lines).await? } else { stream }
         }
     };
     if secure {
@@ -172,67 +167,45 @@ async fn enter(
     ca_bundle: Option<PathBuf>,
     lines: &mut Vec<Line>,
 ) -> Step<Box<dyn Duplex>> {
-    let url = Url::parse(&proxy.url)
-        .map_err(|error| stop("proxy", error, "Correct spec.source.proxy.url"))?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = url.port_or_known_default().unwrap_or(8080);
-    let stream = connect("proxy", &host, port, lines).await?;
-    if url.scheme() != "https" {
+    let url: Uri =
+        proxy.url.parse().map_err(|error| stop("proxy", error, "Correct spec.source.proxy.url"))?;
+    let host = bare(connect::host(&url)).to_owned();
+    let stream = connect("proxy", &host, connect::port(&url), lines).await?;
+    if url.scheme_str() != Some("https") {
         return Ok(stream);
     }
     let material = Material { ca_bundle, client: None };
     shake("TLS, proxy", stream, &host, &material, "spec.source.caBundleRef", lines).await
 }
 
-/// CONNECT (RFC 9110, section 9.3.6).
+/// The way through the proxy.
 async fn tunnel(
-    mut stream: Box<dyn Duplex>,
+    stream: Box<dyn Duplex>,
     proxy: &Proxy,
-    host: &str,
-    port: u16,
+    url: &Uri,
     lines: &mut Vec<Line>,
 ) -> Step<Box<dyn Duplex>> {
-    let what = format!("proxy, to {host} port {port}");
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
-    if let Some(credentials) = &proxy.credentials {
-        let read = |file: &crate::secret::SecretFile| {
-            file.read().map_err(|error| stop(&what, chain(&error), "Store it there"))
-        };
-        let (name, password) = (read(&credentials.username)?, read(&credentials.password)?);
-        let both = BASE64_STANDARD.encode(format!("{}:{}", name.expose(), password.expose()));
-        request.push_str(&format!("Proxy-Authorization: Basic {both}\r\n"));
-    }
-    request.push_str("\r\n");
-    let asked = async {
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        while !answer.windows(4).any(|four| four == b"\r\n\r\n") && answer.len() < MAX_ANSWER_BYTES
-        {
-            if stream.read_buf(&mut answer).await? == 0 {
-                break;
-            }
-        }
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+    let (host, port) = (connect::host(url), connect::port(url));
+    let what = format!("proxy, to {} port {port}", bare(host));
+    let authorization = match &proxy.credentials {
+        None => None,
+        Some(credentials) => credentials
+            .authorization()
+            .map_err(|error| stop(&what, chain(&error), "Store it there"))?,
     };
-    let advice = "Check that spec.source.proxy.url is a proxy that serves CONNECT";
-    let answer = in_time(asked).await.map_err(|error| stop(&what, error, advice))?;
-    match answer.split(' ').nth(1) {
-        Some("200") => {
-            lines.push(Line { what, words: "connects us".to_owned() });
-            Ok(stream)
+    let asked = connect::tunnel(stream, host, port, authorization.as_ref());
+    let asked = timeout(PATIENCE, asked).await.unwrap_or(Err(connect::Error::TimedOut));
+    let advice = match &asked {
+        Ok(_) => "",
+        Err(connect::Error::Challenged(challenge)) => challenge.advice(),
+        Err(connect::Error::Refused { .. }) => {
+            "Let whoever runs the proxy allow this host and port"
         }
-        Some("407") => Err(stop(
-            &what,
-            "it wants other credentials (407)",
-            "Store username and password in the Secret of spec.source.proxy.credentialsSecretRef",
-        )),
-        Some(status) if status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let why = format!("it refuses to connect us ({status})");
-            Err(stop(&what, why, "Let whoever runs the proxy allow this host and port"))
-        }
-        Some(_) | None => Err(stop(&what, "it does not answer as a proxy", advice)),
-    }
+        Err(_) => "Check that spec.source.proxy.url is a proxy that serves CONNECT",
+    };
+    let stream = asked.map_err(|error| stop(&what, chain(&error), advice))?;
+    lines.push(Line { what, words: "connects us".to_owned() });
+    Ok(stream)
 }
 
 async fn shake(
