@@ -8,9 +8,6 @@ use bytes::{Bytes, BytesMut};
 use crate::checkpoint::Mark;
 use crate::event::Stream;
 
-/// A batch is closed once it holds this many bytes: four TLS records, small enough that confirmations come often.
-const FULL_BYTES: usize = 64 * 1024;
-
 /// Frames on their way to the target.
 #[derive(Debug)]
 pub struct Batch {
@@ -40,11 +37,6 @@ impl BatchBuilder {
         self.bytes.extend_from_slice(frame);
         self.ends.push(self.bytes.len());
         self.marks.push(mark);
-    }
-
-    /// Whether the batch should be sent before more is added.
-    pub fn is_full(&self) -> bool {
-        self.bytes.len() >= FULL_BYTES
     }
 
     /// Closes the batch and starts the next; `None` when it holds nothing.

@@ -3,11 +3,16 @@
 //! Headers: the vendor's agent's own (`[<PRI>]TIME [HOST ]CEF:…`), RFC 5424 section 6.2, RFC 3164 section 4.1. Framing:
 //! RFC 6587 section 3.4.1 (octet counting) and 3.4.2 (a line feed), RFC 5426 (a datagram each). The time of a message is
 //! the event's, in UTC: receivers that cannot read `rt` take it from there.
+//!
+//! A counted message ends with a line feed too, which its count includes: a listener that reads lines then still keeps
+//! one event a line. No frame is longer than the limit, because a receiver that cuts makes an event of what is left.
 
 mod time;
 mod trim;
 
 use std::fmt::Write as _;
+
+use thiserror::Error;
 
 use self::time::Style;
 use crate::cef::Record;
@@ -58,7 +63,7 @@ impl TimeFormat {
 pub enum Framing {
     /// A line feed after each.
     Newline,
-    /// The length and a space before each.
+    /// The length and a space before each, and a line feed at its end that the length includes.
     OctetCounting,
     /// One datagram each.
     Datagram,
@@ -77,7 +82,7 @@ pub struct Layout {
     pub host: Option<String>,
     /// How messages are told apart.
     pub framing: Framing,
-    /// The longest message in bytes, without the framing.
+    /// The most bytes of a frame: header, record, line feed and count together.
     pub max_message_bytes: usize,
     /// The dialect of the CEF part.
     pub dialect: Dialect,
@@ -94,9 +99,39 @@ pub struct Frame {
     pub trimmed: bool,
 }
 
-/// The frame of an event.
-pub fn frame(event: &Event, layout: &Layout) -> Frame {
-    let (message, trimmed) = message(event, layout);
+/// Why an event has no frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Error {
+    /// What is never shortened is longer than the limit.
+    #[error(
+        "identifier, times, addresses and header make a frame of {bytes} bytes, more than the {limit} of spec.syslog.maxMessageBytes"
+    )]
+    TooLong {
+        /// The shortest frame of this event.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Framing {
+    /// How many bytes the frame of a message takes.
+    fn frame_len(self, message: &str) -> usize {
+        let line = message.len() + 1;
+        match self {
+            Self::Datagram => message.len(),
+            Self::Newline => line,
+            Self::OctetCounting => line.to_string().len() + 1 + line,
+        }
+    }
+}
+
+/// The frame of an event, never longer than the layout's limit.
+///
+/// # Errors
+/// [`Error::TooLong`] when the event cannot be shortened to the limit.
+pub fn frame(event: &Event, layout: &Layout) -> Result<Frame, Error> {
+    let (message, trimmed) = message(event, layout)?;
     let bytes = match layout.framing {
         Framing::Datagram => message.into_bytes(),
         Framing::Newline => {
@@ -104,24 +139,36 @@ pub fn frame(event: &Event, layout: &Layout) -> Frame {
             bytes.push(b'\n');
             bytes
         }
-        Framing::OctetCounting => format!("{} {message}", message.len()).into_bytes(),
+        Framing::OctetCounting => format!("{} {message}\n", message.len() + 1).into_bytes(),
     };
-    Frame { bytes, trimmed }
+    Ok(Frame { bytes, trimmed })
 }
 
 /// The message of an event without any framing: what `render` prints.
-pub fn line(event: &Event, layout: &Layout) -> String {
-    message(event, layout).0
+///
+/// # Errors
+/// As [`frame`].
+pub fn line(event: &Event, layout: &Layout) -> Result<String, Error> {
+    message(event, layout).map(|(message, _trimmed)| message)
 }
 
-fn message(event: &Event, layout: &Layout) -> (String, bool) {
+fn message(event: &Event, layout: &Layout) -> Result<(String, bool), Error> {
+    let limit = layout.max_message_bytes;
     let mut record = map::record(event, layout.dialect, &layout.version);
-    let message = write(&record, event.timestamp(), layout);
-    if message.len() <= layout.max_message_bytes {
-        return (message, false);
+    let mut message = write(&record, event.timestamp(), layout);
+    let mut trimmed = false;
+    // More than once only where a shorter SIGNATURE makes a longer MSGID; each turn makes the record shorter.
+    loop {
+        let bytes = layout.framing.frame_len(&message);
+        if bytes <= limit {
+            return Ok((message, trimmed));
+        }
+        if !trim::shorten(&mut record, bytes - limit) {
+            return Err(Error::TooLong { bytes, limit });
+        }
+        trimmed = true;
+        message = write(&record, event.timestamp(), layout);
     }
-    trim::shorten(&mut record, message.len() - layout.max_message_bytes);
-    (write(&record, event.timestamp(), layout), true)
 }
 
 fn write(record: &Record<'_>, at: Millis, layout: &Layout) -> String {

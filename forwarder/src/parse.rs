@@ -38,6 +38,8 @@ pub enum RejectReason {
     Malformed,
     /// Longer than any record of this API, or its `_id` is longer than any field of CEF.
     TooLarge,
+    /// Mapped, but what is never shortened of it is longer than `syslog.maxMessageBytes`.
+    MessageTooLong,
     /// Mapped, but the kernel takes no datagram of that size.
     DatagramTooLarge,
     /// Beyond what `skip` lets anyone read of one millisecond.
@@ -46,12 +48,13 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// All kinds: each has a series from the start, so that its first record is a rise.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::MissingId,
         Self::MissingTimestamp,
         Self::NotAnObject,
         Self::Malformed,
         Self::TooLarge,
+        Self::MessageTooLong,
         Self::DatagramTooLarge,
         Self::SkipLimit,
     ];
@@ -64,6 +67,7 @@ impl RejectReason {
             Self::NotAnObject => "not_an_object",
             Self::Malformed => "malformed",
             Self::TooLarge => "too_large",
+            Self::MessageTooLong => "message_too_long",
             Self::DatagramTooLarge => "datagram_too_large",
             Self::SkipLimit => "skip_limit",
         }

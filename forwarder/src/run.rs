@@ -21,7 +21,7 @@ use crate::batch::BatchBuilder;
 use crate::checkpoint::Checkpoint;
 use crate::clock;
 use crate::event::Stream;
-use crate::frame::{self, Layout};
+use crate::frame::Layout;
 use crate::parse::RejectReason;
 use crate::parse::split::Envelope;
 use crate::progress::Progress;
@@ -226,15 +226,11 @@ impl Forwarder {
             n_listed += pieces.len();
             let mut batch = BatchBuilder::new(query.stream);
             for piece in pieces {
-                if let Some((event, mark)) =
+                if let Some((frame, mark)) =
                     self.admit(state, walk, &piece, &mut rejects, now(began))
                 {
                     if std::mem::take(&mut is_first) {
                         self.begin(query, state, mark.time(), now(began).wall);
-                    }
-                    let frame = frame::frame(&event, &self.plan.layout); //      P  map, CEF, frame
-                    if frame.trimmed {
-                        self.progress.metrics.trimmed(query.stream);
                     }
                     batch.push(&frame.bytes, mark);
                 }

@@ -7,8 +7,8 @@
 use std::fs;
 use std::path::Path;
 
-use siem_agent_forwarder::event::Stream;
-use siem_agent_forwarder::frame::{Framing, Header, Layout, TimeFormat, frame, line};
+use siem_agent_forwarder::event::{Event, Stream};
+use siem_agent_forwarder::frame::{Error, Frame, Framing, Header, Layout, TimeFormat, frame, line};
 use siem_agent_forwarder::map::Dialect;
 use siem_agent_forwarder::parse;
 
@@ -43,9 +43,9 @@ fn every_record_becomes_its_golden_line() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "json") {
                 let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
-                check(&path.with_extension("cef"), &line(&event, &layout()));
+                check(&path.with_extension("cef"), &line(&event, &layout()).unwrap());
                 let strict = Layout { dialect: Dialect::Strict, ..layout() };
-                check(&path.with_extension("strict.cef"), &line(&event, &strict));
+                check(&path.with_extension("strict.cef"), &line(&event, &strict).unwrap());
                 n_records += 1;
             }
         }
@@ -59,7 +59,7 @@ fn headers_and_framings_are_those_of_their_standards() {
         br#"{"_id": "a", "timestamp": 1677791402022, "eventTypeName": "EVENT_CATEGORY_LOGIN"}"#;
     let event = parse::record(Stream::Activities, json).unwrap();
     let begins = |layout: Layout, start: &str| {
-        let line = line(&event, &layout);
+        let line = line(&event, &layout).unwrap();
         assert!(line.starts_with(start), "{line}");
     };
     begins(
@@ -88,14 +88,15 @@ fn headers_and_framings_are_those_of_their_standards() {
     ] {
         let json = format!(r#"{{"_id": "a", "timestamp": 0, "eventTypeName": "{signature}"}}"#);
         let event = parse::record(Stream::Activities, json.as_bytes()).unwrap();
-        let line = line(&event, &Layout { header: Header::Rfc5424, ..layout() });
+        let line = line(&event, &Layout { header: Header::Rfc5424, ..layout() }).unwrap();
         let start = "<109>1 1970-01-01T00:00:00.000Z soc siem-forwarder";
         assert!(line.starts_with(&format!("{start} - {msgid} - CEF:0|")), "{line}");
     }
-    let message = line(&event, &layout());
-    let framed = |framing| frame(&event, &Layout { framing, ..layout() }).bytes;
+    let message = line(&event, &layout()).unwrap();
+    let framed = |framing| frame(&event, &Layout { framing, ..layout() }).unwrap().bytes;
     assert_eq!(framed(Framing::Newline), format!("{message}\n").into_bytes());
-    assert_eq!(framed(Framing::OctetCounting), format!("{} {message}", message.len()).into_bytes());
+    let counted = format!("{} {message}\n", message.len() + 1);
+    assert_eq!(framed(Framing::OctetCounting), counted.into_bytes(), "the line feed is counted");
     assert_eq!(framed(Framing::Datagram), message.into_bytes());
 }
 
@@ -110,13 +111,13 @@ fn a_long_record_is_shortened_by_field_to_any_limit() {
     let event = parse::record(Stream::Activities, json.as_bytes()).unwrap();
     for max_message_bytes in (600..80_000).step_by(997) {
         let layout = Layout { max_message_bytes, ..layout() };
-        let line = line(&event, &layout);
-        assert!(line.len() <= max_message_bytes, "{} for {max_message_bytes}", line.len());
+        let line = line(&event, &layout).unwrap();
+        assert!(line.len() < max_message_bytes, "{} for {max_message_bytes}", line.len());
         assert!(line.contains(
             "externalId=1793000113000_5f2c8a1e-7b60-4c1d-9e35-0a4d6be1f7c2 rt=1793000113000 "
         ));
         assert!(line.contains("... "), "what was shortened says so");
-        assert!(frame(&event, &layout).trimmed);
+        assert!(frame(&event, &layout).unwrap().trimmed);
         let whole_escapes =
             line.split("CEF:0").nth(1).unwrap().replace("\\\\", "").replace("\\=", "");
         assert!(!whole_escapes.contains('\\'), "no escape is cut");
@@ -133,14 +134,15 @@ fn free_text_gives_way_one_field_after_the_other() {
         "mainInfo": {{"eventObjects": [{{"name": "{target}"}}]}}, "user": {{"userName": "{user}"}}}}"#
     );
     let event = parse::record(Stream::Activities, json.as_bytes()).unwrap();
-    let whole = line(&event, &layout());
+    let layout = || Layout { framing: Framing::Datagram, ..layout() };
+    let whole = line(&event, &layout()).unwrap();
     for (excess, shortened) in [
         (1_000, vec!["msg"]),
         (5_000, vec!["msg", "cs3"]),
         (7_000, vec!["msg", "cs3", "requestClientApplication"]),
     ] {
         let max_message_bytes = whole.len() - excess;
-        let short = line(&event, &Layout { max_message_bytes, ..layout() });
+        let short = line(&event, &Layout { max_message_bytes, ..layout() }).unwrap();
         assert_eq!(short.len(), max_message_bytes);
         let value = |key: &str| short.split(&format!(" {key}=")).nth(1)?.split(' ').next();
         for (key, text) in
@@ -152,5 +154,42 @@ fn free_text_gives_way_one_field_after_the_other() {
         }
         assert_eq!(value("suser"), Some(&*user), "{excess}");
         assert!(short.contains("|Run command|0|"), "{excess}: {short}");
+    }
+}
+
+/// A record of nothing but an id and a SIGNATURE: it is shortened only where the header leaves no room.
+fn bare(id: &str, signature: &str) -> Event {
+    let json = format!(r#"{{"_id": "{id}", "timestamp": 0, "eventTypeName": "{signature}"}}"#);
+    parse::record(Stream::Activities, json.as_bytes()).unwrap()
+}
+
+/// A SIGNATURE that is too long for a MSGID becomes one when it is shortened: the header then grows.
+#[test]
+fn a_shortened_signature_never_lengthens_the_header_past_the_limit() {
+    let event = bare("a", &"S".repeat(60));
+    for n_host in 1..=255 {
+        let host = Some("h".repeat(n_host));
+        let layout = Layout { host, header: Header::Rfc5424, max_message_bytes: 480, ..layout() };
+        let Frame { bytes, .. } = frame(&event, &layout).unwrap();
+        assert!(bytes.len() <= 480, "{} bytes with a host of {n_host}", bytes.len());
+    }
+}
+
+#[test]
+fn what_is_never_shortened_is_refused_beyond_the_limit_with_its_length() {
+    let event = bare(&"i".repeat(600), "EVENT_CATEGORY_LOGIN");
+    for framing in [Framing::Newline, Framing::OctetCounting, Framing::Datagram] {
+        let layout = |max_message_bytes| Layout { framing, max_message_bytes, ..layout() };
+        let Err(Error::TooLong { bytes, limit: 480 }) = frame(&event, &layout(480)) else {
+            panic!("{framing:?}: an identifier is never shortened");
+        };
+        assert_eq!(line(&event, &layout(480)), Err(Error::TooLong { bytes, limit: 480 }));
+        let fits = frame(&event, &layout(bytes)).unwrap().bytes;
+        assert!(
+            fits.len() <= bytes,
+            "{framing:?}: {} of the {bytes} that it asked for",
+            fits.len()
+        );
+        assert!(frame(&event, &layout(bytes - 1)).is_err(), "{framing:?}: {bytes} is the least");
     }
 }

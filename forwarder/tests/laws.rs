@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use siem_agent_forwarder::cef::escape::{self, sanitized};
 use siem_agent_forwarder::event::{Event, Stream};
-use siem_agent_forwarder::frame::{Frame, Framing, Header, Layout, TimeFormat, frame, line};
+use siem_agent_forwarder::frame::{Error, Frame, Framing, Header, Layout, TimeFormat, frame, line};
 use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::parse::split::{Piece, Splitter};
 use siem_agent_forwarder::parse::{self, RejectReason};
@@ -25,6 +25,7 @@ const LINE_BREAKS: [char; 8] =
 fn text() -> BoxedStrategy<String> {
     prop_oneof![
         4 => any::<String>(),
+        2 => forged(),
         4 => "[a-c=|\\\\\r\n\t ]{0,40}",
         2 => "(é|=|\\\\|\r\n|\u{2028}|\u{85}|\u{0}| |x|\u{1F600}|<b>|&lt;|CEF:0\\|){0,40}",
         1 => ("(é|=|\\\\|\n|x| ){1,9}", 1_usize..700).prop_map(|(unit, n)| unit.repeat(n)),
@@ -33,8 +34,28 @@ fn text() -> BoxedStrategy<String> {
     .boxed()
 }
 
+/// An event of its own for a receiver that cuts before it, in each framing.
+fn forged() -> BoxedStrategy<String> {
+    let event =
+        "<109>Nov 28 10:00:00 dc1 CEF:0|MCAS|SIEM_Agent|0|ALERT_X|forged|9|externalId=forged ";
+    let n_before = prop_oneof![0..200_usize, 1_500..2_100_usize, 7_500..8_300_usize];
+    let begin =
+        prop::sample::select(vec!["", "\n", "\r\n", "\0", "\u{2028}", "\u{FEFF}", "123 ", "\n80 "]);
+    (n_before, begin, 1_usize..4)
+        .prop_map(move |(n, begin, n_times)| {
+            "p".repeat(n) + &format!("{begin}{event}").repeat(n_times)
+        })
+        .boxed()
+}
+
 fn id() -> BoxedStrategy<String> {
-    prop_oneof!["[0-9]{13}_[0-9a-f-]{36}", "[!-~]{1,60}", "[a=|\\\\\n é]{0,20}x"].boxed()
+    prop_oneof![
+        6 => "[0-9]{13}_[0-9a-f-]{36}",
+        6 => "[!-~]{1,60}",
+        6 => "[a=|\\\\\n é]{0,20}x",
+        1 => ("(é|=|a)", 61_usize..2_000).prop_map(|(unit, n)| unit.repeat(n)),
+    ]
+    .boxed()
 }
 
 fn address() -> BoxedStrategy<String> {
@@ -87,10 +108,10 @@ prop_compose! {
         time_format in prop::sample::select(vec![TimeFormat::Rfc5424, TimeFormat::Rfc3164, TimeFormat::Rfc3164WithYear]),
         dialect in prop::sample::select(vec![Dialect::Agent, Dialect::Strict]),
         framing in prop::sample::select(vec![Framing::Newline, Framing::OctetCounting, Framing::Datagram]),
-        max_message_bytes in prop_oneof![480..2_048_usize, 480..65_536_usize, Just(1 << 20)],
-        pri in any::<Option<u8>>(),
+        max_message_bytes in prop_oneof![480..2_048_usize, 480..65_536_usize, Just(2_048), Just(8_000), Just(1 << 20)],
+        pri in any::<Option<u8>>(), host in prop_oneof![3 => Just("soc".to_owned()).boxed(), 1 => "[!-~]{1,255}".boxed()],
     ) -> Layout {
-        let host = Some("soc".to_owned());
+        let host = Some(host);
         Layout { header, time_format, pri, host, framing, max_message_bytes, dialect, version: "0.1.0".to_owned() }
     }
 }
@@ -105,6 +126,25 @@ fn untrimmed(layout: &Layout) -> Layout {
     Layout { max_message_bytes: usize::MAX, ..layout.clone() }
 }
 
+/// The line, where the event has one under this limit.
+fn fitting(event: &Event, layout: &Layout) -> Option<String> {
+    match line(event, layout) {
+        Ok(line) => Some(line),
+        Err(Error::TooLong { bytes, limit }) => {
+            // Only what is never shortened is the reason: the id, escaped, in each place that holds it, and the host.
+            let n_id = 2 * event.id().len() + 40;
+            let n_host = layout.host.as_ref().map_or(0, String::len);
+            assert!(limit == layout.max_message_bytes && bytes > limit, "{bytes} for {limit}");
+            assert!(
+                bytes < n_id + n_host + 400,
+                "{bytes} with an id of {n_id} and a host of {n_host}"
+            );
+            assert_eq!(frame(event, layout), Err(Error::TooLong { bytes, limit }));
+            None
+        }
+    }
+}
+
 /// A value that was shortened: a prefix of the whole, and the mark.
 fn is_shortened(short: &str, whole: &str) -> bool {
     short.strip_suffix("...").is_some_and(|kept| whole.starts_with(kept))
@@ -113,17 +153,28 @@ fn is_shortened(short: &str, whole: &str) -> bool {
 proptest! {
     #[test]
     fn a_record_is_one_line(event in event(), layout in layout()) {
-        let message = line(&event, &layout);
+        let Some(message) = fitting(&event, &layout) else { return Ok(()) };
         prop_assert!(!message.contains(LINE_BREAKS), "{message:?}");
         prop_assert!(!message.chars().any(char::is_control), "{message:?}");
-        let Frame { bytes, .. } = frame(&event, &Layout { framing: Framing::Newline, ..layout });
-        prop_assert_eq!(bytes, format!("{message}\n").into_bytes());
+        let Frame { bytes, trimmed } = frame(&event, &layout).unwrap();
+        prop_assert!(bytes.len() <= layout.max_message_bytes, "{} for {}", bytes.len(), layout.max_message_bytes);
+        let first = bytes.iter().position(|byte| *byte == b'\n');
+        let at_its_end = (layout.framing != Framing::Datagram).then(|| bytes.len() - 1);
+        prop_assert_eq!(first, at_its_end, "one line feed, at the end");
+        prop_assert_eq!(bytes, match layout.framing {
+            Framing::Datagram => message.clone(),
+            Framing::Newline => format!("{message}\n"),
+            Framing::OctetCounting => format!("{} {message}\n", message.len() + 1),
+        }.into_bytes());
+        // The limit is for a receiver that counts everything, and nothing is shortened before it is reached.
+        let whole = frame(&event, &untrimmed(&layout)).unwrap().bytes.len();
+        prop_assert_eq!(trimmed, whole > layout.max_message_bytes);
     }
 
     #[test]
     fn what_is_written_is_what_a_reader_reads(event in event(), layout in layout()) {
         let record = map::record(&event, layout.dialect, &layout.version);
-        let read = read(&line(&event, &untrimmed(&layout)));
+        let read = read(&line(&event, &untrimmed(&layout)).unwrap());
         let meant: Vec<(String, String)> = record.extension.iter()
             .map(|field| (field.key.to_owned(), sanitized(&field.value).into_owned())).collect();
         prop_assert_eq!(&read.extension, &meant);
@@ -150,7 +201,7 @@ proptest! {
     #[test]
     fn strict_lengths_hold_after_escaping(event in event(), layout in layout()) {
         let strict = Layout { dialect: Dialect::Strict, ..untrimmed(&layout) };
-        let read = read(&line(&event, &strict));
+        let read = read(&line(&event, &strict).unwrap());
         for (index, most) in [(1, 63), (2, 63), (3, 31), (4, 1_023), (5, 512)] {
             prop_assert!(read.header[index].len() <= most, "{}", read.header[index]);
         }
@@ -176,13 +227,10 @@ proptest! {
     }
 
     #[test]
-    fn a_message_is_never_longer_than_it_may_be(event in event(), layout in layout()) {
-        let message = line(&event, &layout);
-        let Frame { bytes, trimmed } = frame(&event, &Layout { framing: Framing::Datagram, ..layout.clone() });
-        prop_assert_eq!(&bytes, message.as_bytes(), "what is sent is what is rendered");
-        prop_assert!(bytes.len() <= layout.max_message_bytes, "{} for {}: {message}", bytes.len(), layout.max_message_bytes);
-        let whole_message = line(&event, &untrimmed(&layout));
-        prop_assert_eq!(trimmed, whole_message.len() > layout.max_message_bytes);
+    fn a_frame_is_never_longer_than_the_limit_and_loses_only_what_may_be_lost(event in event(), layout in layout()) {
+        let Some(message) = fitting(&event, &layout) else { return Ok(()) };
+        let Frame { trimmed, .. } = frame(&event, &layout).unwrap();
+        let whole_message = line(&event, &untrimmed(&layout)).unwrap();
         let (short, whole) = (read(&message), read(&whole_message));
         let mut rest = whole.extension.iter();
         for (key, value) in &short.extension {
@@ -203,18 +251,23 @@ proptest! {
     #[test]
     fn octet_counts_delimit_whatever_stands_between(events in prop::collection::vec(event(), 1..6), layout in layout()) {
         let layout = Layout { framing: Framing::OctetCounting, ..layout };
-        let stream: Vec<u8> = events.iter().flat_map(|event| frame(event, &layout).bytes).collect();
+        let events: Vec<(Frame, String)> = events.iter()
+            .filter_map(|event| fitting(event, &layout).map(|line| (frame(event, &layout).unwrap(), line))).collect();
+        let stream: Vec<u8> = events.iter().flat_map(|(frame, _)| frame.bytes.clone()).collect();
         let mut rest = stream.as_slice();
-        for event in &events {
+        for (_, message) in &events {
             let space = rest.iter().position(|byte| *byte == b' ').unwrap();
             let count = std::str::from_utf8(&rest[..space]).unwrap();
             prop_assert!(!count.starts_with('0'), "RFC 6587: MSG-LEN begins with no zero");
             let end = space + 1 + count.parse::<usize>().unwrap();
-            let message = line(event, &layout);
-            prop_assert_eq!(&rest[space + 1..end], message.as_bytes());
+            let counted = format!("{message}\n");
+            prop_assert_eq!(&rest[space + 1..end], counted.as_bytes());
             rest = &rest[end..];
         }
         prop_assert!(rest.is_empty());
+        // Who reads lines has one event a line all the same.
+        let lines: Vec<&[u8]> = stream.split_inclusive(|byte| *byte == b'\n').collect();
+        prop_assert_eq!(lines, events.iter().map(|(frame, _)| frame.bytes.as_slice()).collect::<Vec<_>>());
     }
 }
 

@@ -43,7 +43,7 @@ fn lines() -> Vec<(String, String)> {
             if path.extension().is_some_and(|extension| extension == "json") {
                 let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
                 let name = format!("{folder}/{}", path.file_stem().unwrap().display());
-                lines.push((name, line(&event, &layout)));
+                lines.push((name, line(&event, &layout).unwrap()));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests stand on: the simulated portal, real receivers, and the forwarder as a program.
 
 pub mod arrival;
+pub mod hostile;
 pub mod breaks;
 pub mod clock;
 pub mod pki;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
@@ -24,7 +24,7 @@ use crate::pki::Identity;
 pub enum Framing {
     /// Each ends with a line feed.
     Newline,
-    /// Each begins with its length.
+    /// Each begins with its length, and ends with a line feed that is counted.
     OctetCounting,
 }
 
@@ -144,6 +144,7 @@ async fn record(stream: impl AsyncRead + Unpin, framing: Framing, frames: &Frame
                 let length = std::str::from_utf8(&frame)?.trim_end_matches(' ');
                 frame = vec![0; length.parse().context("a frame begins with its length")?];
                 stream.read_exact(&mut frame).await?;
+                ensure!(frame.pop() == Some(b'\n'), "a counted frame ends with a line feed");
             }
         }
         let frame = String::from_utf8(frame).context("a frame is text")?;

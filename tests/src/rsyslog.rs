@@ -33,6 +33,17 @@ pub enum Input {
     },
 }
 
+/// How it is set up, beside its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setup {
+    /// So that it takes long messages, and writes what it has received.
+    Roomy,
+    /// The same, with the time of each message before it.
+    Stamped,
+    /// With the limits and settings that it has by itself.
+    Stock,
+}
+
 /// A running rsyslogd; it ends with this value.
 #[derive(Debug)]
 pub struct Rsyslog {
@@ -41,7 +52,7 @@ pub struct Rsyslog {
     /// Where it listens.
     pub port: u16,
     input: Input,
-    stamped: bool,
+    setup: Setup,
     child: Option<Child>,
 }
 
@@ -58,7 +69,15 @@ impl Rsyslog {
     /// # Errors
     /// When it is not installed or does not come up.
     pub async fn start(input: Input) -> Result<Self> {
-        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, false).await
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, Setup::Roomy).await
+    }
+
+    /// Starts it with the limits that it has by itself.
+    ///
+    /// # Errors
+    /// As [`Rsyslog::start`].
+    pub async fn start_stock(input: Input) -> Result<Self> {
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, Setup::Stock).await
     }
 
     /// Starts it on another address than 127.0.0.1: that of a network namespace.
@@ -66,7 +85,7 @@ impl Rsyslog {
     /// # Errors
     /// As [`Rsyslog::start`].
     pub async fn start_at(address: impl Into<IpAddr>, input: Input) -> Result<Self> {
-        Self::start_with(address.into(), input, false).await
+        Self::start_with(address.into(), input, Setup::Roomy).await
     }
 
     /// Starts it so that it writes before each message the time at which it received it (RFC 3339, microseconds).
@@ -74,12 +93,12 @@ impl Rsyslog {
     /// # Errors
     /// As [`Rsyslog::start`].
     pub async fn start_stamped(input: Input) -> Result<Self> {
-        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, true).await
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), input, Setup::Stamped).await
     }
 
-    async fn start_with(address: IpAddr, input: Input, stamped: bool) -> Result<Self> {
+    async fn start_with(address: IpAddr, input: Input, setup: Setup) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut rsyslog = Self { folder, address, port: free_port()?, input, stamped, child: None };
+        let mut rsyslog = Self { folder, address, port: free_port()?, input, setup, child: None };
         rsyslog.again().await?;
         Ok(rsyslog)
     }
@@ -105,10 +124,17 @@ impl Rsyslog {
     fn configuration(&self) -> String {
         let folder = self.folder.path().display();
         let Self { address, port, .. } = self;
-        let template = if self.stamped { "stamped" } else { "raw" };
+        let template = if self.setup == Setup::Stamped { "stamped" } else { "raw" };
+        let (limits, buffer) = match self.setup {
+            Setup::Stock => ("", ""),
+            Setup::Roomy | Setup::Stamped => (
+                "parser.escapeControlCharactersOnReceive=\"off\" maxMessageSize=\"128k\"",
+                "rcvbufSize=\"4m\"",
+            ),
+        };
         let input = match &self.input {
             Input::Udp => format!(
-                "module(load=\"imudp\")\ninput(type=\"imudp\" rcvbufSize=\"4m\" address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
+                "module(load=\"imudp\")\ninput(type=\"imudp\" {buffer} address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
             ),
             Input::Tcp => format!(
                 "module(load=\"imtcp\")\ninput(type=\"imtcp\" address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
@@ -126,7 +152,7 @@ impl Rsyslog {
             }
         };
         format!(
-            "global(workDirectory=\"{folder}\" parser.escapeControlCharactersOnReceive=\"off\" maxMessageSize=\"128k\")\n\
+            "global(workDirectory=\"{folder}\" {limits})\n\
              template(name=\"raw\" type=\"string\" string=\"%rawmsg%\\n\")\n\
              template(name=\"stamped\" type=\"string\" string=\"%timegenerated:::date-rfc3339% %rawmsg%\n\")\n\
              ruleset(name=\"all\" queue.type=\"Direct\") {{ action(type=\"omfile\" file=\"{folder}/out\" template=\"{template}\" \

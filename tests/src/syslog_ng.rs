@@ -59,6 +59,8 @@ pub struct SyslogNg {
     folder: TempDir,
     port: u16,
     input: Input,
+    /// Whether it has the limits, the parser and the form of lines that it has by itself.
+    is_stock: bool,
     child: Option<Child>,
 }
 
@@ -75,8 +77,20 @@ impl SyslogNg {
     /// # Errors
     /// When it is not unpacked or does not come up.
     pub async fn start(input: Input) -> Result<Self> {
-        let mut syslog_ng =
-            Self { folder: tempfile::tempdir()?, port: free_port()?, input, child: None };
+        Self::start_with(input, false).await
+    }
+
+    /// Starts it with the limits, the parser and the form of lines that it has by itself.
+    ///
+    /// # Errors
+    /// As [`SyslogNg::start`].
+    pub async fn start_stock(input: Input) -> Result<Self> {
+        Self::start_with(input, true).await
+    }
+
+    async fn start_with(input: Input, is_stock: bool) -> Result<Self> {
+        let (folder, port) = (tempfile::tempdir()?, free_port()?);
+        let mut syslog_ng = Self { folder, port, input, is_stock, child: None };
         syslog_ng.again().await?;
         Ok(syslog_ng)
     }
@@ -98,6 +112,7 @@ impl SyslogNg {
 
     fn configuration(&self) -> String {
         let (name, transport) = match &self.input {
+            Input::Udp if self.is_stock => ("network", "transport(udp)".to_owned()),
             Input::Udp => ("network", "transport(udp) so-rcvbuf(4194304)".to_owned()),
             Input::Tcp(driver) => (driver.name(), "transport(tcp)".to_owned()),
             Input::Sc4s => ("network", "transport(tcp)".to_owned()),
@@ -113,14 +128,16 @@ impl SyslogNg {
         };
         let (flags, template, filter) = match self.input {
             Input::Sc4s => ("", r"${S_UNIXTIME}${S_MSEC} ${HOST} ${PRI}\n", SC4S),
+            _ if self.is_stock => ("", r"$ISODATE $HOST $MSGHDR$MSG\n", "level(debug..emerg)"),
             _ => ("flags(no-parse)", r"${MSG}\n", "level(debug..emerg)"),
         };
         let (port, out) = (self.port, self.path("out").display().to_string());
+        let limit = if self.is_stock { "" } else { "log-msg-size(131072);" };
         // What it has read is written before it reads on: the tests are about what a sender can know.
         format!(
             "@version: 3.35\n\
              options {{ threaded(no); flush-lines(1); stats-freq(0); keep-hostname(yes); use-dns(no); \
-             log-msg-size(131072); time-zone('UTC'); recv-time-zone('UTC'); }};\n\
+             {limit} time-zone('UTC'); recv-time-zone('UTC'); }};\n\
              source s {{ {name}(ip('127.0.0.1') port({port}) {transport} {flags}); }};\n\
              filter f {{ {filter}; }};\n\
              destination d {{ file('{out}' template(\"{template}\") template-escape(no)); }};\n\

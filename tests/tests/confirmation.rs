@@ -81,7 +81,7 @@ async fn with_a_client_certificate_a_short_connection_confirms_nothing() -> Resu
     ensure!(first.contains("externalId="), "the first connection carried {} bytes", first.len());
     let delivered = forwarder.metric(DELIVERED).await?;
     ensure!(delivered < 1.0, "{delivered} delivered over a short connection");
-    let receiver = Receiver::on(listener, Framing::OctetCounting, Some(tls))?;
+    let receiver = Receiver::on(listener, Framing::Newline, Some(tls))?;
     let n_records = defender.produced().len();
     until_delivered(&forwarder, n_records).await?;
     let missing = missing(&defender, &receiver.ids());

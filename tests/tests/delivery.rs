@@ -13,6 +13,7 @@ use siem_agent_tests::arrival::{
 use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_tests::hostile;
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -56,14 +57,14 @@ async fn rsyslog_receives_every_line_over_tcp_with_octet_counts() -> Result<()> 
     .await
 }
 
-async fn over_tls(driver: &'static str, mutual: bool) -> Result<()> {
+async fn over_tls(driver: &'static str, mutual: bool, framing: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let authority = Authority::new("test authority")?;
     let server = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
     let client = authority.write(&authority.client("forwarder")?, &folder.path().join("client"))?;
     let certificate = if mutual { ", clientCertificateSecretRef: {name: client}" } else { "" };
     let syslog = format!(
-        "{{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {{caBundleRef: {{name: ca}}{certificate}}}}}"
+        "{{host: 127.0.0.1, port: PORT, protocol: TLS{framing}, tls: {{caBundleRef: {{name: ca}}{certificate}}}}}"
     );
     arrives_as_rendered(Input::Tls { driver, files: server, mutual }, &syslog, |forwarder| {
         mount(forwarder, "ca", &[("ca.crt", &client.ca)])?;
@@ -74,7 +75,7 @@ async fn over_tls(driver: &'static str, mutual: bool) -> Result<()> {
 
 #[tokio::test]
 async fn rsyslog_receives_every_line_over_tls_by_gtls() -> Result<()> {
-    over_tls("gtls", false).await
+    over_tls("gtls", false, "").await
 }
 
 /// Nothing on the way has an IPv4 address, nor a name.
@@ -104,12 +105,54 @@ async fn portal_and_rsyslog_are_reached_by_their_ipv6_addresses() -> Result<()> 
 
 #[tokio::test]
 async fn rsyslog_receives_every_line_over_tls_by_openssl() -> Result<()> {
-    over_tls("ossl", false).await
+    over_tls("ossl", false, ", framing: OctetCounting").await
 }
 
 #[tokio::test]
 async fn rsyslog_receives_every_line_over_mutual_tls() -> Result<()> {
-    over_tls("gtls", true).await
+    over_tls("gtls", true, "").await
+}
+
+/// Every limit is the receiver's own, every setting of ours the default.
+#[tokio::test]
+async fn a_stock_rsyslog_has_one_event_a_record_whatever_is_in_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let authority = Authority::new("test authority")?;
+    let files = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
+    let tls = |framing: &str| {
+        format!(
+            "{{host: 127.0.0.1, port: PORT, protocol: TLS{framing}, tls: {{caBundleRef: {{name: ca}}}}}}"
+        )
+    };
+    let gtls = Input::Tls { driver: "gtls", files: files.clone(), mutual: false };
+    for (input, syslog) in [
+        (Input::Udp, "{host: 127.0.0.1, port: PORT, protocol: UDP}".to_owned()),
+        (Input::Tcp, "{host: 127.0.0.1, port: PORT}".to_owned()),
+        (Input::Tcp, "{host: 127.0.0.1, port: PORT, framing: OctetCounting}".to_owned()),
+        (gtls.clone(), tls("")),
+        (gtls, tls(", framing: OctetCounting")),
+    ] {
+        let mut rsyslog = Rsyslog::start_stock(input).await?;
+        let prepare = |forwarder: &Forwarder| mount(forwarder, "ca", &[("ca.crt", &files.ca)]);
+        let outcome = hostile::outcome(&mut rsyslog, &syslog, prepare).await?;
+        outcome.is_one_event_a_record().context(syslog)?;
+    }
+    Ok(())
+}
+
+/// What `check` warns of, and what shows that the records of the test above can forge.
+#[tokio::test]
+async fn above_the_limit_of_a_stock_rsyslog_the_same_records_forge_events() -> Result<()> {
+    for framing in ["Newline", "OctetCounting"] {
+        let mut rsyslog = Rsyslog::start_stock(Input::Tcp).await?;
+        let syslog =
+            format!("{{host: 127.0.0.1, port: PORT, framing: {framing}, maxMessageBytes: 65536}}");
+        let outcome = hostile::outcome(&mut rsyslog, &syslog, |_| Ok(())).await?;
+        let is_forged = |line: &String| line.starts_with(hostile::FORGER);
+        ensure!(outcome.lines.iter().any(is_forged), "{framing}: a test that cannot fail");
+        ensure!(outcome.is_one_event_a_record().is_err());
+    }
+    Ok(())
 }
 
 /// Stops and kills the receiver under 500 activities a second; gives how many records are lost.
@@ -291,13 +334,46 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     }
     let lines = rsyslog.lines()?;
     ensure!(lines.iter().all(|line| line.starts_with("<109>")), "no line is forged");
-    ensure!(lines.iter().all(|line| line.len() <= 8_192), "long lines are trimmed");
+    ensure!(lines.iter().all(|line| line.len() < 8_000), "long lines are trimmed");
     let rejected = forwarder.metric("siem_forwarder_records_rejected_total").await?;
     ensure!((rejected - 1.0).abs() < f64::EPSILON, "{rejected} rejects");
     ensure!(
         forwarder.metric("siem_forwarder_records_trimmed_total").await? >= 1.0,
         "the long one is counted"
     );
+    Ok(())
+}
+
+/// An identifier is never shortened: such a record is skipped once, and the cursor passes it.
+#[tokio::test]
+async fn a_record_that_fits_no_message_is_counted_once_and_its_neighbours_arrive() -> Result<()> {
+    let defender = Defender::start(quick(0.0, 0)).await?;
+    let ids = ["before".to_owned(), "=".repeat(3_999), "behind".to_owned()];
+    for id in &ids {
+        let record =
+            format!(r#"{{"_id": "{id}", "timestamp": 1793000113000, "description": "x"}}"#);
+        defender.inject(Stream::Activities, &record);
+    }
+    let rsyslog = Rsyslog::start(Input::Tcp).await?;
+    let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
+    let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
+    forwarder.start().await?;
+    let until = Instant::now() + PATIENCE;
+    let too_long = r#"reason="message_too_long"} 1"#;
+    // Two polls more look at the same records again.
+    while rsyslog.lines()?.len() < 2
+        || !forwarder.get("metrics").await?.contains(too_long)
+        || defender.requests().len() < 6
+    {
+        ensure!(Instant::now() < until, "{}", forwarder.log()?);
+        sleep(LOOK).await;
+    }
+    ensure!(rsyslog.lines()?.len() == 2, "its neighbours arrive once");
+    let rejected = forwarder.metric("siem_forwarder_records_rejected_total").await?;
+    ensure!((rejected - 1.0).abs() < f64::EPSILON, "{rejected} rejects");
+    let log = forwarder.log()?;
+    ensure!(log.matches("skip a record that cannot be sent").count() == 1, "{log}");
+    ensure!(!log.contains("===="), "nothing of the record is logged");
     Ok(())
 }
 

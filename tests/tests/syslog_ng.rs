@@ -6,13 +6,14 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_forwarder::parse;
 use siem_agent_tests::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
 use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_tests::hostile;
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::syslog_ng::{Driver, Input, SyslogNg};
 use tempfile::TempDir;
@@ -74,22 +75,51 @@ async fn syslog_receives_every_line_over_tcp() -> Result<()> {
 #[tokio::test]
 async fn network_receives_every_line_over_tls() -> Result<()> {
     let tls = Tls::new(Driver::Network, false)?;
-    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, framing: Newline, tls: {caBundleRef: {name: ca}}}";
+    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {caBundleRef: {name: ca}}}";
     arrives(tls.input.clone(), syslog, Some(&tls)).await
 }
 
 #[tokio::test]
 async fn syslog_receives_every_line_over_tls() -> Result<()> {
     let tls = Tls::new(Driver::Syslog, false)?;
-    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {caBundleRef: {name: ca}}}";
+    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, framing: OctetCounting, tls: {caBundleRef: {name: ca}}}";
     arrives(tls.input.clone(), syslog, Some(&tls)).await
 }
 
 #[tokio::test]
 async fn syslog_receives_every_line_over_mutual_tls() -> Result<()> {
     let tls = Tls::new(Driver::Syslog, true)?;
-    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {caBundleRef: {name: ca}, clientCertificateSecretRef: {name: client}}}";
+    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, framing: OctetCounting, tls: {caBundleRef: {name: ca}, clientCertificateSecretRef: {name: client}}}";
     arrives(tls.input.clone(), syslog, Some(&tls)).await
+}
+
+/// Every limit is the receiver's own, and so is its parser. `network()` reads lines: from counted frames too.
+#[tokio::test]
+async fn a_stock_syslog_ng_has_one_event_a_record_whatever_is_in_it() -> Result<()> {
+    let (lines, counted) = ("", ", framing: OctetCounting");
+    let tcp = |driver, framing| (Input::Tcp(driver), None, format!("protocol: TCP{framing}"));
+    let over_tls = |driver, framing| {
+        let tls = Tls::new(driver, false)?;
+        let words = format!("protocol: TLS{framing}, tls: {{caBundleRef: {{name: ca}}}}");
+        anyhow::Ok((tls.input.clone(), Some(tls), words))
+    };
+    for (input, tls, words) in [
+        (Input::Udp, None, "protocol: UDP".to_owned()),
+        tcp(Driver::Network, lines),
+        tcp(Driver::Network, counted),
+        tcp(Driver::Syslog, counted),
+        over_tls(Driver::Network, lines)?,
+        over_tls(Driver::Network, counted)?,
+        over_tls(Driver::Syslog, counted)?,
+    ] {
+        let mut syslog_ng = SyslogNg::start_stock(input.clone()).await?;
+        let syslog = format!("{{host: 127.0.0.1, port: PORT, {words}}}");
+        let prepare =
+            |forwarder: &Forwarder| tls.as_ref().map_or(Ok(()), |tls| tls.mount(forwarder));
+        let outcome = hostile::outcome(&mut syslog_ng, &syslog, prepare).await?;
+        outcome.is_one_event_a_record().with_context(|| format!("{input:?}, {words}"))?;
+    }
+    Ok(())
 }
 
 async fn survives(input: Input, syslog: &str, tls: Option<&Tls>) -> Result<()> {
@@ -113,7 +143,7 @@ async fn killed_under_traffic_it_loses_nothing_over_tcp() -> Result<()> {
 #[tokio::test]
 async fn killed_under_traffic_it_loses_nothing_over_tls() -> Result<()> {
     let tls = Tls::new(Driver::Syslog, false)?;
-    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, tls: {caBundleRef: {name: ca}}}";
+    let syslog = "{host: 127.0.0.1, port: PORT, protocol: TLS, framing: OctetCounting, tls: {caBundleRef: {name: ca}}}";
     survives(tls.input.clone(), syslog, Some(&tls)).await
 }
 

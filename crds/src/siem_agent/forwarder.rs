@@ -118,10 +118,11 @@ pub struct Persistence {
         regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
     )]
     pub size: String,
-    /// Its storage class. Default: the cluster's.
-    #[serde(default)]
+    /// Its storage class, as a PersistentVolumeClaim has it: "" asks for a volume without a class, which somebody must
+    /// have made. Default: the cluster's default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"))]
-    pub storage_class_name: String,
+    pub storage_class_name: Option<String>,
 }
 
 /// Restricts the forwarder's traffic.
@@ -135,7 +136,7 @@ pub struct NetworkPolicy {
 
 impl Default for Persistence {
     fn default() -> Self {
-        Self { enabled: false, size: size(), storage_class_name: String::new() }
+        Self { enabled: false, size: size(), storage_class_name: None }
     }
 }
 

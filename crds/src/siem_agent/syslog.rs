@@ -23,11 +23,12 @@ pub struct Syslog {
     /// Agent: the vendor's agent's header; RFC5424 or RFC3164: the real headers. Default: Agent.
     #[serde(default)]
     pub header: Header,
-    /// Newline or OctetCounting (RFC 6587). Default: Newline for TCP, OctetCounting for TLS; must be unset for UDP.
+    /// Newline or OctetCounting. Default: Newline; must be unset for UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framing: Option<Framing>,
-    /// The longest message in bytes; longer ones are trimmed by field. Default: 2048 for UDP, 8192 for TCP, 65536 for TLS.
-    /// At least 480 (RFC 5424, section 6.1), at most 1048576; for UDP at most 65507.
+    /// The most bytes of a message with its header, its line feed and its length; longer ones are trimmed by field. Not
+    /// more than the receiver takes: one that cuts may make an event of the rest. Default: 2048 for UDP, 8000 for TCP and
+    /// TLS. At least 480 (RFC 5424, section 6.1), at most 1048576; for UDP at most 65507.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 480, max = 1_048_576))]
     pub max_message_bytes: Option<i32>,
@@ -80,12 +81,14 @@ pub enum Header {
     RFC3164,
 }
 
-/// How messages are told apart on a connection.
+/// How messages are told apart on a connection. Newline: a line feed after each. OctetCounting: its length before it
+/// (RFC 6587, section 3.4.1), for listeners that parse that; the line feed stays and is counted. Default: Newline; must
+/// be unset for UDP.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Framing {
     /// RFC 6587, section 3.4.2: a line feed after each.
     Newline,
-    /// RFC 6587, section 3.4.1: the length before each.
+    /// RFC 6587, section 3.4.1: the length before each, which counts a line feed at the end.
     OctetCounting,
 }
 
@@ -100,17 +103,16 @@ impl Syslog {
     pub fn framing(&self) -> Option<Framing> {
         match self.protocol {
             Protocol::UDP => None,
-            Protocol::TCP => Some(self.framing.unwrap_or(Framing::Newline)),
-            Protocol::TLS => Some(self.framing.unwrap_or(Framing::OctetCounting)),
+            Protocol::TCP | Protocol::TLS => Some(self.framing.unwrap_or(Framing::Newline)),
         }
     }
 
-    /// The longest message, bytes.
+    /// The most bytes of a frame.
     pub fn max_message_bytes(&self) -> usize {
         let default = match self.protocol {
             Protocol::UDP => 2_048,
-            Protocol::TCP => 8_192,
-            Protocol::TLS => 65_536,
+            // Below the 8096 at which rsyslog cuts unless its limit was raised.
+            Protocol::TCP | Protocol::TLS => 8_000,
         };
         self.max_message_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
     }

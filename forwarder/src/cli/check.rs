@@ -1,5 +1,6 @@
 //! `siem-forwarder check`: tries each thing that `run` needs, a line each, and says what to do about a failure.
 
+mod receiver;
 mod way;
 
 use std::io::Write as _;
@@ -17,7 +18,7 @@ use crate::checkpoint::Mark;
 use crate::clock;
 use crate::error_chain::chain;
 use crate::event::{Activity, Event, Stream};
-use crate::frame::{self, Framing};
+use crate::frame;
 use crate::settings::Settings;
 use crate::sink::{Observer, Role, Sink, Target};
 use crate::source::query::Query;
@@ -114,6 +115,10 @@ impl Observer for Silent {
 }
 
 async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
+    let layout = &settings.plan.layout;
+    for (field, words) in receiver::warnings(layout) {
+        line("WARN", field, &words)?;
+    }
     if !way::to_siem(&settings.sink).await? {
         return Ok(false);
     }
@@ -155,7 +160,7 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
         }
     };
     if good {
-        say(true, "framing", &framing(settings))?;
+        say(true, "framing", &receiver::framing(layout))?;
     }
     let mut confirmed = true;
     if good && send_test_event {
@@ -167,7 +172,8 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             ..Activity::default()
         }));
         let mut batch = BatchBuilder::new(Stream::Activities);
-        batch.push(&frame::frame(&event, &settings.plan.layout).bytes, Mark::new(event.id(), now));
+        let frame = frame::frame(&event, layout).map_err(|error| Failure::world(&error))?;
+        batch.push(&frame.bytes, Mark::new(event.id(), now));
         if let Some(batch) = batch.take() {
             let sent = async { sink.send(batch).await?.confirmed().await };
             confirmed = matches!(timeout(PATIENCE, sent).await, Ok(Ok(_)));
@@ -183,20 +189,6 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
     Ok(good && confirmed)
 }
 
-/// What the receiver has to be set up for.
-fn framing(settings: &Settings) -> String {
-    let layout = &settings.plan.layout;
-    let framing = match layout.framing {
-        Framing::Datagram => "one message a datagram",
-        Framing::Newline => "each message ends with a line feed",
-        Framing::OctetCounting => "each message begins with its length (RFC 6587 octet counting)",
-    };
-    format!(
-        "{framing}, {} bytes at most; the receiver must be set up for it",
-        layout.max_message_bytes
-    )
-}
-
 /// The first state that says something.
 async fn reached(sink: &Sink) -> Target {
     loop {
@@ -208,6 +200,9 @@ async fn reached(sink: &Sink) -> Target {
 }
 
 fn say(good: bool, what: &str, words: &str) -> Result<(), Failure> {
-    let mark = if good { "ok  " } else { "FAIL" };
+    line(if good { "ok  " } else { "FAIL" }, what, words)
+}
+
+fn line(mark: &str, what: &str, words: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout(), "{mark} {what}: {words}").map_err(|error| Failure::world(&error))
 }

@@ -47,11 +47,12 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(record: &str, stream: Option<Stream>, layout: &Layout) -> Result<String, &'static str> {
+fn line(record: &str, stream: Option<Stream>, layout: &Layout) -> Result<String, String> {
     let stream = stream.unwrap_or_else(|| guess(record));
     let event =
         parse::record(stream, record.as_bytes()).map_err(|reject| reject.reason.as_str())?;
-    Ok(frame::line(&event, layout))
+    frame::line(&event, layout)
+        .map_err(|error| format!("{}: {error}", RejectReason::MessageTooLong.as_str()))
 }
 
 /// The records of a page, an array, one record, or one record a line.

@@ -163,8 +163,11 @@ async fn page(
             };
             let listed = event.created().unwrap_or_else(|| event.timestamp());
             if window.admits(event.id(), listed) {
+                let Ok(frame) = frame::frame(&event, &settings.plan.layout) else {
+                    window.n_rejected += 1;
+                    continue;
+                };
                 window.n_sent += 1;
-                let frame = frame::frame(&event, &settings.plan.layout);
                 batch.push(&frame.bytes, Mark::new(event.id(), event.timestamp()));
             }
         }

@@ -26,8 +26,9 @@ const LEFT_OUT: [&str; 9] = [
 ];
 const MARK: &str = "...";
 
-/// Takes at least `excess` bytes off the record's line, as far as there is something to take.
-pub(super) fn shorten(record: &mut Record<'_>, excess: usize) {
+/// Takes at least `excess` bytes off the record's line, as far as there is something to take; whether there was any.
+pub(super) fn shorten(record: &mut Record<'_>, excess: usize) -> bool {
+    let before = excess;
     let mut excess = excess;
     for key in FREE_TEXT {
         shorten_field(record, key, &mut excess);
@@ -46,6 +47,7 @@ pub(super) fn shorten(record: &mut Record<'_>, excess: usize) {
     for key in empty.into_iter().chain(LEFT_OUT) {
         leave_out(record, key, &mut excess);
     }
+    excess < before
 }
 
 fn shorten_field(record: &mut Record<'_>, key: &str, excess: &mut usize) {

@@ -36,9 +36,9 @@ An `_id` longer than 40 bytes stands in `cs5` (label `eventId`) before any `c6a1
 const CLOSING: &str = "
 ## Long lines
 
-A line longer than `syslog.maxMessageBytes` is shortened field by field until it fits: `msg`, `cs3`, `requestClientApplication`, NAME, `suser`, `destinationServiceName`, and only then `cs2`, `cs4`, `cs1`, `cn1` and SIGNATURE.
+A frame (header, record, line feed, and the length before it where there is one) longer than `syslog.maxMessageBytes` is shortened field by field until it fits: `msg`, `cs3`, `requestClientApplication`, NAME, `suser`, `destinationServiceName`, and only then `cs2`, `cs4`, `cs1`, `cn1` and SIGNATURE.
 A shortened value ends in `...` and is never cut inside a character or an escape. Where a limit is too small even for that, whole pairs are left out.
-`externalId`, times and addresses are never touched; an `_id` of more than 4000 bytes is a reject.
+`externalId`, `cs5`, times and addresses are never touched; where they and the header alone are longer than the limit, the record is a reject (`message_too_long`), and so is an `_id` of more than 4000 bytes (`too_large`).
 ";
 
 /// `docs/cef-mapping.md`.

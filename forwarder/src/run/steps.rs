@@ -13,7 +13,8 @@ use super::walk::{Admission, Walk};
 use crate::batch::Batch;
 use crate::checkpoint::{Mark, RecordKey};
 use crate::clock;
-use crate::event::{Event, Stream};
+use crate::event::Stream;
+use crate::frame::{self, Frame};
 use crate::parse::split::Piece;
 use crate::parse::{self, RejectReason};
 use crate::saver::Change;
@@ -32,7 +33,7 @@ const RIGHT_CLOCK_MS: i64 = 60_000;
 /// A watermark that is older than this leaves a backlog to be read.
 const BACKLOG_MS: i64 = 3_600_000;
 
-/// The records of one page that cannot be mapped, by reason: one line of log a page, however many there are.
+/// The records of one page that cannot be mapped or framed, by reason: one line of log a page, however many there are.
 #[derive(Debug, Default)]
 pub(super) struct Rejects(BTreeMap<&'static str, u32>);
 
@@ -49,7 +50,8 @@ impl Rejects {
 }
 
 impl Forwarder {
-    /// Parses a piece and decides whether it is to be sent; a bad one is counted once and never touches its neighbours.
+    /// Parses a piece, decides whether it is to be sent, and frames it; a bad one is counted once and never touches its
+    /// neighbours.
     pub(super) fn admit(
         &self,
         state: &mut StreamState,
@@ -57,7 +59,7 @@ impl Forwarder {
         piece: &Piece,
         rejects: &mut Rejects,
         now: Now,
-    ) -> Option<(Event, Mark)> {
+    ) -> Option<(Frame, Mark)> {
         let stream = state.stream();
         let (json, parsed) = match piece {
             Piece::Record(json) => {
@@ -84,10 +86,26 @@ impl Forwarder {
             Admission::Late => self.progress.metrics.late(stream),
             Admission::New => {}
         }
+        let frame = match frame::frame(&event, &self.plan.layout) {
+            Ok(frame) => frame,
+            Err(error) => {
+                let reason = RejectReason::MessageTooLong;
+                self.skip(state, walk, reason, key, now);
+                let n_of_page = rejects.0.entry(reason.as_str()).or_default();
+                *n_of_page += 1;
+                if *n_of_page == 1 {
+                    warn!(%stream, reason = reason.as_str(), %error, "skip a record that cannot be sent");
+                }
+                return None;
+            }
+        };
         self.progress.metrics.received(stream);
+        if frame.trimmed {
+            self.progress.metrics.trimmed(stream);
+        }
         let time = listed.unwrap_or_else(|| state.unlisted(walk, now));
         let mark = Mark::with_event_time(key, time, event.timestamp());
-        Some((event, mark))
+        Some((frame, mark))
     }
 
     /// The first new record of a page. Where the first one since the start belongs to a backlog, logs once from when on the
@@ -117,13 +135,25 @@ impl Forwarder {
         let key = RecordKey::of(json);
         let is_new = walk.admit(&state.cursor, key, None) != Admission::Repeated;
         if is_new {
-            walk.settle(1);
-            let time = state.unlisted(walk, now);
-            state.cursor.skip(key, time);
-            self.saver.offer(state.stream(), &state.cursor, Change::Records);
-            self.progress.rejected(state.stream(), reason);
+            self.skip(state, walk, reason, key, now);
         }
         is_new
+    }
+
+    /// Counts an admitted record that has no message, and lets the cursor pass it.
+    fn skip(
+        &self,
+        state: &mut StreamState,
+        walk: &mut Walk,
+        reason: RejectReason,
+        key: RecordKey,
+        now: Now,
+    ) {
+        walk.settle(1);
+        let time = state.unlisted(walk, now);
+        state.cursor.skip(key, time);
+        self.saver.offer(state.stream(), &state.cursor, Change::Records);
+        self.progress.rejected(state.stream(), reason);
     }
 
     /// Hands a batch to the sink. When the target takes nothing for long, the page is let go.

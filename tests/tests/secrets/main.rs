@@ -115,7 +115,7 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
     let defender = Defender::start(options).await?;
     let tls =
         Tls { identity: authority.loopback_server()?, clients: Some(authority.certificate()) };
-    let receiver = Receiver::start(Framing::OctetCounting, Some(tls)).await?;
+    let receiver = Receiver::start(Framing::Newline, Some(tls)).await?;
     let good = Policy::Credentials(USERNAME.to_owned(), PASSWORD.to_owned());
     let proxy = Proxy::start(good.clone()).await?;
     let mut place = Place::new(&client.key)?;

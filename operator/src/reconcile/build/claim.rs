@@ -12,7 +12,6 @@ use crate::reconcile::validate::Validated;
 
 pub(super) fn claim(validated: &Validated<'_>) -> PersistentVolumeClaim {
     let persistence = &validated.spec().forwarder.persistence;
-    let class = &persistence.storage_class_name;
     PersistentVolumeClaim {
         metadata: names::metadata(validated.agent, Owned::Claim),
         spec: Some(PersistentVolumeClaimSpec {
@@ -24,7 +23,8 @@ pub(super) fn claim(validated: &Validated<'_>) -> PersistentVolumeClaim {
                 )])),
                 limits: None,
             }),
-            storage_class_name: (!class.is_empty()).then(|| class.clone()),
+            // Absent is the cluster's default class, and an empty one is none at all.
+            storage_class_name: persistence.storage_class_name.clone(),
             ..PersistentVolumeClaimSpec::default()
         }),
         status: None,
