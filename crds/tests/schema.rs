@@ -67,6 +67,14 @@ fn the_committed_crd_is_what_the_types_say() {
     assert!(!yaml.contains("nullable"));
 }
 
+/// `kubectl apply` and Argo CD keep the applied object in an annotation, and docs/install.md says that it fits there.
+#[test]
+fn the_crd_fits_the_annotation_of_a_client_side_apply() {
+    let crd: Value = serde_saphyr::from_str(schema::CRD).unwrap();
+    let n_bytes = crd.to_string().len();
+    assert!(n_bytes < 262_144 / 4, "{n_bytes} of the 262144 bytes of all annotations");
+}
+
 #[test]
 fn every_field_is_described() {
     fn walk(schema: &Value, path: &str, silent: &mut Vec<String>) {

@@ -86,6 +86,24 @@ fn every_illegal_manifest_is_refused() {
     }
 }
 
+/// As a PersistentVolumeClaim means it: absent is the cluster's default class, an empty text is no class.
+#[test]
+fn an_empty_storage_class_is_no_class_and_an_absent_one_the_clusters() {
+    let minimal = fs::read_to_string("fixtures/render/minimal.yaml").unwrap();
+    for (persistence, class) in [
+        ("{enabled: true}", None),
+        ("{enabled: true, storageClassName: \"\"}", Some("storageClassName: \"\"")),
+        ("{enabled: true, storageClassName: fast}", Some("storageClassName: fast")),
+    ] {
+        let manifest = format!("{minimal}  forwarder: {{persistence: {persistence}}}\n");
+        let output = operator(&["render", "-f", "-"], &manifest);
+        let out = text(&output.stdout);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let found = out.lines().map(str::trim).find(|line| line.starts_with("storageClassName"));
+        assert_eq!(found, class, "{persistence}: {out}");
+    }
+}
+
 #[test]
 fn crd_prints_the_committed_one() {
     let output = operator(&["crd"], "");
@@ -153,6 +171,60 @@ fn init_never_shows_the_token_of_the_old_line() {
     }
     assert!(!shown(&again).contains("UExBTlRFRA"));
     assert!(Path::new(&file).is_file());
+}
+
+/// The forms in which the old agent runs in containers, and a proxy as Java has it.
+#[test]
+fn init_reads_lists_of_arguments_and_the_proxy_of_java() {
+    let planted = "UExBTlRFRA".repeat(8);
+    let dockerfile = format!(
+        "FROM openjdk:8u212-jre-slim\nENV TOKEN=\"\"\nCMD [\"java\", \"-jar\", \"/mcas-siemagent-0.87.20-signed.jar\", \
+         \"--logsDirectory\", \"/logs\", \"--proxy\", \"proxy.example.com\", \"--token\", \"{planted}\"]\n"
+    );
+    let pod = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: mcas-siemagent}\nspec:\n  template:\n    spec:\n      \
+               containers:\n      - name: agent\n        command: [\"java\"]\n        args: [\"-Xmx256m\", \"-jar\", \
+               \"/app/mcas-siemagent-0.87.20-signed.jar\", \"--proxy\", \"proxy.example.com:8080\", \"--token\", \"$(T)\"]\n        \
+               env:\n        - {name: T, valueFrom: {secretKeyRef: {name: mcas, key: token}}}\n";
+    let java = format!(
+        "java -Dhttps.proxyHost=proxy.example.com -Dhttps.proxyPort=3128 -Dhttp.nonProxyHosts='localhost|10.*|*.corp.example' \
+         -Dhttps.proxyPassword={planted} -jar /opt/mcas-siemagent.jar --token {planted} &\n"
+    );
+    let fixed_proxy = format!("java -jar mcas-siemagent.jar --token {planted} --proxy $PROXY");
+    for (text_given, on_stdout, on_stderr) in [
+        (
+            &*dockerfile,
+            &["url: http://proxy.example.com:8080"][..],
+            &["--token-out", "--logsDirectory"][..],
+        ),
+        (pod, &["url: http://proxy.example.com:8080"], &["a variable"]),
+        (
+            &java,
+            &["url: http://proxy.example.com:3128", "- 10.0.0.0/8", "- localhost", "corp.example"],
+            &["credentialsSecretRef", "--token-out"],
+        ),
+    ] {
+        let output = operator(&["init", "--from-jar", "-"], text_given);
+        let (out, error) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{error}");
+        assert!(!out.contains("UExBTlRFRA") && !error.contains("UExBTlRFRA"));
+        let rendered = operator(&["render", "-f", "-"], &out);
+        assert!(rendered.status.success(), "{}", text(&rendered.stderr));
+        for expected in on_stdout {
+            assert!(
+                text(&rendered.stdout).contains(expected),
+                "{expected}: {}",
+                text(&rendered.stdout)
+            );
+        }
+        for expected in on_stderr {
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+    let refused = operator(&["init", "--from-jar", "-"], &fixed_proxy);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("give --proxy"), "{}", text(&refused.stderr));
+    let given = operator(&["init", "--from-jar", "-", "--proxy", "p:1"], &fixed_proxy);
+    assert!(given.status.success() && text(&given.stdout).contains("http://p:1"));
 }
 
 #[test]

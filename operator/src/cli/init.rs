@@ -14,11 +14,15 @@ use clap::Args;
 use siem_agent_crds::manifest;
 
 use super::{Failure, complain, print, read};
-use old_agent::OldAgent;
+use old_agent::{OldAgent, Proxy};
 
 /// Legal, and plainly not meant: what the old start line does not know.
 const UNKNOWN_URL: &str = "https://CHANGE-ME.portal.cloudappsecurity.com";
 const UNKNOWN_HOST: &str = "CHANGE-ME.example.com";
+
+/// A manifest without the proxy would look whole and reach nothing.
+const PROXY_ELSEWHERE: &str = "the old line's proxy is what a variable, a command or a template gives, and the text does \
+                               not say what that is: give --proxy ADDRESS[:PORT]";
 
 #[derive(Debug, Args)]
 pub(super) struct InitArguments {
@@ -73,7 +77,8 @@ pub(super) struct InitArguments {
     /// The proxy on the way to the portal; port 8080 unless given.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     proxy: Option<String>,
-    /// Reads an old `java -jar …` line, unit file or rc.local; `-` is standard input.
+    /// Reads an old `java -jar …` line or the file that holds it: script, unit file, Dockerfile, pod, compose file, task;
+    /// `-` is standard input.
     #[arg(long, value_name = "FILE")]
     from_jar: Option<PathBuf>,
     /// Writes the old line's token into this new file, readable by its owner alone.
@@ -86,11 +91,13 @@ pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
         Some(path) => old_agent::read(&read(path)?).map_err(Failure::Given)?,
         None => OldAgent::default(),
     };
-    let proxy = match arguments.proxy.as_deref().or(old.proxy.as_deref()) {
-        Some(address) => Some(proxy(address).map_err(Failure::Given)?),
-        None => None,
+    let proxy = match (arguments.proxy.as_deref(), &old.proxy) {
+        (Some(address), _) => Some(proxy(address).map_err(Failure::Given)?),
+        (None, Some(Proxy::Address(address))) => Some(proxy(address).map_err(Failure::Given)?),
+        (None, Some(Proxy::Elsewhere)) => return Err(Failure::Given(PROXY_ELSEWHERE.to_owned())),
+        (None, None) => None,
     };
-    let text = manifest(arguments, proxy.as_deref());
+    let text = manifest(arguments, proxy.as_deref(), &old.no_proxy);
     manifest::read(&text).map_err(|problems| Failure::Given(problems.to_string()))?;
     let mut token_file = "FILE".to_owned();
     if let Some(path) = &arguments.token_out {
@@ -108,7 +115,7 @@ pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
     print(&(text + &secret(arguments, &token_file)))
 }
 
-fn manifest(arguments: &InitArguments, proxy: Option<&str>) -> String {
+fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String]) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut yaml = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata:\n".to_owned();
     let mut line = |depth: usize, text: String| {
@@ -130,7 +137,12 @@ fn manifest(arguments: &InitArguments, proxy: Option<&str>) -> String {
     line(2, "auth:".to_owned());
     line(3, format!("tokenSecretRef: {{name: {}}}", quoted(&arguments.secret_name)));
     if let Some(proxy) = proxy {
-        line(2, format!("proxy: {{url: {}}}", quoted(proxy)));
+        line(2, "proxy:".to_owned());
+        line(3, format!("url: {}", quoted(proxy)));
+        if !no_proxy.is_empty() {
+            let entries: Vec<String> = no_proxy.iter().map(|entry| quoted(entry)).collect();
+            line(3, format!("noProxy: [{}]", entries.join(", ")));
+        }
     }
     line(1, "format:".to_owned());
     line(2, format!("type: {}", quoted(&arguments.format)));
@@ -185,7 +197,13 @@ fn tell(arguments: &InitArguments, old: &OldAgent) {
             "note: the old line's token is shown nowhere; --token-out FILE keeps it. The portal withdraws tokens of SIEM agents: better make an API token",
         ),
         Some(_) => {}
-        None => complain("note: the old line holds no token, or only the name of a variable"),
+        None if old.has_token_elsewhere => complain(
+            "note: the old line's token is what a variable, a command or a template gives, and the text does not say what that is: store an API token in the Secret yourself",
+        ),
+        None => complain("note: the old line holds no token"),
+    }
+    for note in &old.notes {
+        complain(&format!("note: {note}"));
     }
     if old.has_logs_directory {
         complain("note: --logsDirectory has no counterpart: logs go to the container's output");
@@ -205,6 +223,12 @@ fn proxy(address: &str) -> Result<String, String> {
          With --from-jar, --proxy here takes the place of the old line's"
             .to_owned()
     };
+    // Some wrote a URL, which the old agent did not ask for.
+    let (scheme, address) = match address.split_once("://") {
+        Some((scheme @ ("http" | "https"), address)) => (scheme, address.trim_end_matches('/')),
+        Some(_) => return Err(malformed()),
+        None => ("http", address),
+    };
     let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
     if address.is_empty() || !address.chars().all(plain) {
         return Err(malformed());
@@ -216,7 +240,11 @@ fn proxy(address: &str) -> Result<String, String> {
         Some(_) | None => (address, 8080),
     };
     let bare = host.contains(':') && !host.starts_with('[');
-    Ok(if bare { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") })
+    Ok(if bare {
+        format!("{scheme}://[{host}]:{port}")
+    } else {
+        format!("{scheme}://{host}:{port}")
+    })
 }
 
 fn keep(path: &Path, token: &str) -> std::io::Result<()> {

@@ -1,18 +1,56 @@
 //! What an old start line of the vendor's agent says: `java -jar mcas-siemagent-*.jar [--logsDirectory DIRNAME]
-//! [--proxy ADDRESS[:PORT]] --token TOKEN`, alone, in a unit file, in rc.local, in an exported task of Windows, or as
-//! `/proc` keeps it. Pure.
+//! [--proxy ADDRESS[:PORT]] --token TOKEN`, wherever people keep it. Pure.
 //!
-//! No error repeats any of the text, because the token is in it.
+//! `document` finds command lines in what is YAML or JSON, `text` in everything else (a shell, a unit file, a Dockerfile,
+//! a batch file, an exported task, `/proc/PID/cmdline`), `jvm` reads the proxy off Java's properties. No error repeats
+//! any of the text, because the token is in it.
+
+mod document;
+mod jvm;
+mod text;
+mod variables;
+
+use self::jvm::Properties;
+use self::variables::Variables;
 
 /// What the line says.
 #[derive(Default, PartialEq, Eq)]
 pub(super) struct OldAgent {
     /// The token; nothing prints it.
     pub(super) token: Option<String>,
-    pub(super) proxy: Option<String>,
+    pub(super) proxy: Option<Proxy>,
+    /// In Java's terms: separated by bars.
+    pub(super) no_proxy: Vec<String>,
     pub(super) has_logs_directory: bool,
+    /// The token is what a variable or a command gives, and the text does not say what that is.
+    pub(super) has_token_elsewhere: bool,
+    /// What Java was set up for and a SiemAgent has in another place.
+    pub(super) notes: Vec<&'static str>,
     /// Options that are none of the old agent's, or come from a variable.
     pub(super) n_unknown: usize,
+}
+
+/// The old agent's proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Proxy {
+    /// As it is written.
+    Address(String),
+    /// What a variable or a command gives, and the text does not say what that is.
+    Elsewhere,
+}
+
+/// What was found in a text.
+#[derive(Default)]
+struct Found {
+    /// Command lines, word by word.
+    commands: Vec<Vec<String>>,
+    variables: Variables,
+}
+
+impl Found {
+    fn starts_a_jar(&self) -> bool {
+        self.commands.iter().any(|words| words.iter().any(|word| word == "-jar"))
+    }
 }
 
 /// What a text without a start line may have instead.
@@ -24,28 +62,23 @@ const BY_VARIABLE: &str = "the text starts a jar by the name of a variable: give
 /// # Errors
 /// When there is none, or more than one, or an option without its value.
 pub(super) fn read(text: &str) -> Result<OldAgent, String> {
-    // A backslash at a line's end goes on with the next, in a shell as in a unit file.
-    let text = text.replace("\\\r\n", " ").replace("\\\n", " ").replace('\0', " ");
     if text.trim().is_empty() {
         return Err(
             "there is no text: give the old start line, or the file that it stands in".to_owned()
         );
     }
-    let mut found = Vec::new();
+    let found = document::read(text).filter(Found::starts_a_jar);
+    let Found { commands, variables } = found.unwrap_or_else(|| text::read(text));
+    let mut agents = Vec::new();
     let mut by_variable = false;
-    for line in text.lines() {
-        let line = line.trim();
-        if line.starts_with(['#', ';']) {
-            continue;
-        }
-        let Some(words) = start_words(&task_arguments(line), 0) else { continue };
-        match of_words(&words)? {
-            Started::Agent(agent) if !found.contains(&agent) => found.push(agent),
+    for words in commands {
+        match started(&variables.expanded(words), &variables)? {
+            Started::Agent(agent) if !agents.contains(&agent) => agents.push(agent),
             Started::Unknown => by_variable = true,
             Started::Agent(_) | Started::Other => {}
         }
     }
-    match (found.pop(), found.is_empty()) {
+    match (agents.pop(), agents.is_empty()) {
         (Some(agent), true) => Ok(agent),
         (Some(_), false) => Err("the text starts several agents: give one at a time".to_owned()),
         (None, _) if by_variable => Err(BY_VARIABLE.to_owned()),
@@ -53,14 +86,7 @@ pub(super) fn read(text: &str) -> Result<OldAgent, String> {
     }
 }
 
-/// The arguments of a line of an exported task; another line as it is.
-fn task_arguments(line: &str) -> String {
-    let Some((_, rest)) = line.split_once("<Arguments>") else { return line.to_owned() };
-    let arguments = rest.split("</Arguments>").next().unwrap_or_default();
-    arguments.replace("&quot;", "\"").replace("&apos;", "'").replace("&amp;", "&")
-}
-
-/// What a line with `-jar` starts.
+/// What a command line with `-jar` starts.
 enum Started {
     Agent(OldAgent),
     /// Another program.
@@ -69,30 +95,23 @@ enum Started {
     Unknown,
 }
 
-/// The words of a line with `-jar` among them, also where a shell is started with the line as one word.
-fn start_words(line: &str, depth: u8) -> Option<Vec<String>> {
-    let words = shlex::split(line).unwrap_or_else(|| {
-        line.split_whitespace().map(|word| word.trim_matches(['"', '\'']).to_owned()).collect()
-    });
-    if words.iter().any(|word| word == "-jar") {
-        return Some(words);
-    }
-    if depth > 2 {
-        return None;
-    }
-    words
-        .iter()
-        .filter(|word| word.contains("-jar") && word.contains(' '))
-        .find_map(|word| start_words(word, depth + 1))
-}
-
-fn of_words(words: &[String]) -> Result<Started, String> {
-    let mut words = words.iter().skip_while(|word| *word != "-jar").skip(1).peekable();
+fn started(words: &[String], variables: &Variables) -> Result<Started, String> {
+    let Some(at) = words.iter().rposition(|word| word == "-jar") else { return Ok(Started::Other) };
+    let (before, after) = words.split_at(at);
+    let mut words = after.iter().skip(1).peekable();
     let jar = words.next().map(|jar| jar.to_ascii_lowercase()).unwrap_or_default();
     if !jar.contains("siemagent") {
-        return Ok(if jar.contains(['$', '%']) { Started::Unknown } else { Started::Other });
+        return Ok(if jar.contains(['$', '%', '{', '!']) {
+            Started::Unknown
+        } else {
+            Started::Other
+        });
     }
-    let mut agent = OldAgent::default();
+    let mut properties = Properties::default();
+    for word in variables.java_options().iter().chain(before) {
+        properties.read(word);
+    }
+    let mut agent = OldAgent { notes: properties.notes(), ..OldAgent::default() };
     while let Some(word) = words.next() {
         let (option, attached) = match word.split_once('=') {
             Some((option, value)) => (option, Some(value.to_owned())),
@@ -110,10 +129,16 @@ fn of_words(words: &[String]) -> Result<Started, String> {
         };
         match option {
             "--token" => {
-                // What a variable holds is not in the text.
-                agent.token = Some(value()?).filter(|token| !token.contains(['$', '%']));
+                let value = value()?;
+                agent.has_token_elsewhere = is_elsewhere(&value);
+                agent.token = Some(value).filter(|token| !is_elsewhere(token));
             }
-            "--proxy" => agent.proxy = Some(value()?),
+            "--proxy" => {
+                let value = value()?;
+                let elsewhere = is_elsewhere(&value);
+                agent.proxy =
+                    Some(if elsewhere { Proxy::Elsewhere } else { Proxy::Address(value) });
+            }
             "--logsDirectory" => {
                 value()?;
                 agent.has_logs_directory = true;
@@ -125,7 +150,20 @@ fn of_words(words: &[String]) -> Result<Started, String> {
             break;
         }
     }
+    let by_java = properties.proxy();
+    if agent.proxy.is_some() && by_java.is_some() && agent.proxy != by_java {
+        agent.notes.push("Java's properties name another proxy than --proxy, which was taken");
+    }
+    agent.proxy = agent.proxy.or(by_java);
+    if agent.proxy.is_some() {
+        agent.no_proxy = properties.no_proxy(&mut agent.notes);
+    }
     Ok(Started::Agent(agent))
+}
+
+/// A value that stands somewhere else: in a variable, in what a command prints, in a template's values, or nowhere yet.
+fn is_elsewhere(value: &str) -> bool {
+    value.contains(['$', '%', '`', '{', '}', '<', '>', '!', '(', ')'])
 }
 
 /// Where the shell takes over again.
@@ -135,67 +173,4 @@ fn ends_the_command(word: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(text: &str) -> Result<(Option<String>, Option<String>, bool), String> {
-        read(text).map(|agent| (agent.token, agent.proxy, agent.has_logs_directory))
-    }
-
-    #[test]
-    fn the_old_line_is_found_wherever_it_stood() {
-        let unit = "[Unit]\nDescription=old\n[Service]\n# java -jar mcas-siemagent.jar --token NOT\n\
-                    ExecStart=/usr/bin/java -jar /opt/mcas-siemagent-0.87.20-signed.jar \\\n  --logsDirectory /var/log/siem --proxy 10.0.0.1:3128 --token QUJD==\nRestart=always\n";
-        let full = (Some("QUJD==".to_owned()), Some("10.0.0.1:3128".to_owned()), true);
-        assert_eq!(told(unit), Ok(full));
-        let token = |token: &str| Ok((Some(token.to_owned()), None, false));
-        for line in [
-            "java -jar mcas-siemagent-0.111.126-signed.jar --token QUJD",
-            "#!/bin/sh\ncd /opt\nnohup java -Xmx1g -jar 'mcas-siemagent.jar' --token=QUJD >/dev/null 2>&1 &\nexit 0\n",
-            "su - siem -c \"java -jar /opt/mcas-SiemAgent.jar --token QUJD\"",
-            "java -jar mcas-siemagent.jar --token QUJD&",
-            "java -jar mcas-siemagent.jar --token \"QUJD\" # don't",
-        ] {
-            assert_eq!(told(line), token("QUJD"), "{line}");
-        }
-        let variable = "java -jar mcas-siemagent.jar --token $TOKEN";
-        assert_eq!(told(variable), Ok((None, None, false)));
-        let task = "<Exec><Command>java.exe</Command>\n<Arguments>-jar &quot;C:\\Program Files\\mcas-siemagent.jar&quot; \
-                    --logsDirectory C:\\logs --proxy proxy:8080 --token QUJD</Arguments></Exec>";
-        let full = (Some("QUJD".to_owned()), Some("proxy:8080".to_owned()), true);
-        assert_eq!(told(task), Ok(full));
-        assert_eq!(told("java\0-jar\0/opt/mcas-siemagent.jar\0--token\0QUJD\0"), token("QUJD"));
-    }
-
-    #[test]
-    fn what_is_not_understood_is_counted() {
-        let n_unknown = |text: &str| read(text).map(|agent| agent.n_unknown);
-        for (text, expected) in [
-            ("java -jar mcas-siemagent.jar --token QUJD </dev/null >>/var/log/x 2>&1 &", 0),
-            ("sh -c 'java -jar mcas-siemagent.jar --token QUJD; true'", 0),
-            ("java -jar mcas-siemagent.jar $OPTS --token QUJD", 1),
-            ("java -jar mcas-siemagent.jar --colour blue --token QUJD", 2),
-        ] {
-            assert_eq!(n_unknown(text), Ok(expected), "{text}");
-        }
-        assert_eq!(
-            n_unknown("JAR=siemagent.jar\njava -jar $JAR --token X"),
-            Err(BY_VARIABLE.to_owned())
-        );
-        assert!(n_unknown("\n \n").is_err_and(|error| error.contains("there is no text")));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_refused_without_being_shown() {
-        for text in [
-            "",
-            "java -jar other.jar --token PLANTED",
-            "java -jar mcas-siemagent.jar --token PLANTED --proxy",
-            "java -jar mcas-siemagent.jar --proxy --token PLANTED",
-            "java -jar mcas-siemagent.jar --token PLANTED1\njava -jar mcas-siemagent.jar --token PLANTED2",
-        ] {
-            let error = told(text).unwrap_err();
-            assert!(!error.contains("PLANTED"), "{error}");
-        }
-    }
-}
+mod tests;
