@@ -94,7 +94,7 @@ impl Forwarder {
                 let n_of_page = rejects.0.entry(reason.as_str()).or_default();
                 *n_of_page += 1;
                 if *n_of_page == 1 {
-                    warn!(%stream, reason = reason.as_str(), %error, "skip a record that cannot be sent");
+                    warn!(%stream, reason = reason.as_str(), %error, "record skipped that cannot be shortened so far");
                 }
                 return None;
             }

@@ -13,19 +13,19 @@ fn told(text: &str) -> Result<Told, String> {
     read(text).map(|agent| (agent.token, agent.proxy.map(proxy), agent.has_logs_directory))
 }
 
-fn token(token: &str) -> Result<Told, String> {
-    Ok((Some(token.to_owned()), None, false))
+fn token(token: &str) -> Told {
+    (Some(token.to_owned()), None, false)
 }
 
-fn full(token: &str, proxy: &str) -> Result<Told, String> {
-    Ok((Some(token.to_owned()), Some(proxy.to_owned()), true))
+fn full(token: &str, proxy: &str) -> Told {
+    (Some(token.to_owned()), Some(proxy.to_owned()), true)
 }
 
 #[test]
 fn the_old_line_is_found_wherever_it_stood() {
     let unit = "[Unit]\nDescription=old\n[Service]\n# java -jar mcas-siemagent.jar --token NOT\n\
                 ExecStart=/usr/bin/java -jar /opt/mcas-siemagent-0.87.20-signed.jar \\\n  --logsDirectory /var/log/siem --proxy 10.0.0.1:3128 --token QUJD==\nRestart=always\n";
-    assert_eq!(told(unit), full("QUJD==", "10.0.0.1:3128"));
+    assert_eq!(told(unit), Ok(full("QUJD==", "10.0.0.1:3128")));
     for line in [
         "java -jar mcas-siemagent-0.111.126-signed.jar --token QUJD",
         "#!/bin/sh\ncd /opt\nnohup java -Xmx1g -jar 'mcas-siemagent.jar' --token=QUJD >/dev/null 2>&1 &\nexit 0\n",
@@ -37,16 +37,16 @@ fn the_old_line_is_found_wherever_it_stood() {
         "[program:mcas]\ncommand=/usr/bin/java -jar /opt/mcas-siemagent.jar --token QUJD\nautostart=true",
         "docker run -d --restart always mcas:1 java -jar /mcas-siemagent.jar --token QUJD",
     ] {
-        assert_eq!(told(line), token("QUJD"), "{line}");
+        assert_eq!(told(line), Ok(token("QUJD")), "{line}");
     }
-    assert_eq!(told("java\0-jar\0/opt/mcas-siemagent.jar\0--token\0QUJD\0"), token("QUJD"));
+    assert_eq!(told("java\0-jar\0/opt/mcas-siemagent.jar\0--token\0QUJD\0"), Ok(token("QUJD")));
 }
 
 #[test]
 fn the_old_line_is_found_on_windows() {
     let task = "<Exec><Command>java.exe</Command>\n<Arguments>-jar &quot;C:\\Program Files\\mcas-siemagent.jar&quot; \
                 --logsDirectory C:\\logs --proxy proxy:8080 --token QUJD</Arguments></Exec>";
-    assert_eq!(told(task), full("QUJD", "proxy:8080"));
+    assert_eq!(told(task), Ok(full("QUJD", "proxy:8080")));
     for text in [
         "@echo off\r\nREM java -jar mcas-siemagent.jar --token NOT\r\n\"C:\\Program Files\\Java\\bin\\javaw.exe\" -jar \"C:\\mcas\\mcas-siemagent.jar\" ^\r\n  --token QUJD\r\n",
         "set TOKEN=QUJD\r\njava -jar C:\\mcas\\mcas-siemagent.jar --token %TOKEN%\r\n",
@@ -59,7 +59,7 @@ fn the_old_line_is_found_on_windows() {
         "<service><argument>-jar</argument><argument>C:\\mcas-siemagent.jar</argument><argument>--token</argument><argument>QUJD</argument></service>",
         "<?xml version=\"1.0\"?>\n<plist><dict><key>ProgramArguments</key><array>\n<string>java</string>\n<string>-jar</string>\n<string>/mcas-siemagent.jar</string><string>--token</string><string>QUJD</string></array></dict></plist>",
     ] {
-        assert_eq!(told(text), token("QUJD"), "{text}");
+        assert_eq!(told(text), Ok(token("QUJD")), "{text}");
     }
 }
 
@@ -67,7 +67,7 @@ fn the_old_line_is_found_on_windows() {
 fn the_old_line_is_found_as_a_list_of_arguments() {
     let dockerfile = "FROM openjdk:8u212-jre-slim\nENV TOKEN=\"\"\nCMD [\"java\", \"-jar\", \"/mcas-siemagent-0.87.20-signed.jar\", \
                       \"--logsDirectory\", \"/logs\", \"--proxy\", \"proxy.example.com\", \"--token\", \"QUJD\"]\n";
-    assert_eq!(told(dockerfile), full("QUJD", "proxy.example.com"));
+    assert_eq!(told(dockerfile), Ok(full("QUJD", "proxy.example.com")));
     let pod = "apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n    spec:\n      containers:\n      - name: agent\n        \
                command: [\"java\"]\n        args: [\"-Xms256m\", \"-jar\", \"/app/mcas-siemagent.jar\", \"--logsDirectory\", \"/l\", \"--proxy\", \"proxy.example.com:8080\", \"--token\", \"$(T)\"]\n        env:\n        - {name: T, ";
     let elsewhere = Ok((None, Some("proxy.example.com:8080".to_owned()), true));
@@ -77,7 +77,7 @@ fn the_old_line_is_found_as_a_list_of_arguments() {
         read(&by_reference).is_ok_and(|agent| agent.has_token_elsewhere && agent.n_unknown == 0)
     );
     let by_value = format!("{pod}value: QUJD}}\n");
-    assert_eq!(told(&by_value), full("QUJD", "proxy.example.com:8080"));
+    assert_eq!(told(&by_value), Ok(full("QUJD", "proxy.example.com:8080")));
     let json = r#"{"spec": {"containers": [{"args": ["-jar", "/mcas-siemagent.jar", "--token", "QUJD"]}]}}"#;
     for text in [
         json,
@@ -96,7 +96,7 @@ fn the_old_line_is_found_as_a_list_of_arguments() {
         "containers:\n  {{- if .Values.x }}\n  - command:\n    - java\n    args:\n    - -jar\n    - \"/mcas-siemagent.jar\"\n    - --token\n    - QUJD\n  {{- end }}\n",
         "apiVersion: v1\nkind: ConfigMap\ndata: {TOKEN: QUJD}\n---\napiVersion: v1\nkind: Pod\nspec: {containers: [{command: [java, -jar, mcas-siemagent.jar, --token, $(TOKEN)]}]}\n",
     ] {
-        assert_eq!(told(text), token("QUJD"), "{text}");
+        assert_eq!(told(text), Ok(token("QUJD")), "{text}");
     }
 }
 
@@ -108,7 +108,7 @@ fn a_variable_counts_for_what_the_text_sets_it_to() {
         "export TOKEN=QUJD; java -jar /mcas-siemagent.jar --token \"$TOKEN\"",
         "docker run -e TOKEN=QUJD mcas java -jar /mcas-siemagent.jar --token=$TOKEN",
     ] {
-        assert_eq!(told(text), token("QUJD"), "{text}");
+        assert_eq!(told(text), Ok(token("QUJD")), "{text}");
     }
     for text in [
         "java -jar mcas-siemagent.jar --token $TOKEN",
@@ -154,7 +154,7 @@ fn the_proxy_of_java_is_the_proxy() {
     let pod = "env:\n- {name: JAVA_TOOL_OPTIONS, value: -Dhttps.proxyHost=p -Dhttps.proxyPort=3128}\n\
                command: [java, -jar, mcas-siemagent.jar, --token, QUJD]\n";
     assert_eq!(told(pod), proxied("p:3128"));
-    assert_eq!(told(&format!("java -Dhttp.proxyHost=p {end}")), token("QUJD"));
+    assert_eq!(told(&format!("java -Dhttp.proxyHost=p {end}")), Ok(token("QUJD")));
     let both = format!("java -Dhttps.proxyHost=p {end} --proxy q:1");
     assert_eq!(told(&both), proxied("q:1"));
     assert!(read(&both).is_ok_and(|agent| agent.notes.len() == 1), "the other is told");
