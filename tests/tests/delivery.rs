@@ -1,5 +1,8 @@
 //! From the simulated portal through the forwarder to a real rsyslogd: everything arrives, byte for byte, whatever dies.
 
+#[path = "delivery/stock.rs"]
+mod stock;
+
 use std::fs;
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -13,7 +16,6 @@ use siem_agent_tests::arrival::{
 use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
 use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
-use siem_agent_tests::hostile;
 use siem_agent_tests::pki::Authority;
 use siem_agent_tests::rsyslog::{Input, Rsyslog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -111,48 +113,6 @@ async fn rsyslog_receives_every_line_over_tls_by_openssl() -> Result<()> {
 #[tokio::test]
 async fn rsyslog_receives_every_line_over_mutual_tls() -> Result<()> {
     over_tls("gtls", true, "").await
-}
-
-/// Every limit is the receiver's own, every setting of ours the default.
-#[tokio::test]
-async fn a_stock_rsyslog_has_one_event_a_record_whatever_is_in_it() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let authority = Authority::new("test authority")?;
-    let files = authority.write(&authority.loopback_server()?, &folder.path().join("server"))?;
-    let tls = |framing: &str| {
-        format!(
-            "{{host: 127.0.0.1, port: PORT, protocol: TLS{framing}, tls: {{caBundleRef: {{name: ca}}}}}}"
-        )
-    };
-    let gtls = Input::Tls { driver: "gtls", files: files.clone(), mutual: false };
-    for (input, syslog) in [
-        (Input::Udp, "{host: 127.0.0.1, port: PORT, protocol: UDP}".to_owned()),
-        (Input::Tcp, "{host: 127.0.0.1, port: PORT}".to_owned()),
-        (Input::Tcp, "{host: 127.0.0.1, port: PORT, framing: OctetCounting}".to_owned()),
-        (gtls.clone(), tls("")),
-        (gtls, tls(", framing: OctetCounting")),
-    ] {
-        let mut rsyslog = Rsyslog::start_stock(input).await?;
-        let prepare = |forwarder: &Forwarder| mount(forwarder, "ca", &[("ca.crt", &files.ca)]);
-        let outcome = hostile::outcome(&mut rsyslog, &syslog, prepare).await?;
-        outcome.is_one_event_a_record().context(syslog)?;
-    }
-    Ok(())
-}
-
-/// What `check` warns of, and what shows that the records of the test above can forge.
-#[tokio::test]
-async fn above_the_limit_of_a_stock_rsyslog_the_same_records_forge_events() -> Result<()> {
-    for framing in ["Newline", "OctetCounting"] {
-        let mut rsyslog = Rsyslog::start_stock(Input::Tcp).await?;
-        let syslog =
-            format!("{{host: 127.0.0.1, port: PORT, framing: {framing}, maxMessageBytes: 65536}}");
-        let outcome = hostile::outcome(&mut rsyslog, &syslog, |_| Ok(())).await?;
-        let is_forged = |line: &String| line.starts_with(hostile::FORGER);
-        ensure!(outcome.lines.iter().any(is_forged), "{framing}: a test that cannot fail");
-        ensure!(outcome.is_one_event_a_record().is_err());
-    }
-    Ok(())
 }
 
 /// Stops and kills the receiver under 500 activities a second; gives how many records are lost.
