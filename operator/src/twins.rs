@@ -274,9 +274,13 @@ mod tests {
 
     #[test]
     fn many_twins_are_found_fast_and_named_in_part() {
-        let agents: Vec<_> = (0..5_000)
-            .map(|n| agent("ns", &format!("a{n:04}"), "https://t.example", "h", ""))
-            .collect();
+        let one = agent("ns", "one", "https://t.example", "h", "");
+        let named = |n: usize| {
+            let mut agent = one.clone();
+            agent.metadata.name = Some(format!("a{n:04}"));
+            agent
+        };
+        let agents: Vec<_> = (0..5_000).map(named).collect();
         let twins = Twins::of(&agents);
         assert_eq!(names(&twins, "ns", "a4999"), ["ns/a0000", "ns/a0001", "ns/a0002"]);
         assert_eq!(names(&twins, "ns", "a0000"), ["ns/a0001", "ns/a0002", "ns/a0003"]);
