@@ -32,6 +32,7 @@ pub mod listen;
 pub mod cli;
 pub mod telemetry;
 pub mod tls;
+pub mod pem;
 pub mod secret;
 pub mod clock;
 pub mod error_chain;

@@ -4,6 +4,12 @@
 //! read together here, and what does not parse leaves the configuration that worked in place. TLS 1.2 is the floor:
 //! rustls speaks nothing older. Used by the syslog connection and by the source alike.
 
+mod certificate;
+mod fault;
+mod identity;
+mod untrusted;
+mod verify;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,12 +17,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use tracing::error;
 
 use crate::error_chain::chain;
+use crate::pem::{self, Wanted};
+
+pub use fault::{Fault, Peer, Side, find as failure};
+pub use identity::Mismatch;
 
 /// Where the certificates and the key lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +45,7 @@ pub struct ClientMaterial {
     pub key: PathBuf,
 }
 
-/// Why there is no TLS configuration.
+/// Why there is no TLS configuration. No text of a library is in it: a file may be a private key.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
@@ -48,38 +57,37 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A file holds no PEM of the wanted kind.
-    #[error("find a {what} in {path}")]
+    /// A file does not hold what it should.
+    #[error("{path} cannot be used")]
     Pem {
         /// The file.
         path: PathBuf,
-        /// `certificate` or `private key`.
-        what: &'static str,
         /// Why.
         #[source]
-        source: rustls_pki_types::pem::Error,
+        source: pem::Refusal,
     },
-    /// A certificate of the bundle cannot be used.
-    #[error("use a certificate of {path}")]
+    /// A certificate of the bundle cannot be an authority, nor a pin.
+    #[error(
+        "{path} cannot be used: the certificate in block {block} has extensions that cannot be read; put another one there, or remove it"
+    )]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// Why.
-        #[source]
-        source: rustls::Error,
+        /// Counted from 1.
+        block: usize,
     },
     /// Certificate and key do not make a client identity.
-    #[error("use the client certificate {path} with its key")]
+    #[error("the client certificate {path} cannot be used")]
     Identity {
         /// The certificate's file.
         path: PathBuf,
         /// Why.
         #[source]
-        source: rustls::Error,
+        source: Mismatch,
     },
-    /// The crypto provider refuses the protocol versions; a defect of the build.
-    #[error("set up TLS")]
-    Provider(#[source] rustls::Error),
+    /// TLS itself cannot be set up; a defect of the build.
+    #[error("TLS cannot be set up in this build")]
+    Setup,
 }
 
 /// A configuration that could be built.
@@ -211,23 +219,27 @@ impl Material {
     /// # Errors
     /// The first file that cannot be used, and why.
     pub fn build(&self) -> Result<Current, Error> {
-        let builder =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(Error::Provider)?
-                .with_root_certificates(self.roots()?);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = self.verifier(&provider)?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|_defect| Error::Setup)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let mut client_ends = None;
         let config = match &self.client {
             None => builder.with_no_client_auth(),
             Some(client) => {
-                let certificates = certificates(&client.certificates)?;
-                client_ends = earliest_end(&certificates);
-                let key = PrivateKeyDer::from_pem_slice(&read(&client.key)?).map_err(|source| {
-                    Error::Pem { path: client.key.clone(), what: "private key", source }
-                })?;
-                builder.with_client_auth_cert(certificates, key).map_err(|source| {
-                    Error::Identity { path: client.certificates.clone(), source }
-                })?
+                let chain = certificates(&client.certificates, Wanted::Chain)?;
+                client_ends = earliest_end(&chain);
+                let key = pem::private_key(&name(&client.key), &read(&client.key)?)
+                    .map_err(|source| Error::Pem { path: client.key.clone(), source })?;
+                let mismatch =
+                    |source| Error::Identity { path: client.certificates.clone(), source };
+                identity::check(&chain, &key, &provider).map_err(mismatch)?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|_what_it_quotes| mismatch(Mismatch::Key))?
             }
         };
         Ok(Current {
@@ -237,8 +249,12 @@ impl Material {
         })
     }
 
-    fn roots(&self) -> Result<RootCertStore, Error> {
+    fn verifier(
+        &self,
+        provider: &Arc<rustls::crypto::CryptoProvider>,
+    ) -> Result<verify::Verifier, Error> {
         let mut roots = RootCertStore::empty();
+        let mut pins = Vec::new();
         match &self.ca_bundle {
             None => {
                 roots.add_parsable_certificates(
@@ -246,14 +262,15 @@ impl Material {
                 );
             }
             Some(path) => {
-                for certificate in certificates(path)? {
+                pins = certificates(path, Wanted::Bundle)?;
+                for (block, certificate) in (1..).zip(&pins) {
                     roots
-                        .add(certificate)
-                        .map_err(|source| Error::Certificate { path: path.clone(), source })?;
+                        .add(certificate.clone())
+                        .map_err(|_reason| Error::Certificate { path: path.clone(), block })?;
                 }
             }
         }
-        Ok(roots)
+        verify::Verifier::new(roots, pins, Arc::clone(provider)).map_err(|_defect| Error::Setup)
     }
 }
 
@@ -271,14 +288,14 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let pem = |source| Error::Pem { path: path.to_owned(), what: "certificate", source };
-    let found: Vec<_> =
-        CertificateDer::pem_slice_iter(&read(path)?).collect::<Result<_, _>>().map_err(pem)?;
-    if found.is_empty() {
-        return Err(pem(rustls_pki_types::pem::Error::NoItemsFound));
-    }
-    Ok(found)
+fn certificates(path: &Path, wanted: Wanted) -> Result<Vec<CertificateDer<'static>>, Error> {
+    pem::certificates(&name(path), &read(path)?, wanted)
+        .map_err(|source| Error::Pem { path: path.to_owned(), source })
+}
+
+/// As it stands in the commands that mend it.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

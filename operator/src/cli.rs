@@ -84,7 +84,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn world(error: &dyn std::error::Error) -> Self {
+    fn world(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::World(chain(error))
     }
 }

@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -186,6 +187,41 @@ impl Authority {
         }
         Ok(files)
     }
+}
+
+/// A server that signs itself, as plain `openssl req -x509` makes it: its own authority (CA:TRUE).
+///
+/// # Errors
+/// When a name is neither a DNS name nor an address.
+pub fn self_signed_server(names: &[&str]) -> Result<Identity> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).context("reading a certificate's names")?;
+    params.distinguished_name = common_name("self-signed");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().context("making a key")?;
+    let certificate = params.self_signed(&key).context("signing a certificate by itself")?;
+    Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// The same for `localhost`, made by OpenSSL itself with these arguments of `openssl req`, such as another kind of key.
+///
+/// # Errors
+/// When OpenSSL is not installed, or does not take them.
+pub fn openssl_server(arguments: &[&str]) -> Result<Identity> {
+    let folder = tempfile::tempdir()?;
+    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-nodes", "-days", "3", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .args(arguments)
+        .output()
+        .context("start openssl: run tests/run, or apt-get install openssl")?;
+    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(Identity { certificate: fs::read_to_string(certificate)?, key: fs::read_to_string(key)? })
 }
 
 impl std::fmt::Debug for Identity {

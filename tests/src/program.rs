@@ -45,20 +45,28 @@ pub async fn forwarder(arguments: &[&str], input: &str) -> Result<Ended> {
 /// # Errors
 /// As [`forwarder`].
 pub async fn forwarder_in(folder: &Path, arguments: &[&str], input: &str) -> Result<Ended> {
-    let mut child = Command::new(program("siem-forwarder")?)
-        .args(arguments)
-        .current_dir(folder)
+    let mut command = Command::new(program("siem-forwarder")?);
+    command.args(arguments).current_dir(folder);
+    to_its_end(command, input.as_bytes()).await
+}
+
+/// Runs a program to its end, with this standard input.
+///
+/// # Errors
+/// As [`forwarder`].
+pub async fn to_its_end(mut command: Command, input: &[u8]) -> Result<Ended> {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .context("start siem-forwarder")?;
+        .with_context(|| format!("start {}", command.get_program().display()))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut child = Leashed(child);
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {
         // A program that does not read its input may end before all is written.
-        let _ = stdin.map(|mut stdin| stdin.write_all(input.as_bytes()));
+        let _ = stdin.map(|mut stdin| stdin.write_all(&input));
     });
     let (out, err) = (reader(stdout), reader(stderr));
     let until = Instant::now() + PATIENCE;
@@ -77,7 +85,7 @@ pub async fn forwarder_in(folder: &Path, arguments: &[&str], input: &str) -> Res
     let _ = writer.join();
     match status {
         Some(status) => Ok(Ended { code: status.code(), out, err }),
-        None => bail!("siem-forwarder {arguments:?} does not end: {out}{err}"),
+        None => bail!("{command:?} does not end: {out}{err}"),
     }
 }
 

@@ -53,6 +53,7 @@ pub struct Rsyslog {
     pub port: u16,
     input: Input,
     setup: Setup,
+    priority: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -96,9 +97,27 @@ impl Rsyslog {
         Self::start_with(Ipv4Addr::LOCALHOST.into(), input, Setup::Stamped).await
     }
 
+    /// Starts it with TLS as this priority string allows it: GnuTLS's own, or commands for OpenSSL's configuration.
+    ///
+    /// # Errors
+    /// As [`Rsyslog::start`].
+    pub async fn start_speaking(input: Input, priority: &'static str) -> Result<Self> {
+        let address = Ipv4Addr::LOCALHOST.into();
+        Self::start_prepared(address, input, Setup::Roomy, Some(priority)).await
+    }
+
     async fn start_with(address: IpAddr, input: Input, setup: Setup) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let mut rsyslog = Self { folder, address, port: free_port()?, input, setup, child: None };
+        Self::start_prepared(address, input, setup, None).await
+    }
+
+    async fn start_prepared(
+        address: IpAddr,
+        input: Input,
+        setup: Setup,
+        priority: Option<&'static str>,
+    ) -> Result<Self> {
+        let (folder, port) = (tempfile::tempdir()?, free_port()?);
+        let mut rsyslog = Self { folder, address, port, input, setup, priority, child: None };
         rsyslog.again().await?;
         Ok(rsyslog)
     }
@@ -141,12 +160,15 @@ impl Rsyslog {
             ),
             Input::Tls { driver, files, mutual } => {
                 let mode = if *mutual { "x509/certvalid" } else { "anon" };
+                let priority = self.priority.map_or_else(String::new, |priority| {
+                    format!(" gnutlsPriorityString=\"{priority}\"")
+                });
                 let (ca, certificate, key) =
                     (files.ca.display(), files.certificate.display(), files.key.display());
                 format!(
                     "global(defaultNetstreamDriver=\"{driver}\" defaultNetstreamDriverCAFile=\"{ca}\" \
                      defaultNetstreamDriverCertFile=\"{certificate}\" defaultNetstreamDriverKeyFile=\"{key}\")\n\
-                     module(load=\"imtcp\" streamDriver.name=\"{driver}\" streamDriver.mode=\"1\" streamDriver.authMode=\"{mode}\")\n\
+                     module(load=\"imtcp\" streamDriver.name=\"{driver}\" streamDriver.mode=\"1\" streamDriver.authMode=\"{mode}\"{priority})\n\
                      input(type=\"imtcp\" address=\"{address}\" port=\"{port}\" ruleset=\"all\")"
                 )
             }

@@ -97,7 +97,12 @@ pub(super) fn validate(
             Err(_) if path.is_empty() => step.to_owned(),
             Err(_) => format!("{path}.{step}"),
         });
-        problems.push(Problem::new(path, told(schema, &error)));
+        // A token in the place of a reference to it, or a password in a URL, is not repeated.
+        let is_near_a_secret =
+            ["Ref", "auth", "proxy", "url"].iter().any(|word| path.contains(word));
+        let message =
+            if is_near_a_secret { error.masked().to_string() } else { told(schema, &error) };
+        problems.push(Problem::new(path, message));
     }
 }
 

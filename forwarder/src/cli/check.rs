@@ -139,11 +139,7 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             true
         }
         Ok(Target::Down { reason, .. }) => {
-            say(
-                false,
-                &what,
-                &format!("{reason}. Check spec.syslog, DNS, firewalls and certificates"),
-            )?;
+            say(false, &what, &reason)?;
             false
         }
         Ok(Target::Stalled { .. }) => {

@@ -59,9 +59,9 @@ pub enum Error {
     Handshake {
         /// The name.
         host: String,
-        /// What TLS says: an untrusted or expired certificate, another name, a refused protocol.
+        /// What it means: an untrusted or expired certificate, another name, a refused protocol.
         #[source]
-        source: io::Error,
+        source: tls::Fault,
     },
 }
 
@@ -101,7 +101,14 @@ pub(super) async fn connect(
         }),
         Transport::Tls { server_name, .. } => {
             let current = keeper.current().map_err(Error::Material)?;
-            let failed = |source| Error::Handshake { host: settings.host.clone(), source };
+            let peer = tls::Peer {
+                side: tls::Side::Syslog,
+                with_client_certificate: current.with_client_certificate,
+            };
+            let failed = |error: io::Error| Error::Handshake {
+                host: settings.host.clone(),
+                source: peer.handshake(&error),
+            };
             let handshake =
                 TlsConnector::from(current.config).connect(server_name.clone(), counting);
             let stream = timeout(HANDSHAKE_TIMEOUT, handshake)

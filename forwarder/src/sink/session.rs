@@ -22,7 +22,7 @@ use super::{Job, Observer, Role, Settings, Target, Transport};
 use crate::clock;
 use crate::error_chain::chain;
 use crate::retry::Backoff;
-use crate::tls::Keeper;
+use crate::tls::{self, Keeper, Peer, Side};
 
 /// How often the kernel is asked for acknowledgements while some are awaited.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -151,6 +151,10 @@ impl Session<'_> {
     ) -> End {
         let Connection { stream, written, kernel, with_client_certificate, server_ends: _ } =
             connection;
+        let peer = match self.settings.transport {
+            Transport::Tls { .. } => Some(Peer { side: Side::Syslog, with_client_certificate }),
+            Transport::Udp | Transport::Tcp => None,
+        };
         let (mut reader, writer) = tokio::io::split(stream);
         let mut idle_writer = Some(writer);
         let mut write = Box::pin(write_whole(None));
@@ -200,13 +204,13 @@ impl Session<'_> {
             tokio::select! {
                 biased;
                 read = reader.read(&mut scratch) => match read {
-                    Ok(0) => return broken("closed", "the peer closed the connection".to_owned()),
+                    Ok(0) => return broken("closed", closed(peer)),
                     Ok(_) => {
                         let reason = "the peer answers with data: it is no syslog receiver; \
                                       check the host and port of the SIEM's syslog input";
                         return broken("talks", reason.to_owned());
                     }
-                    Err(error) => return broken_by(&error),
+                    Err(error) => return broken_by(&error, peer),
                 },
                 (writer, result) = &mut write, if writing => {
                     writing = false;
@@ -215,8 +219,8 @@ impl Session<'_> {
                         // The read half often knows more: an alert says why, a broken pipe does not.
                         let told = timeout(LOOK_INTERVAL, reader.read(&mut scratch)).await;
                         return match told {
-                            Ok(Err(read_error)) => broken_by(&read_error),
-                            Ok(Ok(_)) | Err(_) => broken_by(&error),
+                            Ok(Err(read_error)) => broken_by(&read_error, peer),
+                            Ok(Ok(_)) | Err(_) => broken_by(&error, peer),
                         };
                     }
                     self.outbox.finish_write(written.load(Ordering::Relaxed));
@@ -234,7 +238,7 @@ impl Session<'_> {
                 _ = look.tick(), if self.outbox.awaits_confirmation() => {
                     let seen = match kernel.look() {
                         Ok(seen) => seen,
-                        Err(error) => return broken_by(&error),
+                        Err(error) => return broken_by(&error, peer),
                     };
                     let now = Instant::now();
                     self.outbox.acknowledge(seen.bytes_acked, now);
@@ -288,7 +292,7 @@ fn broken(kind: &'static str, reason: String) -> End {
     End::Broken { kind, reason }
 }
 
-fn broken_by(error: &io::Error) -> End {
+fn broken_by(error: &io::Error, peer: Option<Peer>) -> End {
     let kind = match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
         io::ErrorKind::TimedOut => "timeout",
@@ -296,7 +300,17 @@ fn broken_by(error: &io::Error) -> End {
         io::ErrorKind::UnexpectedEof => "closed",
         _ => "other",
     };
-    broken(kind, error.to_string())
+    let reason = match (peer, tls::failure(error)) {
+        (Some(peer), Some(failure)) => peer.explain(failure).to_string(),
+        (_, None) if error.kind() == io::ErrorKind::UnexpectedEof => closed(peer),
+        _ => error.to_string(),
+    };
+    broken(kind, reason)
+}
+
+fn closed(peer: Option<Peer>) -> String {
+    let hint = peer.and_then(Peer::closed).unwrap_or("see its log");
+    format!("the peer closed the connection; {hint}")
 }
 
 /// Writes a batch whole and gives the writer back; without a batch it never ends.

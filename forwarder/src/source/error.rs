@@ -114,6 +114,15 @@ pub enum Error {
     /// The identity provider cannot be reached.
     #[error("reach the identity provider")]
     Identity(#[source] Failed),
+    /// TLS fails on the way.
+    #[error("connect to {to} over TLS")]
+    Handshake {
+        /// The API or the identity provider.
+        to: &'static str,
+        /// What it means.
+        #[source]
+        source: tls::Fault,
+    },
     /// The identity provider answered something else.
     #[error("ask for an access token: the identity provider answered {code} {detail}")]
     IdentityStatus {
@@ -147,19 +156,31 @@ pub enum Error {
     Abandoned,
 }
 
+/// What TLS says of a failed request, if TLS is why.
+fn handshake(failed: &Failed) -> Option<tls::Fault> {
+    let peer = tls::Peer { side: tls::Side::Source, with_client_certificate: false };
+    if failed.connecting().is_some() {
+        return peer.connecting(failed);
+    }
+    tls::failure(failed).map(|failure| peer.explain(failure))
+}
+
 impl Error {
     /// A request to the API got no whole answer.
     pub(super) fn request(failed: Failed) -> Self {
-        Self::on_the_way(failed).unwrap_or_else(Self::Request)
+        Self::on_the_way("the API", failed).unwrap_or_else(Self::Request)
     }
 
     /// A request to the identity provider got none.
     pub(super) fn identity(failed: Failed) -> Self {
-        Self::on_the_way(failed).unwrap_or_else(Self::Identity)
+        Self::on_the_way("the identity provider", failed).unwrap_or_else(Self::Identity)
     }
 
-    /// What a proxy says to CONNECT.
-    fn on_the_way(failed: Failed) -> Result<Self, Failed> {
+    /// What TLS says, and what a proxy says to CONNECT.
+    fn on_the_way(to: &'static str, failed: Failed) -> Result<Self, Failed> {
+        if let Some(source) = handshake(&failed) {
+            return Ok(Self::Handshake { to, source });
+        }
         match failed.connecting() {
             Some(connect::Error::Challenged(challenge)) => {
                 Ok(Self::ProxyAuthentication(challenge.clone()))
@@ -182,7 +203,10 @@ impl Error {
                 "Make a new token in the portal and store it in the Secret; a token dies with its maker's account"
             }
             // It says so itself.
-            Self::IdentityRefused { .. } | Self::Secret(secret::Error::Malformed { .. }) => "",
+            Self::IdentityRefused { .. }
+            | Self::Secret(secret::Error::Malformed { .. })
+            | Self::Handshake { .. }
+            | Self::Tls(_) => "",
             Self::Forbidden { .. } => {
                 "Give the token's owner or the application the permission Investigation.read"
             }
@@ -206,7 +230,6 @@ impl Error {
             | Self::Body(_)
             | Self::Slow
             | Self::Request(_)
-            | Self::Tls(_)
             | Self::ProxyUrl
             | Self::Endless(_)
             | Self::Nowhere
@@ -243,6 +266,7 @@ impl Error {
             | Self::Slow
             | Self::Request(_)
             | Self::Identity(_)
+            | Self::Handshake { .. }
             | Self::IdentityStatus { .. }
             | Self::IdentityAnswer(_)
             | Self::Tls(_)
@@ -266,6 +290,7 @@ impl Error {
             | Self::Body(_)
             | Self::Slow
             | Self::Request(_)
+            | Self::Handshake { to: "the API", .. }
             | Self::Tunnel { .. } => Some("error".to_owned()),
             Self::Secret(_)
             | Self::SkipLimit
@@ -275,6 +300,7 @@ impl Error {
             | Self::Identity(_)
             | Self::IdentityRefused { .. }
             | Self::IdentityThrottled { .. }
+            | Self::Handshake { .. }
             | Self::IdentityStatus { .. }
             | Self::IdentityAnswer(_)
             | Self::Tls(_)

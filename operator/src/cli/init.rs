@@ -88,7 +88,7 @@ pub(super) struct InitArguments {
 
 pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
     let old = match &arguments.from_jar {
-        Some(path) => old_agent::read(&read(path)?).map_err(Failure::Given)?,
+        Some(path) => old_agent::read(&start_line(path)?).map_err(Failure::Given)?,
         None => OldAgent::default(),
     };
     let proxy = match (arguments.proxy.as_deref(), &old.proxy) {
@@ -113,6 +113,16 @@ pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
         tell(arguments, &old);
     }
     print(&(text + &secret(arguments, &token_file)))
+}
+
+/// The text with the old start line. What was given as the file's name is not repeated: it may be the line itself.
+fn start_line(path: &Path) -> Result<String, Failure> {
+    read(path).map_err(|_failure| {
+        Failure::Given(
+            "--from-jar cannot be read as a text file; give the name of a file, or `-` and the old start line on standard input"
+                .to_owned(),
+        )
+    })
 }
 
 fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String]) -> String {

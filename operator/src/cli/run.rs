@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, header};
 use kube::client::ClientBuilder;
+use kube::config::AuthInfo;
 use kube::{Client, Config};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -21,6 +22,7 @@ use crate::api::Server;
 use crate::caches::Scope;
 use crate::controller::{self, Work};
 use crate::counting::Counting;
+use crate::error_chain::chain;
 use crate::keeper::Keeper;
 use crate::leadership::{Candidate, Leadership};
 use crate::listen;
@@ -124,8 +126,17 @@ pub(super) async fn client(
     instance: &str,
 ) -> Result<Client, Failure> {
     let mut config = Config::infer().await.map_err(|error| {
-        Failure::World(format!("find the API server, in the cluster or by KUBECONFIG: {error}"))
+        Failure::World(format!(
+            "find the API server, in the cluster or by KUBECONFIG: {}",
+            chain(&error)
+        ))
     })?;
+    if !has_sendable_token(&config.auth_info) {
+        return Err(Failure::World(
+            "the token of the kubeconfig holds characters that no HTTP header can carry; log on again, such as with kubectl"
+                .to_owned(),
+        ));
+    }
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_PATIENCE);
     // The server's audit log then tells which of several operators asked.
@@ -136,6 +147,13 @@ pub(super) async fn client(
     let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
     let in_time = TimeoutLayer::new(ANSWER_PATIENCE);
     Ok(builder.with_layer(&in_time).with_layer(&Counting(requests)).build())
+}
+
+/// The client would panic over another one.
+fn has_sendable_token(credentials: &AuthInfo) -> bool {
+    let fields = serde_json::to_value(credentials).unwrap_or_default();
+    let token = fields.get("token").and_then(serde_json::Value::as_str);
+    token.is_none_or(|token| HeaderValue::from_str(token).is_ok())
 }
 
 /// An address that is none is a wrong setting; one that is taken is the world's fault.

@@ -155,7 +155,7 @@ async fn the_programs_run_for_any_user_with_nothing_around_them() -> Result<()> 
     assert_eq!(code, Some(1), "{out}{err}");
     assert!(out.contains("ok   DNS, API, localhost: is 127.0.0.1"), "{out}{err}");
     assert!(
-        out.contains("FAIL TLS, API, localhost:") && out.contains("UnknownIssuer"),
+        out.contains("FAIL TLS, API, localhost:") && out.contains("unknown issuer"),
         "{out}{err}"
     );
     Ok(())

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
+mod malformed;
 mod place;
 mod search;
 
@@ -61,7 +62,7 @@ async fn a_token_is_seen_nowhere_whether_it_is_good_or_dead() -> Result<()> {
     place
         .look_until("a dead token is told", |status| status["token"]["state"] == "Invalid")
         .await?;
-    place.mount("defender", "token", &format!("{TOKEN}\n{TOKEN}"))?;
+    place.mount("defender", "token", format!("{TOKEN}\n{TOKEN}"))?;
     place.look().await?;
     place.end().await?;
     for frame in receiver.frames() {
@@ -120,7 +121,7 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
     let proxy = Proxy::start(good.clone()).await?;
     let mut place = Place::new(&client.key)?;
     place.mount("mine", "tls.crt", &client.certificate)?;
-    place.mount("ca", "ca.crt", &authority.certificate())?;
+    place.mount("ca", "ca.crt", authority.certificate())?;
     let source = format!(
         "url: '{0}', caBundleRef: {{name: ca}}, proxy: {{url: '{1}', credentialsSecretRef: {{name: proxy}}}}, \
          auth: {{clientCredentials: {{tenantId: contoso.com, clientId: 11111111-2222-3333-4444-555555555555, \
@@ -179,7 +180,7 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
 
     // Authorities that nobody trusts, on both sides, and a key that fits no certificate.
     let stranger = Authority::new("wrong")?;
-    place.mount("ca", "ca.crt", &stranger.certificate())?;
+    place.mount("ca", "ca.crt", stranger.certificate())?;
     place.start(&source, &syslog)?;
     place.look_until("nobody is trusted", |status| status["target"]["state"] == "Down").await?;
     place.mount("mine", "tls.crt", &stranger.client("forwarder")?.certificate)?;
@@ -195,7 +196,7 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
     ensure!(
         place.command(&["check", "--manifest", &manifest, "--secrets", &secrets]).await? == Some(1)
     );
-    place.mount("ca", "ca.crt", &authority.certificate())?;
+    place.mount("ca", "ca.crt", authority.certificate())?;
     defender.forbid(Stream::Alerts, true);
     ensure!(
         place.command(&["check", "--manifest", &manifest, "--secrets", &secrets]).await? == Some(1)
@@ -276,6 +277,20 @@ async fn the_search_would_find_them() -> Result<()> {
         ),
         format!("secret: {}", BASE64_STANDARD.encode(CLIENT_SECRET)),
         format!("{:?}", TOKEN.as_bytes()),
+        format!("{:x?}", TOKEN.as_bytes()),
+        TOKEN.bytes().map(|byte| format!("{byte} ")).collect(),
+        TOKEN.bytes().map(|byte| format!("\\x{byte:02X}")).collect(),
+        TOKEN.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        TOKEN.bytes().rev().map(char::from).collect(),
+        TOKEN
+            .as_bytes()
+            .chunks(2)
+            .flat_map(|pair| pair.iter().rev())
+            .map(|byte| char::from(*byte))
+            .collect(),
+        BASE64_STANDARD.encode(format!("x{TOKEN}")),
+        format!("half of it: {}", &TOKEN[TOKEN.len() / 2..]),
+        format!("{:?}", BASE64_STANDARD.decode(key.lines().nth(2).unwrap()).unwrap()),
         format!("config: {}", serde_json::json!({"password": PASSWORD})),
         key.lines().nth(2).unwrap().to_owned(),
     ] {

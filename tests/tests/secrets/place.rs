@@ -1,17 +1,25 @@
 //! A forwarder that holds every planted secret, logs everything, and leaves all its outputs in one folder.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use siem_agent_crds::config::{Config, Paths};
+use siem_agent_crds::manifest;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE, free_port, program};
-use siem_agent_tests::program::forwarder;
+use siem_agent_tests::program::{Ended, forwarder};
 use tokio::time::{Instant, sleep};
 
 use super::search::{CLIENT_SECRET, PASSWORD, Search, TOKEN, USERNAME, files, processes};
+
+/// No secret is longer, in any form.
+const OVERLAP: usize = 4_096;
 
 /// A forwarder that logs everything, with all its outputs in one folder, and its secrets in another.
 pub(crate) struct Place {
@@ -20,6 +28,8 @@ pub(crate) struct Place {
     port: u16,
     child: Option<Child>,
     pub(crate) search: Search,
+    /// How much of each log was looked at.
+    looked_at: Mutex<BTreeMap<PathBuf, usize>>,
 }
 
 impl Drop for Place {
@@ -42,6 +52,7 @@ impl Place {
             port: free_port()?,
             child: None,
             search: Search::new(private_key),
+            looked_at: Mutex::default(),
         };
         for (name, key, secret) in [
             ("defender", "token", TOKEN),
@@ -55,7 +66,7 @@ impl Place {
         Ok(place)
     }
 
-    pub(crate) fn mount(&self, name: &str, key: &str, content: &str) -> Result<()> {
+    pub(crate) fn mount(&self, name: &str, key: &str, content: impl AsRef<[u8]>) -> Result<()> {
         let folder = self.secrets.path().join(name);
         fs::create_dir_all(&folder)?;
         Ok(fs::write(folder.join(key), content)?)
@@ -73,15 +84,35 @@ impl Place {
 
     pub(crate) fn start(&mut self, source: &str, syslog: &str) -> Result<()> {
         let manifest = self.manifest(source, syslog)?;
+        let secrets = self.secrets.path().display().to_string();
+        let state = self.outputs.path().join("state").display().to_string();
+        self.spawn(&["--manifest", &manifest, "--secrets", &secrets, "--state-dir", &state])
+    }
+
+    /// As in a pod, where it starts whatever its files hold.
+    pub(crate) fn start_by_config(&mut self, source: &str, syslog: &str) -> Result<()> {
+        let agent = manifest::read(&fs::read_to_string(self.manifest(source, syslog)?)?)?;
+        let secrets = self.secrets.path().to_owned();
+        let paths = Paths {
+            config_maps: secrets.clone(),
+            secrets,
+            state: self.outputs.path().join("state"),
+            checkpoint: None,
+            live: None,
+        };
+        let config = self.outputs.path().join("config.json");
+        fs::write(&config, serde_json::to_string(&Config::for_agent(&agent, paths))?)?;
+        self.spawn(&["--config", &config.display().to_string()])
+    }
+
+    fn spawn(&mut self, arguments: &[&str]) -> Result<()> {
         let output = |name: &str| {
             fs::File::options().create(true).append(true).open(self.outputs.path().join(name))
         };
         let child = Command::new(program("siem-forwarder")?)
-            .args(["run", "--manifest", &manifest, "--listen", &format!("127.0.0.1:{}", self.port)])
-            .arg("--secrets")
-            .arg(self.secrets.path())
-            .arg("--state-dir")
-            .arg(self.outputs.path().join("state"))
+            .arg("run")
+            .args(arguments)
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .arg("--logs-directory")
             .arg(self.outputs.path().join("logs"))
             .stdin(Stdio::null())
@@ -112,9 +143,23 @@ impl Place {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
-            self.search.finds_nothing(&path.display().to_string(), &bytes);
+            self.look_at(&path, &bytes);
         }
         Ok(())
+    }
+
+    /// A file; of a log only what is new, with a little of what was there.
+    fn look_at(&self, path: &Path, bytes: &[u8]) {
+        let name = path.file_name().unwrap_or_default();
+        let is_log = name == "err"
+            || name == "out"
+            || path.parent().is_some_and(|folder| folder.ends_with("logs"));
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = looked_at.insert(path.to_owned(), bytes.len()).filter(|_| is_log);
+        let from = before.unwrap_or(0).saturating_sub(OVERLAP).min(bytes.len());
+        if before != Some(bytes.len()) {
+            self.search.finds_nothing(&path.display().to_string(), &bytes[from..]);
+        }
     }
 
     /// Looks again and again until the report says so.
@@ -161,7 +206,7 @@ impl Place {
         };
         for path in files(self.outputs.path()) {
             let bytes = fs::read(&path)?;
-            self.search.finds_nothing(&path.display().to_string(), &bytes);
+            self.look_at(&path, &bytes);
             ensure!(!String::from_utf8_lossy(&bytes).contains("panicked"), "{}", path.display());
         }
         ensure!(status.success(), "it ends in order");
@@ -173,7 +218,11 @@ impl Place {
 
     /// Runs a command to its end, and looks at what it printed.
     pub(crate) async fn command(&self, arguments: &[&str]) -> Result<Option<i32>> {
-        let ended = forwarder(arguments, "").await?;
+        self.seen(forwarder(arguments, "").await?)
+    }
+
+    /// Looks at what a program printed.
+    pub(crate) fn seen(&self, ended: Ended) -> Result<Option<i32>> {
         self.search.finds_nothing("standard output", ended.out.as_bytes());
         self.search.finds_nothing("standard error", ended.err.as_bytes());
         ensure!(!ended.err.contains("panicked"), "{}", ended.err);

@@ -110,7 +110,7 @@ async fn a_good_place_is_good_in_every_line() -> Result<()> {
             ("ok   manifest:", &[]),
             ("ok   DNS, API, localhost: is ", &[]),
             ("ok   TCP, API, localhost port ", &["takes connections"]),
-            ("ok   TLS, API, localhost: ", &["TLSv1_3", "trusted"]),
+            ("ok   TLS, API, localhost: ", &["TLS 1.3", "trusted"]),
             ("ok   API, alerts:", &["may read it", "30 records in the last 24 hours"]),
             ("ok   API, activities:", &["may read it", "120 records in the last 24 hours"]),
             ("ok   DNS, SIEM, localhost: is ", &[]),
@@ -224,7 +224,10 @@ async fn each_failure_of_the_portal_has_its_line_and_its_advice() -> Result<()> 
         1,
         &[
             ("ok   TCP, API, localhost port ", &[]),
-            ("FAIL TLS, API, localhost:", &["UnknownIssuer", "spec.source.caBundleRef"]),
+            (
+                "FAIL TLS, API, localhost:",
+                &["unknown issuer", "CN=check", "spec.source.caBundleRef"],
+            ),
         ],
     );
     ensure!(place.defender.requests().is_empty(), "no token went to a stranger");
@@ -289,7 +292,10 @@ async fn each_failure_of_the_siem_has_its_line_and_its_advice() -> Result<()> {
         1,
         &[
             ("ok   TCP, SIEM,", &[]),
-            ("FAIL TLS, SIEM, localhost:", &["UnknownIssuer", "spec.syslog.tls"]),
+            (
+                "FAIL TLS, SIEM, localhost:",
+                &["unknown issuer", "CN=check", "spec.syslog.tls.caBundleRef"],
+            ),
         ],
     );
     let ended = place.check(TOKEN, &at("caBundleRef: {name: ca}, serverName: other.example.com, clientCertificateSecretRef: {name: mine}"), &[]).await;

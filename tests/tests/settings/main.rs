@@ -6,3 +6,5 @@ mod wrong;
 mod commands;
 mod demo;
 mod check;
+mod golden;
+mod tls;

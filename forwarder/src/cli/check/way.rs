@@ -18,7 +18,7 @@ use crate::error_chain::chain;
 use crate::sink::{self, Duplex, Transport};
 use crate::source::connect::{self, bare};
 use crate::source::{self, Proxy};
-use crate::tls::Material;
+use crate::tls::{Material, Peer, Side};
 
 /// A step takes this long at most.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ async fn walk_to_url(
     if secure {
         let material = Material { ca_bundle: settings.ca_bundle.clone(), client: None };
         let what = format!("TLS, {name}, {host}");
-        stream = shake(&what, stream, host, &material, "spec.source.caBundleRef", lines).await?;
+        stream = shake(&what, stream, host, &material, Side::Source, lines).await?;
     }
     drop(stream);
     Ok(())
@@ -90,7 +90,7 @@ async fn walk_to_siem(settings: &sink::Settings, lines: &mut Vec<Line>) -> Step<
             let stream = connect("SIEM", host, *port, lines).await?;
             let what = format!("TLS, SIEM, {host}");
             let name = server_name.to_str().into_owned();
-            shake(&what, stream, &name, material, "spec.syslog.tls", lines).await?;
+            shake(&what, stream, &name, material, Side::Syslog, lines).await?;
         }
     }
     Ok(())
@@ -175,7 +175,7 @@ async fn enter(
         return Ok(stream);
     }
     let material = Material { ca_bundle, client: None };
-    shake("TLS, proxy", stream, &host, &material, "spec.source.caBundleRef", lines).await
+    shake("TLS, proxy", stream, &host, &material, Side::Source, lines).await
 }
 
 /// The way through the proxy.
@@ -213,21 +213,23 @@ async fn shake(
     stream: Box<dyn Duplex>,
     host: &str,
     material: &Material,
-    field: &str,
+    side: Side,
     lines: &mut Vec<Line>,
 ) -> Step<Box<dyn Duplex>> {
-    let current = material
-        .build()
-        .map_err(|error| stop(what, chain(&error), "Put a certificate in PEM there"))?;
+    let current =
+        material.build().map_err(|error| Stop { what: what.to_owned(), words: chain(&error) })?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|error| stop(what, error, "No certificate can carry this name"))?;
-    let advice = format!("Check the server's certificate and {field}, which says whom to trust");
-    let stream = in_time(TlsConnector::from(current.config).connect(name, stream))
-        .await
-        .map_err(|error| stop(what, error, &advice))?;
+    let peer = Peer { side, with_client_certificate: current.with_client_certificate };
+    let stream = in_time(TlsConnector::from(current.config).connect(name, stream)).await.map_err(
+        |error| Stop { what: what.to_owned(), words: peer.handshake(&error).to_string() },
+    )?;
     let (_, session) = stream.get_ref();
-    let version =
-        session.protocol_version().map_or_else(String::new, |version| format!("{version:?}, "));
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3, ",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2, ",
+        _ => "",
+    };
     lines.push(Line {
         what: what.to_owned(),
         words: format!("{version}its certificate is trusted"),
