@@ -85,7 +85,7 @@ impl Turns {
             self.entries.insert(target.key, entry);
         }
         // Who has waited longest comes first, and of a new operator's agents those that were ready.
-        due.sort_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)));
+        due.sort_by_key(|one| (one.0, one.1));
         self.prompt.waiting.clear();
         self.silent.waiting.clear();
         for (.., is_silent, target) in due {

@@ -94,7 +94,7 @@ pub(crate) fn fingerprint(agent: &SiemAgent, twins: &[Twin]) -> String {
     let own = twin(agent);
     let all: Vec<_> =
         std::iter::once(&own).chain(twins).map(|twin| of(&twin.uid, twin.generation)).collect();
-    digest::hex(&all.join(" ")).chars().take(16).collect()
+    digest::hex(all.join(" ")).chars().take(16).collect()
 }
 
 /// Suspended, deleted and impossible agents export nothing.

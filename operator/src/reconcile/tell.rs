@@ -106,7 +106,7 @@ async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twi
         let known = told.entry(key.clone()).or_default();
         let is_told = now_twins.is_subset(known);
         if is_told {
-            *known = now_twins.clone();
+            known.clone_from(&now_twins);
         }
         is_told
     };
