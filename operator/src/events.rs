@@ -183,7 +183,7 @@ mod tests {
         let (first, again) = (of(1), of(5_000));
         assert_eq!(first.metadata.name, again.metadata.name);
         assert!(first.metadata.name.is_some() && first.metadata.generate_name.is_none());
-        assert_eq!(said(&[first.clone()]), "Warning DuplicateExport");
+        assert_eq!(said(std::slice::from_ref(&first)), "Warning DuplicateExport");
         let note = first.note.unwrap_or_default();
         assert!(note.starts_with("another/soc exports the same source"), "{note}");
     }

@@ -166,7 +166,7 @@ mod tests {
             let gap = longest_gap(&beside, "other");
             assert!(gap < 17.0, "{gap} s without a question, silent from {silent_from} s");
             assert!(most <= 320, "{most} at once");
-            let n_silent = of(&beside, "silent").map(std::vec::Vec::len).max().unwrap_or(0);
+            let n_silent = of(&beside, "silent").map(Vec::len).max().unwrap_or(0);
             assert!(n_silent < 20, "a silent one was asked {n_silent} times");
             let pauses = of(&beside, "silent").map(|times| times.last().copied().unwrap_or(0.0));
             let oldest = pauses.fold(f64::INFINITY, f64::min);

@@ -99,6 +99,8 @@ mod tests {
         serde_json::from_value(report).unwrap()
     }
 
+    type Case<'a> = (Trial, &'a Workload, (&'a str, i64), Option<&'a Report>, &'a str);
+
     #[test]
     fn a_forwarder_has_come_up_by_its_own_report_and_no_other() {
         let well = report("Valid", "Up", "Reachable");
@@ -121,7 +123,7 @@ mod tests {
         let away = report("Valid", "Down", "Reachable");
         let dark = report("Valid", "Datagram", "Unreachable");
         let datagrams = report("Valid", "Datagram", "Reachable");
-        let cases: [(Trial, &Workload, (&str, i64), Option<&Report>, &str); 19] = [
+        let cases: [Case<'_>; 19] = [
             (Trial::OfReady, &running, ("2", 3), Some(&well), "up"),
             (Trial::OfReady, &running, ("2", 3), Some(&datagrams), "up"),
             // The pod before it, whatever that says.
