@@ -2,7 +2,7 @@
 //!
 //! A release is the forwarder's image together with the pod template that this operator makes of it. One agent goes
 //! first, the canary; the others follow, [`AT_ONCE`] at a time, once it has come up. A forwarder that was up before and
-//! does not come up with the release halts the roll-out. Everything is derived from the label [`names::RELEASE_LABEL`] of
+//! does not come up with the release halts the roll-out. Everything is derived from the label [`RELEASE_LABEL`](crate::names::RELEASE_LABEL) of
 //! the Deployments and from their pods, so an operator that starts comes to the same plan as the one before it.
 //!
 //! Agents that run the same image are one fleet: those without a pinned image, and those that pin the same one.
@@ -19,7 +19,7 @@ pub(crate) use progress::{Evidence, progress};
 /// Forwarders that may be on their way up at once, after one has come up.
 pub(crate) const AT_ONCE: usize = 5;
 
-/// The value of a Deployment's [`names::RELEASE_LABEL`]: its release, and whether that is on trial there.
+/// The value of a Deployment's [`RELEASE_LABEL`](crate::names::RELEASE_LABEL): its release, and whether that is on trial there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) release: String,
