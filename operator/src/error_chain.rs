@@ -57,9 +57,10 @@ fn credentials(error: &(dyn Error + 'static)) -> Option<String> {
 
 fn logging_on(error: &AuthError) -> String {
     match error {
-        AuthError::AuthExecRun { cmd, out } => {
+        // The command that the error holds has its arguments and its environment in it.
+        AuthError::AuthExecRun { out, .. } => {
             format!(
-                "the credential plugin {cmd} of the kubeconfig failed with {}; run it by hand",
+                "the credential plugin of the kubeconfig failed with {}; run it by hand",
                 out.status
             )
         }
@@ -129,9 +130,10 @@ mod tests {
             stdout: b"PLANTED".to_vec(),
             stderr: b"PLANTED".to_vec(),
         };
-        let run = AuthError::AuthExecRun { cmd: "aws".to_owned(), out: Box::new(out) };
+        let run =
+            AuthError::AuthExecRun { cmd: "TOKEN=PLANTED aws".to_owned(), out: Box::new(out) };
         let text = chain(&Outer(kube::Error::Service(Box::new(run))));
-        assert!(text.starts_with("outer: the credential plugin aws"), "{text}");
+        assert!(text.starts_with("outer: the credential plugin"), "{text}");
         assert!(!text.contains("PLANTED"), "{text}");
         let text = serde_saphyr::from_str::<u8>("users: [{user: {token: PLANTED}}]").unwrap_err();
         let text = chain(&KubeconfigError::Parse(Box::new(text)));

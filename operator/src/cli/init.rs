@@ -117,9 +117,12 @@ pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
 
 /// The text with the old start line. What was given as the file's name is not repeated: it may be the line itself.
 fn start_line(path: &Path) -> Result<String, Failure> {
-    read(path).map_err(|_failure| {
+    read(path).map_err(|failure| {
+        if path.as_os_str() == "-" {
+            return failure;
+        }
         Failure::Given(
-            "--from-jar cannot be read as a text file; give the name of a file, or `-` and the old start line on standard input"
+            "the file of --from-jar cannot be read as text; give the name of a file, or `-` and the old start line on standard input"
                 .to_owned(),
         )
     })

@@ -104,7 +104,7 @@ async fn stage() -> Result<Stage> {
     let defender = Defender::start(tenant(TOKEN)).await?;
     let tls =
         Tls { identity: authority.loopback_server()?, clients: Some(authority.certificate()) };
-    let receiver = Receiver::start(Framing::OctetCounting, Some(tls)).await?;
+    let receiver = Receiver::start(Framing::Newline, Some(tls)).await?;
     let place = Place::new(&client.key)?;
     place.mount("mine", "tls.crt", &client.certificate)?;
     place.mount("ca", "ca.crt", authority.certificate())?;

@@ -116,21 +116,22 @@ fn views(hay: &[u8]) -> Vec<Vec<u8>> {
         .collect(),
     );
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+    // One view for each place in a group of four at which it may begin.
+    let mut decoded = [const { Vec::new() }; 4];
     for run in hay.split(|byte| !is_base64(byte)).filter(|run| run.len() >= 16) {
-        let run: Vec<u8> = run
-            .iter()
-            .map(|byte| match byte {
-                b'-' => b'+',
-                b'_' => b'/',
-                other => *other,
-            })
-            .collect();
-        for begin in 0..4 {
+        let plain = run.iter().map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        });
+        let run: Vec<u8> = plain.collect();
+        for (begin, view) in decoded.iter_mut().enumerate() {
             let whole = &run[begin..];
             let whole = &whole[..whole.len() / 4 * 4];
-            views.extend(BASE64_STANDARD_NO_PAD.decode(whole));
+            view.extend(BASE64_STANDARD_NO_PAD.decode(whole).unwrap_or_default());
         }
     }
+    views.extend(decoded);
     // Of a line that begins on either side of a pair.
     for begin in [0, 1] {
         let pairs = hay.get(begin..).unwrap_or_default().chunks_exact(2);
