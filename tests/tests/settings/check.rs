@@ -188,7 +188,7 @@ async fn an_application_and_a_proxy_are_checked_on_the_way() -> Result<()> {
     let ended = place.check(&application, &place.syslog(), &[]).await;
     says(&ended, 1, &[("FAIL TCP, proxy, 127.0.0.1 port ", &["refused", "firewalls"])]);
 
-    place.mount("defender", "clientSecret", "not it")?;
+    place.mount("defender", "clientSecret", "not-it")?;
     let direct = application.split(", proxy:").next().unwrap().to_owned();
     let ended = place.check(&direct, &place.syslog(), &[]).await;
     says(&ended, 1, &[("FAIL API, alerts:", &["AADSTS7000215", "store it in the Secret"])]);

@@ -39,7 +39,12 @@ fn code(folder: &Path) -> String {
 
 /// As a path begins, or as a whole `use`.
 fn uses(code: &str, dependency: &str) -> bool {
-    let name = dependency.replace('-', "_");
+    // The one whose library has another name.
+    let name = if dependency == "rustls-webpki" {
+        "webpki".to_owned()
+    } else {
+        dependency.replace('-', "_")
+    };
     let begins_a_name = |at: usize| {
         let before = code[..at].chars().next_back();
         before.is_none_or(|char| !char.is_alphanumeric() && char != '_' && char != ':')
