@@ -21,6 +21,8 @@ pub(super) fn words(body: &[u8], status: StatusCode) -> String {
     let body = answer::without_mark(body).trim_ascii();
     match answer::refusal(body) {
         Some(words) if !words.is_empty() => words,
+        // The API names a bad filter in a form of its own.
+        Some(_) if status == StatusCode::BAD_REQUEST => String::from_utf8_lossy(body).into_owned(),
         Some(_) => status_words(),
         None if body.is_empty() || is_html(body) => status_words(),
         None => match serde_json::from_slice::<String>(body) {
