@@ -1,5 +1,6 @@
 //! What a forwarder says about itself on `/status`. The operator turns it into the agent's status.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::AgentIdentity;
+use crate::printable::printable;
 pub use crate::siem_agent::TokenState;
 
 /// The version of the report.
@@ -66,6 +68,24 @@ pub struct Report {
     pub streams: BTreeMap<Stream, StreamReport>,
     /// What to keep for a forwarder that has lost its state.
     pub checkpoint: CheckpointReport,
+}
+
+impl Report {
+    /// Every text in it through [`printable`]: some are the words of a portal or a receiver, and all come from a peer
+    /// where the operator has it from.
+    pub fn make_printable(&mut self) {
+        let Self { program_version, agent, pod_uid, config_hash, source, target, token, .. } = self;
+        let AgentIdentity { namespace, name, uid, display_name, creation_timestamp: _ } = agent;
+        let forbidden = self.streams.values_mut().map(|stream| &mut stream.forbidden);
+        let optional = [pod_uid, uid, &mut source.reason, &mut target.reason, &mut token.reason];
+        let optional = optional.into_iter().chain(forbidden).flatten();
+        let texts = [program_version, namespace, name, display_name, config_hash];
+        for text in optional.chain(texts).chain([&mut self.checkpoint.source]) {
+            if let Cow::Owned(printed) = printable(text) {
+                *text = printed;
+            }
+        }
+    }
 }
 
 /// What is known of the API.

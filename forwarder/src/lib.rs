@@ -29,6 +29,8 @@ pub mod run;
 pub mod progress;
 pub mod admin;
 pub mod listen;
+pub mod files;
+pub mod state_folder;
 pub mod cli;
 pub mod telemetry;
 pub mod tls;

@@ -12,7 +12,7 @@ use siem_agent_crds::manifest::{Problem, Problems};
 use siem_agent_crds::siem_agent as spec;
 
 use crate::event::Stream;
-use crate::frame::{Framing, Header, Layout, TimeFormat};
+use crate::frame::{self, Framing, Header, Layout, TimeFormat};
 use crate::map::Dialect;
 use crate::run::Plan;
 use crate::secret::{Kind, SecretFile};
@@ -87,7 +87,7 @@ pub fn layout(config: &Config) -> Layout {
             spec::TimeFormat::RFC3164WithYear => TimeFormat::Rfc3164WithYear,
         },
         pri,
-        host: format.include_system_name.then(|| name.clone()),
+        host: format.include_system_name.then(|| frame::host_name(name)),
         framing: match config.syslog.framing() {
             None => Framing::Datagram,
             Some(spec::Framing::Newline) => Framing::Newline,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use siem_agent_crds::printable::printable;
 
 use crate::error_chain::chain;
 
@@ -115,7 +116,7 @@ fn failed(failure: &Failure) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "words for the person in front of the command line")]
 fn complain(text: &str) {
     for line in text.lines() {
-        eprintln!("siem-operator: {line}");
+        eprintln!("siem-operator: {}", printable(line));
     }
 }
 

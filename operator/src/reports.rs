@@ -162,6 +162,7 @@ impl Reports {
                 // The checkpoint's keeper has had them; nobody else needs them.
                 report.checkpoint.alert_ids = Vec::new();
                 shorten(&mut report);
+                report.make_printable();
                 entry.sighting = Sighting {
                     report: Some(Arc::new(report)),
                     is_current: true,

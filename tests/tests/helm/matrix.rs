@@ -137,6 +137,17 @@ fn rows() -> Vec<Row> {
             },
         },
         Row {
+            name: "a network policy that names nobody",
+            values: json!({"networkPolicy": {"operator": {"enabled": true}}}),
+            holds: |it| {
+                let policy = it.one("NetworkPolicy")?;
+                let namespace = &policy["metadata"]["namespace"];
+                let own = json!([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]);
+                ensure!(policy["spec"]["ingress"][0]["from"] == own, "{policy}");
+                Ok(())
+            },
+        },
+        Row {
             name: "roles for people",
             values: json!({"rbac": {"aggregateToView": false, "aggregateToEdit": true, "aggregateToAdmin": false}}),
             holds: |it| {
