@@ -28,7 +28,6 @@ pub mod retry;
 pub mod run;
 pub mod progress;
 pub mod admin;
-pub mod listen;
 pub mod files;
 pub mod state_folder;
 pub mod cli;

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use siem_agent_forwarder::event::{Event, Stream};
-use siem_agent_forwarder::frame::{Error, Frame, Framing, Header, Layout, TimeFormat, frame, host_name, line};
+use siem_agent_forwarder::frame::{
+    Error, Frame, Framing, Header, Layout, TimeFormat, frame, host_name, line,
+};
 use siem_agent_forwarder::map::Dialect;
 use siem_agent_forwarder::parse;
 

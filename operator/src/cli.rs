@@ -71,6 +71,9 @@ struct RenderArguments {
     /// As on OpenShift, which chooses users and groups itself. A running operator asks the API server where it is.
     #[arg(long)]
     openshift: bool,
+    /// The operator's namespace, from which a NetworkPolicy lets it reach its forwarder.
+    #[arg(long, value_name = "NS", default_value = "siem-system")]
+    operator_namespace: String,
 }
 
 /// How a command failed.

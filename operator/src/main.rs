@@ -40,7 +40,6 @@ mod crd_check;
 mod leadership;
 mod metrics;
 mod telemetry;
-mod listen;
 mod clock;
 mod error_chain;
 

@@ -59,8 +59,8 @@ pub(crate) async fn reconcile(
 ) -> Result<Duration, Error> {
     let observed = gather::gather(world, key, agent).await.map_err(Error::Gather)?;
     let stance = turns::stance(world, key, agent, &observed);
-    let platform = world.settings().platform;
-    let outcome = match validate::validate(agent, &observed, &stance, platform) {
+    let place = &world.settings().place;
+    let outcome = match validate::validate(agent, &observed, &stance, place) {
         Err(problems) => Outcome::Stalled(problems),
         Ok(_) if observed.has_leftovers(agent) => Outcome::Waiting,
         Ok(validated) => {

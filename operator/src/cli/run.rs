@@ -12,6 +12,7 @@ use kube::config::AuthInfo;
 use kube::{Client, Config};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use siem_agent_edge::listen;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::timeout::TimeoutLayer;
@@ -25,10 +26,9 @@ use crate::counting::Counting;
 use crate::error_chain::chain;
 use crate::keeper::Keeper;
 use crate::leadership::{Candidate, Leadership};
-use crate::listen;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, OfRequest};
-use crate::release::{Platform, Settings};
+use crate::release::{Place, Platform, Settings};
 use crate::reports::Reports;
 use crate::telemetry;
 use crate::turns::Turns;
@@ -78,7 +78,8 @@ async fn serve(
     };
     let (scopes, sights) = scopes.into_iter().unzip();
     let settings = |platform| {
-        Settings::new(forwarder_image.clone(), platform).map_err(|error| Failure::world(&error))
+        let place = Place { platform, namespace: lease_namespace.clone() };
+        Settings::new(forwarder_image.clone(), place).map_err(|error| Failure::world(&error))
     };
     let world = Arc::new(World {
         scopes,

@@ -14,7 +14,7 @@ use super::gather::Observed;
 use crate::live::Live;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
 use crate::quantity;
-use crate::release::Platform;
+use crate::release::{Place, Platform};
 use crate::rollout::{Mark, Stance};
 
 /// An agent that can be built.
@@ -25,6 +25,8 @@ pub(crate) struct Validated<'a> {
     /// The release that the image is of.
     pub(crate) mark: Option<Mark>,
     pub(crate) platform: Platform,
+    /// Where the operator runs, which reads the forwarder's report.
+    pub(crate) operator_namespace: String,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
 }
@@ -80,7 +82,7 @@ pub(crate) fn validate<'a>(
     agent: &'a SiemAgent,
     observed: &Observed,
     stance: &Stance,
-    platform: Platform,
+    place: &Place,
 ) -> Result<Validated<'a>, Vec<Problem>> {
     let spec = &agent.spec;
     let mut problems = foreign(agent, &observed.live);
@@ -108,7 +110,8 @@ pub(crate) fn validate<'a>(
         agent,
         image: stance.image.clone(),
         mark: stance.mark.clone(),
-        platform,
+        platform: place.platform,
+        operator_namespace: place.namespace.clone(),
         requests_per_minute: observed.requests_per_minute,
     })
 }

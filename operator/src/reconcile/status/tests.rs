@@ -59,9 +59,16 @@ fn world() -> World {
 fn objects(agent: &SiemAgent) -> Objects<Applied> {
     let image = "image:1".to_owned();
     let platform = Platform::Kubernetes;
-    let objects: Objects<Prepared> =
-        build::objects(&Validated { agent, image, mark: None, platform, requests_per_minute: 30 })
-            .unwrap();
+    let operator_namespace = "siem-system".to_owned();
+    let validated = Validated {
+        agent,
+        image,
+        mark: None,
+        platform,
+        operator_namespace,
+        requests_per_minute: 30,
+    };
+    let objects: Objects<Prepared> = build::objects(&validated).unwrap();
     objects.into_applied()
 }
 

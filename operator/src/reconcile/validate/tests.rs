@@ -31,7 +31,8 @@ fn observed() -> Observed {
 
 fn problems(agent: &SiemAgent, observed: &Observed) -> Vec<Problem> {
     let stance = Stance { image: "default".to_owned(), mark: None, wait: None };
-    validate(agent, observed, &stance, Platform::Kubernetes).err().unwrap_or_default()
+    let place = Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
+    validate(agent, observed, &stance, &place).err().unwrap_or_default()
 }
 
 fn live(kind: &str, name: &str, uid: &str) -> Live {
