@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::checkpoint::{Checkpoint, MAX_ALERT_IDS};
 pub use crate::config::AgentIdentity;
 pub use crate::siem_agent::TokenState;
 
@@ -184,6 +186,51 @@ pub struct CheckpointReport {
     pub alerts: Option<i64>,
     /// The watermark of activities, milliseconds since the epoch.
     pub activities: Option<i64>,
-    /// Digests of the last day's alert ids, 16 hexadecimal digits each.
+    /// Digests of the last day's alert ids, 16 hexadecimal digits each. Of what is read, others are left out, as are more
+    /// than a checkpoint holds.
+    #[serde(deserialize_with = "digests")]
     pub alert_ids: Vec<String>,
+}
+
+/// Reads the digests of a report without holding more of them than a checkpoint can.
+fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Digests;
+
+    impl<'de> Visitor<'de> for Digests {
+        type Value = Vec<String>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list of digests")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut digests = Vec::new();
+            while let Some(digest) = seq.next_element::<String>()? {
+                if Checkpoint::is_digest(&digest) && digests.len() < MAX_ALERT_IDS {
+                    digests.push(digest);
+                }
+            }
+            Ok(digests)
+        }
+    }
+
+    deserializer.deserialize_seq(Digests)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_reports_digests_no_more_is_read_than_a_checkpoint_holds() {
+        let mut ids: Vec<_> = (0..=MAX_ALERT_IDS).map(|n| format!("{n:016x}")).collect();
+        ids.insert(1, "no digest".to_owned());
+        ids.insert(2, "x".repeat(100_000));
+        let report: CheckpointReport =
+            serde_json::from_value(json!({"source": "s", "alertIds": ids})).unwrap();
+        assert_eq!(report.alert_ids.len(), MAX_ALERT_IDS);
+        assert!(report.alert_ids.iter().all(|id| Checkpoint::is_digest(id)));
+    }
 }

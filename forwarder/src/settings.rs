@@ -20,6 +20,9 @@ use crate::sink::{self, Transport};
 use crate::source::{self, Auth, Credentials, Proxy};
 use crate::tls::{ClientMaterial, Material};
 
+/// What the API allows a tenant, where neither the manifest nor an operator gives a share.
+const REQUESTS_PER_MINUTE: u32 = 30;
+
 /// Everything the forwarder needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -57,7 +60,11 @@ impl Settings {
                 transport: Transport::Tcp,
                 grace: config.syslog.confirm_grace.0,
             }),
-            requests_per_minute: u32::try_from(config.source.requests_per_minute).unwrap_or(30),
+            requests_per_minute: config
+                .source
+                .requests_per_minute
+                .and_then(|requests| u32::try_from(requests).ok())
+                .unwrap_or(REQUESTS_PER_MINUTE),
         };
         if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use siem_agent_crds::manifest;
 
 use super::{Failure, RenderArguments, print, read};
+use crate::budget::{self, Share};
 use crate::error_chain::chain;
 use crate::reconcile::build;
 use crate::reconcile::gather::Observed;
@@ -16,6 +17,7 @@ use crate::reconcile::validate;
 use crate::release::{Platform, Settings};
 use crate::reports::Sighting;
 use crate::rollout::{Mark, Stance, Trial};
+use crate::tenants::Tenants;
 use crate::workload::Workload;
 
 pub(super) fn run(arguments: &RenderArguments) -> Result<(), Failure> {
@@ -32,14 +34,15 @@ fn render(text: &str, file: &str, image: &str, platform: Platform) -> Result<Str
     };
     let agent = manifest::read(text)
         .map_err(|problems| refuse(problems.0.iter().map(ToString::to_string).collect()))?;
-    let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
+    let Share { requests, others } = budget::alone(&agent, &Tenants::default());
     let observed = Observed {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
         workload: Workload::Progressing("nothing is applied"),
         pod: None,
         sighting: Sighting::default(),
-        requests_per_minute: budget,
+        requests_per_minute: requests,
+        others,
         twins: Vec::new(),
         is_settled: false,
         is_shown: false,

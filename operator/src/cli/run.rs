@@ -31,6 +31,7 @@ use crate::metrics::{Metrics, OfRequest};
 use crate::release::{Platform, Settings};
 use crate::reports::Reports;
 use crate::telemetry;
+use crate::tenants::Tenants;
 use crate::turns::Turns;
 use crate::world::World;
 
@@ -40,7 +41,10 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
-    let RunArguments { namespaces, listen, forwarder_image, log_level, log_format } = arguments;
+    let RunArguments { namespaces, listen, forwarder_image, tenants, log_level, log_format } =
+        arguments;
+    let tenants = Tenants::read(&tenants)
+        .map_err(|error| Failure::Given(format!("--tenant: {}", chain(&error))))?;
     telemetry::start(log_format, log_level, variable("RUST_LOG").as_deref()).map_err(|error| {
         Failure::Given(format!("RUST_LOG: {error}; give levels such as warn,siem_operator=debug"))
     })?;
@@ -51,13 +55,14 @@ pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::world(&error))?;
-    runtime.block_on(serve(namespaces, &listen, forwarder_image))
+    runtime.block_on(serve(namespaces, &listen, forwarder_image, tenants))
 }
 
 async fn serve(
     mut namespaces: Vec<String>,
     listen: &str,
     forwarder_image: String,
+    tenants: Tenants,
 ) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::world(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::world(&error))?;
@@ -85,6 +90,7 @@ async fn serve(
         leadership: Leadership::new(),
         settings: [settings(Platform::Kubernetes)?, settings(Platform::OpenShift)?],
         is_openshift: AtomicBool::new(false),
+        tenants,
         turns: Turns::default(),
         reports: Reports::default(),
         memory: Memory::default(),

@@ -16,6 +16,7 @@ use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
 use crate::quantity;
 use crate::release::Platform;
 use crate::rollout::{Mark, Stance};
+use crate::tenants::Tenants;
 
 /// An agent that can be built.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ impl Validated<'_> {
 pub(crate) enum Cause {
     /// An object of an owned name belongs to somebody else.
     ForeignObject,
+    /// The cluster's administrator lets only other namespaces export this tenant.
+    SourceNotAllowed,
     /// `spec.placement.sidecarOf` is for a later version.
     SidecarNotSupported,
     /// A field that cannot work.
@@ -52,6 +55,7 @@ impl Cause {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ForeignObject => "ForeignObject",
+            Self::SourceNotAllowed => "SourceNotAllowed",
             Self::SidecarNotSupported => "SidecarNotSupported",
             Self::InvalidSpec => "InvalidSpec",
             Self::Rejected => "Rejected",
@@ -110,6 +114,19 @@ pub(crate) fn validate<'a>(
         mark: stance.mark.clone(),
         platform,
         requests_per_minute: observed.requests_per_minute,
+    })
+}
+
+/// Why an agent may not export its tenant. Its forwarder is stopped, where it has one.
+pub(crate) fn refused(agent: &SiemAgent, tenants: &Tenants) -> Option<Problem> {
+    (!tenants.may_export(agent)).then(|| Problem {
+        cause: Cause::SourceNotAllowed,
+        text: format!(
+            "spec.source.url: the cluster's administrator does not let the namespace {} export {}; the value `tenants` of the \
+             operator's chart names the namespaces that may",
+            names::namespace(agent),
+            agent.spec.source.url,
+        ),
     })
 }
 

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use serde_json::json;
 
 use super::*;
+use crate::budget::Others;
 use crate::reports::Sighting;
 use crate::workload::Workload;
 
@@ -23,6 +24,7 @@ fn observed() -> Observed {
         pod: None,
         sighting: Sighting::default(),
         requests_per_minute: 30,
+        others: Others::default(),
         twins: Vec::new(),
         is_settled: true,
         is_shown: true,
@@ -43,6 +45,7 @@ fn live(kind: &str, name: &str, uid: &str) -> Live {
         delivered: None,
         mark: None,
         saved: None,
+        latest: None,
     }
 }
 
