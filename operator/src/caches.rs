@@ -24,6 +24,7 @@ use siem_agent_crds::SiemAgent;
 use tracing::warn;
 
 use crate::budget::Key;
+use crate::checkpoint;
 use crate::digest;
 use crate::error_chain::chain;
 use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned, RELEASE_LABEL};
@@ -256,9 +257,10 @@ fn trim_agent(agent: &mut Agent) {
 
 fn trim_owned(object: &mut DynamicObject) {
     let digest = digest_of(object);
-    let delivered = object.annotations().get(crate::checkpoint::DELIVERED_ANNOTATION).cloned();
-    let keep = [(DIGEST, digest), (crate::checkpoint::DELIVERED_ANNOTATION, delivered)];
-    let keep = keep.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let of_checkpoint = [checkpoint::DELIVERED_ANNOTATION, checkpoint::SAVED_ANNOTATION]
+        .map(|name| (name, object.annotations().get(name).cloned()));
+    let keep = [(DIGEST, digest)].into_iter().chain(of_checkpoint);
+    let keep = keep.filter_map(|(name, value)| Some((name.to_owned(), value?)));
     object.metadata.annotations = Some(keep.collect());
     trim_metadata(&mut object.metadata);
     // Items of a list do not say their kind; of those that have a status only Deployments are many.
@@ -290,5 +292,23 @@ fn trim_pod(pod: &mut Pod) {
             containers.retain(|container| container.name == CONTAINER);
             containers.shrink_to_fit();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_checkpoint_says_of_itself_stays_in_the_cache() {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "soc-checkpoint", "annotations": {
+            checkpoint::DELIVERED_ANNOTATION: "1/2", checkpoint::SAVED_ANNOTATION: "2026-11-29T00:00:00Z", "other": "x",
+        }}});
+        let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+        trim_owned(&mut object);
+        let kept = object.annotations();
+        assert_eq!(kept[checkpoint::DELIVERED_ANNOTATION], "1/2");
+        assert_eq!(kept[checkpoint::SAVED_ANNOTATION], "2026-11-29T00:00:00Z");
+        assert!(!kept.contains_key("other"), "{kept:?}");
     }
 }
