@@ -81,7 +81,7 @@ pub enum Header {
     RFC3164,
 }
 
-/// How messages are told apart on a connection. Newline: a line feed after each. OctetCounting: its length before it
+/// How messages are separated on a connection. Newline: a line feed after each. OctetCounting: its length before it
 /// (RFC 6587, section 3.4.1), for listeners that parse that; the line feed stays and is counted. Default: Newline; must
 /// be unset for UDP.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
