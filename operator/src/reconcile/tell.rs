@@ -98,17 +98,21 @@ pub(super) async fn tell(
     })
 }
 
-/// Makes an Event when an agent gets a twin. After a restart of this operator the server knows which were made.
+/// Makes an Event when an agent gets a twin. What an operator finds when it starts is no news where the agent's status is
+/// of its present generation: the one before it has said so, and an unchanged world gets no request.
 async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twin]) {
     let now_twins: BTreeSet<Key> = twins.iter().map(|twin| twin.key.clone()).collect();
+    let observed = agent.status.as_ref().map(|status| status.observed_generation);
     let is_told = {
         let mut told = lock(&world.told_twins);
-        let known = told.entry(key.clone()).or_default();
-        let is_told = now_twins.is_subset(known);
-        if is_told {
-            known.clone_from(&now_twins);
+        let is_known = match told.get(key) {
+            Some(known) => now_twins.is_subset(known),
+            None => now_twins.is_empty() || observed == agent.metadata.generation,
+        };
+        if is_known {
+            told.insert(key.clone(), now_twins.clone());
         }
-        is_told
+        is_known
     };
     if is_told {
         return;
