@@ -6,6 +6,7 @@
 //! - [`report`]: what a forwarder says about itself on `/status`; the operator reads it.
 //! - [`checkpoint`]: what the operator keeps of it, for a forwarder that has lost its state.
 //! - [`exposition`]: the two text forms of both programs' metrics.
+//! - [`printable`]: text from outside, as both programs print it for people.
 //!
 //! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
 
@@ -18,5 +19,6 @@ pub mod config;
 pub mod report;
 pub mod checkpoint;
 pub mod exposition;
+pub mod printable;
 
 pub use siem_agent::{SiemAgent, SiemAgentSpec, SiemAgentStatus};

@@ -4,6 +4,7 @@
 //! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are told, not the first.
 
 mod schema_walk;
+mod weight;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -14,6 +15,8 @@ use serde_json::{Map, Value};
 
 use crate::schema;
 use crate::siem_agent::SiemAgent;
+
+pub use weight::{MAX_RAW_BYTES, MAX_SPEC_BYTES, too_large};
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,6 +136,9 @@ fn from_value(mut agent: Value) -> Result<SiemAgent, Problems> {
         problems.sort();
         problems.dedup();
         return Err(Problems(problems));
+    }
+    if let Some(problem) = agent.get("spec").and_then(too_large) {
+        return Err(Problems(vec![problem]));
     }
     // As the watches read it; what the schema and the rules let through has this type.
     serde_json::from_value(agent)

@@ -1,12 +1,16 @@
 //! What a forwarder says about itself on `/status`. The operator turns it into the agent's status.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::checkpoint::{Checkpoint, MAX_ALERT_IDS};
 pub use crate::config::AgentIdentity;
+use crate::printable::printable;
 pub use crate::siem_agent::TokenState;
 
 /// The version of the report.
@@ -66,6 +70,24 @@ pub struct Report {
     pub streams: BTreeMap<Stream, StreamReport>,
     /// What to keep for a forwarder that has lost its state.
     pub checkpoint: CheckpointReport,
+}
+
+impl Report {
+    /// Every text in it through [`printable`]: some are the words of a portal or a receiver, and all come from a peer
+    /// where the operator has it from.
+    pub fn make_printable(&mut self) {
+        let Self { program_version, agent, pod_uid, config_hash, source, target, token, .. } = self;
+        let AgentIdentity { namespace, name, uid, display_name, creation_timestamp: _ } = agent;
+        let forbidden = self.streams.values_mut().map(|stream| &mut stream.forbidden);
+        let optional = [pod_uid, uid, &mut source.reason, &mut target.reason, &mut token.reason];
+        let optional = optional.into_iter().chain(forbidden).flatten();
+        let texts = [program_version, namespace, name, display_name, config_hash];
+        for text in optional.chain(texts).chain([&mut self.checkpoint.source]) {
+            if let Cow::Owned(printed) = printable(text) {
+                *text = printed;
+            }
+        }
+    }
 }
 
 /// What is known of the API.
@@ -184,6 +206,51 @@ pub struct CheckpointReport {
     pub alerts: Option<i64>,
     /// The watermark of activities, milliseconds since the epoch.
     pub activities: Option<i64>,
-    /// Digests of the last day's alert ids, 16 hexadecimal digits each.
+    /// Digests of the last day's alert ids, 16 hexadecimal digits each. Of what is read, others are left out, as are more
+    /// than a checkpoint holds.
+    #[serde(deserialize_with = "digests")]
     pub alert_ids: Vec<String>,
+}
+
+/// Reads the digests of a report without holding more of them than a checkpoint can.
+fn digests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Digests;
+
+    impl<'de> Visitor<'de> for Digests {
+        type Value = Vec<String>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list of digests")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut digests = Vec::new();
+            while let Some(digest) = seq.next_element::<String>()? {
+                if Checkpoint::is_digest(&digest) && digests.len() < MAX_ALERT_IDS {
+                    digests.push(digest);
+                }
+            }
+            Ok(digests)
+        }
+    }
+
+    deserializer.deserialize_seq(Digests)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_reports_digests_no_more_is_read_than_a_checkpoint_holds() {
+        let mut ids: Vec<_> = (0..=MAX_ALERT_IDS).map(|n| format!("{n:016x}")).collect();
+        ids.insert(1, "no digest".to_owned());
+        ids.insert(2, "x".repeat(100_000));
+        let report: CheckpointReport =
+            serde_json::from_value(json!({"source": "s", "alertIds": ids})).unwrap();
+        assert_eq!(report.alert_ids.len(), MAX_ALERT_IDS);
+        assert!(report.alert_ids.iter().all(|id| Checkpoint::is_digest(id)));
+    }
 }

@@ -5,6 +5,8 @@
 //! The rules stand in one table, so that each can be held against its manifest in `fixtures/`. They use no URL
 //! functions, because the server's differ from every offline evaluation; URLs are checked by patterns.
 
+mod bounds;
+
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 
@@ -159,6 +161,7 @@ pub fn generate() -> Value {
         );
         add_rule(schema, path, &rule, message);
     }
+    bounds::bound(schema);
     if let Some(Value::Object(status)) = property(schema, "status") {
         status.insert("default".to_owned(), json!({"observedGeneration": -1}));
     }
@@ -182,7 +185,13 @@ pub fn property<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> 
 }
 
 fn add_rule(schema: &mut Value, path: &str, rule: &str, message: &str) {
-    if let Some(Value::Object(at)) = property(schema, path) {
+    if let Some(at) = property(schema, path) {
+        rule_at(at, rule, message);
+    }
+}
+
+fn rule_at(schema: &mut Value, rule: &str, message: &str) {
+    if let Value::Object(at) = schema {
         let rules = at.entry("x-kubernetes-validations").or_insert_with(|| json!([]));
         if let Value::Array(rules) = rules {
             rules.push(json!({"rule": rule, "message": message}));

@@ -5,52 +5,57 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
-use siem_agent_crds::exposition::Form;
+use siem_agent_edge::admin::{self, Recent, Scrape};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::progress::Progress;
 
+#[derive(Debug, Clone)]
+struct Shown {
+    progress: Arc<Progress>,
+    metrics: Scrape,
+    status: Recent,
+}
+
 /// Serves until `stop` turns true.
-///
-/// # Errors
-/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     progress: Arc<Progress>,
     mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+) {
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
-        .with_state(progress);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(async move {
-            // A dropped sender means that the program ends as well.
-            let _ = stop.wait_for(|stop| *stop).await;
-        })
-        .await
+        .with_state(Shown { progress, metrics: Scrape::default(), status: Recent::default() });
+    let stopped = async move {
+        // A dropped sender means that the program ends as well.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    admin::serve(listener, routes, stopped).await;
 }
 
-async fn metrics(State(progress): State<Arc<Progress>>, headers: HeaderMap) -> impl IntoResponse {
-    match progress.metrics.encode(&progress) {
-        Ok(open_metrics) => {
-            let accept = headers.get_all(header::ACCEPT).iter();
-            let form = Form::accepted(accept.filter_map(|value| value.to_str().ok()));
-            Ok(([(header::CONTENT_TYPE, form.content_type())], form.of(open_metrics)))
-        }
+async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> impl IntoResponse {
+    let Shown { progress, metrics, .. } = shown;
+    metrics.answer(&headers, || progress.metrics.encode(&progress))
+}
+
+async fn status(State(shown): State<Shown>) -> impl IntoResponse {
+    let json = || {
+        let mut report = shown.progress.report(clock::now());
+        report.make_printable();
+        serde_json::to_string(&report)
+    };
+    match shown.status.or_make(json) {
+        Ok(json) => Ok(([(header::CONTENT_TYPE, "application/json")], json)),
         Err(_unwritable) => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }
-}
-
-async fn status(State(progress): State<Arc<Progress>>) -> impl IntoResponse {
-    Json(progress.report(clock::now()))
 }

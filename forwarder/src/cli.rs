@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use siem_agent_crds::printable::printable;
 
 use crate::error_chain::chain;
 use crate::event::Stream;
@@ -182,7 +183,7 @@ pub fn main() -> ExitCode {
 )]
 fn complain(text: &str) {
     for line in text.lines() {
-        eprintln!("siem-forwarder: {line}");
+        eprintln!("siem-forwarder: {}", printable(line));
     }
 }
 

@@ -23,6 +23,8 @@ use crate::map::{self, Dialect};
 
 /// APP-NAME of RFC 5424.
 const APP_NAME: &str = "siem-forwarder";
+/// HOSTNAME of RFC 5424 has at most this many characters.
+const MAX_HOST: usize = 255;
 /// MSGID of RFC 5424 has at most this many characters.
 const MAX_MSGID: usize = 32;
 
@@ -204,8 +206,16 @@ fn write(record: &Record<'_>, at: Millis, layout: &Layout) -> String {
     line
 }
 
+/// A name as a header can carry it: printable ASCII without spaces (RFC 5424, section 6.2.4).
+pub fn host_name(name: &str) -> String {
+    let part = |char: char| if char.is_ascii_graphic() { char } else { '-' };
+    let host: String = name.chars().map(part).take(MAX_HOST).collect();
+    if host.is_empty() { "-".to_owned() } else { host }
+}
+
+/// A signature that is more than a word could pass for the beginning of another message.
 fn msgid(signature: &str) -> &str {
     let fits = (1..=MAX_MSGID).contains(&signature.len())
-        && signature.bytes().all(|byte| byte.is_ascii_graphic());
+        && signature.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if fits { signature } else { "-" }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use siem_agent_crds::checkpoint::MAX_ALERT_IDS;
 use siem_agent_crds::report::{self, Report};
 
 use crate::cursor::Cursor;
@@ -247,9 +248,12 @@ impl Progress {
         !std::mem::replace(&mut self.lock().clock_contradicted, true)
     }
 
-    /// The alerts that are remembered. Told only when some were delivered: writing out a day of them takes a while.
+    /// The alerts that are remembered, the newest where a checkpoint does not hold all. Told only when some were delivered:
+    /// writing out a day of them takes a while.
     pub fn remembered(&self, alerts: &Cursor) {
-        let ids = alerts.seen().map(|(key, _)| format!("{:016x}", key.bits())).collect();
+        let since = alerts.newest(MAX_ALERT_IDS).unwrap_or(Millis::MIN);
+        let newest = alerts.seen().filter(|(_, time)| *time >= since).take(MAX_ALERT_IDS);
+        let ids = newest.map(|(key, _)| format!("{:016x}", key.bits())).collect();
         self.lock().checkpoint.alert_ids = ids;
     }
 

@@ -25,6 +25,8 @@ const SAVE_WATERMARK: Duration = Duration::from_secs(60);
 const SAVE_RECORDS_MAX: Duration = Duration::from_secs(30);
 /// Pause between two saves, in multiples of the time that the last one took.
 const SAVE_SHARE: u32 = 20;
+/// Saves that fail are complained about once in this time.
+const COMPLAINT: Duration = Duration::from_secs(60);
 
 /// What has changed since the cursor was offered last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,7 @@ struct Inner {
     store: Store,
     unsaved: BTreeMap<Stream, Unsaved>,
     save_took: Duration,
+    complaint: Option<Instant>,
     metrics: Metrics,
 }
 
@@ -63,7 +66,8 @@ impl Saver {
         let since = Instant::now();
         let unsaved = Unsaved { since, records: false, watermark: true };
         let unsaved = checkpoint.cursors().map(|(stream, _)| (stream, unsaved)).collect();
-        let inner = Inner { checkpoint, store, unsaved, save_took: Duration::ZERO, metrics };
+        let (save_took, complaint) = (Duration::ZERO, None);
+        let inner = Inner { checkpoint, store, unsaved, save_took, complaint, metrics };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -110,10 +114,14 @@ impl Inner {
             Ok(()) => debug!(%stream, n_keys = cursor.seen().len(), "checkpoint saved"),
             Err(error) => {
                 self.metrics.save_failed();
-                error!(
-                    reason = chain(&error),
-                    "cannot save the checkpoint; a restart now would repeat records"
-                );
+                // A full disk fails every save; the metric has them all.
+                if self.complaint.is_none_or(|last| since.duration_since(last) >= COMPLAINT) {
+                    self.complaint = Some(since);
+                    error!(
+                        reason = chain(&error),
+                        "cannot save the checkpoint; a restart now would repeat records"
+                    );
+                }
             }
         }
     }

@@ -6,9 +6,10 @@
 mod clean;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 pub(crate) use clean::is_token;
 pub use clean::{Flaw, Kind};
@@ -88,7 +89,7 @@ impl SecretFile {
     pub fn read(&self) -> Result<Secret, Error> {
         let path = || self.path.clone();
         let mut bytes = Vec::new();
-        File::open(&self.path)
+        files::open_given(&self.path)
             .and_then(|file| file.take(clean::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
             .map_err(|source| match source.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {

@@ -12,13 +12,16 @@ use siem_agent_crds::manifest::{Problem, Problems};
 use siem_agent_crds::siem_agent as spec;
 
 use crate::event::Stream;
-use crate::frame::{Framing, Header, Layout, TimeFormat};
+use crate::frame::{self, Framing, Header, Layout, TimeFormat};
 use crate::map::Dialect;
 use crate::run::Plan;
 use crate::secret::{Kind, SecretFile};
 use crate::sink::{self, Transport};
 use crate::source::{self, Auth, Credentials, Proxy};
 use crate::tls::{ClientMaterial, Material};
+
+/// What the API allows a tenant, where neither the manifest nor an operator gives a share.
+const REQUESTS_PER_MINUTE: u32 = 30;
 
 /// Everything the forwarder needs to know.
 #[derive(Debug, Clone)]
@@ -57,7 +60,11 @@ impl Settings {
                 transport: Transport::Tcp,
                 grace: config.syslog.confirm_grace.0,
             }),
-            requests_per_minute: u32::try_from(config.source.requests_per_minute).unwrap_or(30),
+            requests_per_minute: config
+                .source
+                .requests_per_minute
+                .and_then(|requests| u32::try_from(requests).ok())
+                .unwrap_or(REQUESTS_PER_MINUTE),
         };
         if problems.is_empty() { Ok(settings) } else { Err(Problems(problems)) }
     }
@@ -87,7 +94,7 @@ pub fn layout(config: &Config) -> Layout {
             spec::TimeFormat::RFC3164WithYear => TimeFormat::Rfc3164WithYear,
         },
         pri,
-        host: format.include_system_name.then(|| name.clone()),
+        host: format.include_system_name.then(|| frame::host_name(name)),
         framing: match config.syslog.framing() {
             None => Framing::Datagram,
             Some(spec::Framing::Newline) => Framing::Newline,

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use crate::clock;
@@ -42,6 +43,8 @@ const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The API sends a page of 5,000 within seconds; one that trickles in is given up. While the target takes its time, this
 /// does not run.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// So much of a page is read in one go.
+const YIELD_BYTES: usize = 64 * 1024;
 /// A wrong data centre answers this to a good token: not a token problem.
 const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
 
@@ -73,6 +76,8 @@ pub struct Page {
     splitter: Splitter,
     /// What is left of the time in which it has to come in.
     patience: Duration,
+    /// Bytes since others could use the thread.
+    n_unyielded: usize,
     /// `Date`: the server's clock when it answered, as far as it says.
     pub date: Option<Millis>,
 }
@@ -126,7 +131,7 @@ impl Source {
         self.auth.accepted(&authorization);
         let (splitter, patience) = (Splitter::new(), PAGE_TIMEOUT);
         let date = date.map(clock::millis);
-        Ok(Page { response: Some(response), splitter, patience, date })
+        Ok(Page { response: Some(response), splitter, patience, n_unyielded: 0, date })
     }
 
     async fn refused(
@@ -188,6 +193,11 @@ impl Page {
     /// # Errors
     /// The connection broke, the body is cut, or it is no page. Records handed out before are whole all the same.
     pub async fn next(&mut self) -> Result<Arrived, Error> {
+        // What expands a thousandfold must not keep the thread for the whole page.
+        if self.n_unyielded >= YIELD_BYTES {
+            self.n_unyielded = 0;
+            yield_now().await;
+        }
         let Some(response) = &mut self.response else { return Err(Error::Abandoned) };
         let asked = Instant::now();
         let chunk =
@@ -195,6 +205,7 @@ impl Page {
         self.patience = self.patience.saturating_sub(asked.elapsed());
         match chunk.map_err(Error::request)? {
             Some(chunk) => {
+                self.n_unyielded += chunk.len();
                 self.splitter.feed(&chunk).map_err(Error::Body)?;
                 Ok(Arrived::Pieces(std::iter::from_fn(|| self.splitter.next()).collect()))
             }

@@ -15,11 +15,14 @@ use sha2::{Digest as _, Sha256};
 use crate::checkpoint::{Checkpoint, Millis, RecordKey};
 use crate::cursor::Cursor;
 use crate::event::Stream;
+use crate::files;
 use crate::run::schedule::lateness;
 
 const VERSION: u32 = 1;
 const GENERATIONS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
 const TEMPORARY: &str = "checkpoint.tmp";
+/// Far more than a day of 200,000 alerts takes.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// A line of 64 hexadecimal digits and a line feed closes the file.
 const CHECKSUM_BYTES: usize = 65;
 
@@ -86,14 +89,14 @@ impl Store {
     /// # Errors
     /// [`Error::File`] when the folder cannot be made, read or written: the forwarder must not run without state.
     pub fn open(folder: &Path, overlap: Duration) -> Result<(Self, Loaded), Error> {
-        fs::create_dir_all(folder).map_err(file("make the folder", folder))?;
+        files::create_folder(folder).map_err(file("make the folder", folder))?;
         let probe = folder.join(TEMPORARY);
-        File::create(&probe).map_err(file("write", &probe))?;
+        files::create_own(&probe).map_err(file("write", &probe))?;
         let mut newest: Option<Stored> = None;
         let mut set_aside = Vec::new();
         for name in GENERATIONS {
             let path = folder.join(name);
-            let bytes = match fs::read(&path) {
+            let bytes = match files::read_own(&path, MAX_BYTES) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(file("read", &path)(error)),
@@ -128,7 +131,7 @@ impl Store {
         let sequence = self.sequence + 1;
         let temporary = self.folder.join(TEMPORARY);
         let failed = |source| Error::File { verb: "write", path: temporary.clone(), source };
-        let out = File::create(&temporary).map_err(failed)?;
+        let out = files::create_own(&temporary).map_err(failed)?;
         let mut out = Digesting { out: BufWriter::new(out), digest: Sha256::new() };
         serde_json::to_writer(&mut out, &Stored::of(checkpoint, sequence))
             .map_err(Error::Encode)?;
@@ -240,7 +243,8 @@ fn hex(bytes: &[u8]) -> String {
 
 fn free_name(path: &Path) -> PathBuf {
     let numbered = |n: u32| path.with_added_extension(format!("damaged-{n}"));
-    (1..).map(numbered).find(|candidate| !candidate.exists()).unwrap_or_else(|| numbered(0))
+    let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+    (1..).map(numbered).find(is_free).unwrap_or_else(|| numbered(0))
 }
 
 fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

@@ -3,17 +3,19 @@
 //! No record's content and no credential ever gets here: what may be logged is decided where it is logged, and the
 //! types of secrets have nothing to print.
 
+mod files;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use siem_agent_crds::siem_agent::LogLevel;
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use siem_agent_edge::log::OneLine;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
-/// Files kept in the folder of logs, one a day.
-const MAX_FILES: usize = 14;
+use files::Files;
 
 /// The form of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -27,36 +29,32 @@ pub enum LogFormat {
 
 /// Changes the level of a running program.
 #[derive(Debug, Clone)]
-pub struct LevelHandle(reload::Handle<LevelFilter, Registry>);
+pub struct LevelHandle {
+    level: reload::Handle<LevelFilter, Registry>,
+    files: Option<Arc<Files>>,
+}
 
 /// The folder of logs cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It cannot be made.
-    #[error("create the folder of logs {folder}")]
-    Folder {
-        /// The folder.
-        folder: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No file can be made in it.
-    #[error("write logs to {folder}")]
-    Files {
-        /// The folder.
-        folder: String,
-        /// Why.
-        #[source]
-        source: tracing_appender::rolling::InitError,
-    },
+#[error("write logs to {folder}")]
+pub struct Error {
+    folder: String,
+    #[source]
+    source: std::io::Error,
 }
 
 impl LevelHandle {
     /// From here on so much is logged.
     pub fn set(&self, level: LogLevel) {
         // The subscriber lives as long as the program.
-        let _ = self.0.reload(filter(level));
+        let _ = self.level.reload(filter(level));
+    }
+
+    /// Complains about log files that cannot be written, as long as the program runs.
+    pub async fn watch_files(self) {
+        if let Some(files) = self.files {
+            files.watch().await;
+        }
     }
 }
 
@@ -72,30 +70,22 @@ pub fn start(
     let (limit, handle) = reload::Layer::new(filter(level));
     let to_stderr = match format {
         LogFormat::Json => {
-            fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+            fmt::layer().json().flatten_event(true).with_writer(OneLine(std::io::stderr)).boxed()
         }
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(OneLine(std::io::stderr)).with_ansi(false).boxed()
+        }
     };
-    let to_files = folder
-        .map(files)
-        .transpose()?
-        .map(|files| fmt::layer().with_writer(files).with_ansi(false));
+    let files = folder.map(|folder| {
+        let failed = |source| Error { folder: folder.display().to_string(), source };
+        Files::open(folder).map(Arc::new).map_err(failed)
+    });
+    let files = files.transpose()?;
+    let to_files =
+        files.clone().map(|files| fmt::layer().with_writer(OneLine(files)).with_ansi(false));
     // A second start, as in a test, keeps the first.
     let _ = tracing_subscriber::registry().with(limit).with(to_stderr).with(to_files).try_init();
-    Ok(LevelHandle(handle))
-}
-
-fn files(folder: &Path) -> Result<RollingFileAppender, Error> {
-    let name = || folder.display().to_string();
-    // The appender would make it as well, but complains on standard error that it is not there yet.
-    std::fs::create_dir_all(folder).map_err(|source| Error::Folder { folder: name(), source })?;
-    RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix("siem-forwarder")
-        .filename_suffix("log")
-        .max_log_files(MAX_FILES)
-        .build(folder)
-        .map_err(|source| Error::Files { folder: name(), source })
+    Ok(LevelHandle { level: handle, files })
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

@@ -22,10 +22,14 @@ use sha2::{Digest as _, Sha256};
 use tracing::error;
 
 use crate::error_chain::chain;
+use crate::files;
 use crate::pem::{self, Wanted};
 
 pub use fault::{Fault, Peer, Side, find as failure};
 pub use identity::Mismatch;
+
+/// The longest file of certificates: ten times the public roots.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Where the certificates and the key lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -207,7 +211,7 @@ impl Material {
     fn fingerprint(&self) -> Option<[u8; 32]> {
         let mut digest = Sha256::new();
         for path in self.paths() {
-            let bytes = std::fs::read(path).ok()?;
+            let bytes = read(path).ok()?;
             digest.update(bytes.len().to_be_bytes());
             digest.update(&bytes);
         }
@@ -285,7 +289,8 @@ pub fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+    files::read_given(path, MAX_BYTES)
+        .map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 
 fn certificates(path: &Path, wanted: Wanted) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::Path;
 
 use siem_agent_forwarder::event::{Event, Stream};
-use siem_agent_forwarder::frame::{Error, Frame, Framing, Header, Layout, TimeFormat, frame, line};
+use siem_agent_forwarder::frame::{
+    Error, Frame, Framing, Header, Layout, TimeFormat, frame, host_name, line,
+};
 use siem_agent_forwarder::map::Dialect;
 use siem_agent_forwarder::parse;
 
@@ -98,6 +100,33 @@ fn headers_and_framings_are_those_of_their_standards() {
     let counted = format!("{} {message}\n", message.len() + 1);
     assert_eq!(framed(Framing::OctetCounting), counted.into_bytes(), "the line feed is counted");
     assert_eq!(framed(Framing::Datagram), message.into_bytes());
+}
+
+#[test]
+fn neither_a_signature_nor_a_name_forges_a_header() {
+    for (signature, msgid) in [
+        ("EVENT_1.x-y", "EVENT_1.x-y"),
+        ("CEF:0|MCAS|SIEM_Agent|1|X|Y|9|", "-"),
+        ("<13>1", "-"),
+        ("A=B", "-"),
+        ("[id@1]", "-"),
+        ("A\"B", "-"),
+        ("", "-"),
+        ("A\u{202E}B", "AB"),
+        ("A\u{9B}B", "-"),
+    ] {
+        let json = serde_json::json!({"_id": "a", "timestamp": 0, "eventTypeName": signature});
+        let event = parse::record(Stream::Activities, json.to_string().as_bytes()).unwrap();
+        let line = line(&event, &Layout { header: Header::Rfc5424, ..layout() }).unwrap();
+        let header = line.split(" - CEF:0|").next().unwrap();
+        // Without a signature there is a default one, which is a word.
+        let msgid = if signature.is_empty() { "EVENT_CATEGORY_UNSPECIFIED" } else { msgid };
+        assert_eq!(header.rsplit(' ').next(), Some(msgid), "{line}");
+    }
+    for (name, host) in [("soc", "soc"), ("a b\nc", "a-b-c"), ("é\u{202E}", "--"), ("", "-")] {
+        assert_eq!(host_name(name), host);
+    }
+    assert_eq!(host_name(&"x".repeat(300)).len(), 255);
 }
 
 #[test]

@@ -1,69 +1,145 @@
 //! How the agents on one URL share the tenant's requests. Pure.
 //!
-//! The API allows so many requests a minute for a whole tenant, whoever asks. The smallest budget that any agent on the
-//! URL gives is divided evenly among those that work; what does not divide goes to the first by name, so that nothing of
-//! it lies idle. An agent that does not work gets what it would have if it did, so that it can begin before the others
-//! have heard of it.
+//! The API allows so many requests a minute for a whole tenant, whoever asks. They are divided evenly among the agents that
+//! work: those whose report has said that the token is valid. A new agent counts for five minutes at most, and all new ones
+//! of a namespace count as one, so that nobody takes anything from others without a token for the tenant. A suspended,
+//! refused, impossible or silent agent does not count; it gets what it would have if it did, so that it can begin before
+//! the others have heard of it. What an agent's own ceiling leaves goes to the others; what does not divide goes to the
+//! first by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::siem_agent::TokenState;
 
 use crate::same;
+use crate::tenants::Tenants;
 
 /// Namespace and name.
 pub(crate) type Key = (String, String);
 
-/// What every agent may ask, requests a minute.
+/// What the API allows a tenant, requests a minute.
+const BY_DEFAULT: u32 = 30;
+/// How long an agent counts without a report that says that its token is valid.
+const GRACE: SignedDuration = SignedDuration::from_mins(5);
+/// So many namespaces are named.
+const NAMED: usize = 3;
+
+/// Whether an agent counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its report says that the token is valid, or has said so within five minutes.
+    Working,
+    /// Not five minutes old, and nothing is known of its token.
+    New,
+    /// Nothing is heard of its token.
+    Silent,
+    /// It asks nothing worth counting: suspended, refused, impossible, or in a namespace that may not.
+    Idle,
+}
+
+/// What the forwarder's reports have said of its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// The last one.
+    pub(crate) token: TokenState,
+    /// When one last said Valid.
+    pub(crate) valid: Option<Timestamp>,
+}
+
+/// An agent with a claim on its tenant's requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimant {
+    key: Key,
+    tenant: String,
+    /// `spec.source.requestsPerMinute`.
+    ceiling: Option<u32>,
+    standing: Standing,
+}
+
+/// What an agent may ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Requests a minute.
+    pub(crate) requests: u32,
+    /// With whom the tenant is shared.
+    pub(crate) others: Others,
+}
+
+/// The other agents that ask the same tenant. Of many it is not said exactly how many they are, because every change is
+/// a write of each one's status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Others {
+    at_least: usize,
+    is_exact: bool,
+    namespaces: Vec<String>,
+    has_more_namespaces: bool,
+}
+
+/// What every agent may ask.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shares(BTreeMap<Key, u32>);
+pub(crate) struct Shares(BTreeMap<Key, Share>);
+
+impl Claimant {
+    /// The claim of an agent, given what is heard of it.
+    pub(crate) fn of(
+        agent: &SiemAgent,
+        heard: Option<Heard>,
+        tenants: &Tenants,
+        now: Timestamp,
+    ) -> Self {
+        let standing =
+            if tenants.may_export(agent) { standing(agent, heard, now) } else { Standing::Idle };
+        let ceiling = agent.spec.source.requests_per_minute;
+        Self {
+            key: key(agent),
+            tenant: same::tenant(&agent.spec.source.url),
+            ceiling: ceiling.map(|ceiling| u32::try_from(ceiling).unwrap_or(1).max(1)),
+            standing,
+        }
+    }
+
+    fn most(&self) -> u32 {
+        self.ceiling.unwrap_or(u32::MAX)
+    }
+}
+
+/// What counts as one when the requests are divided: a working agent, or the new ones of a namespace.
+#[derive(Debug)]
+struct Unit<'a> {
+    members: Vec<&'a Claimant>,
+}
+
+impl Unit<'_> {
+    fn most(&self) -> u32 {
+        self.members.iter().fold(0, |sum, member| sum.saturating_add(member.most()))
+    }
+}
 
 impl Shares {
-    /// Divides the budgets of all these agents.
-    pub(crate) fn of<'a>(agents: impl IntoIterator<Item = &'a SiemAgent>) -> Self {
-        let mut by_url: BTreeMap<String, Vec<(Key, u32, bool)>> = BTreeMap::new();
-        for agent in agents {
-            let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1).max(1);
-            by_url.entry(same::tenant(&agent.spec.source.url)).or_default().push((
-                key(agent),
-                budget,
-                works(agent),
-            ));
+    /// Divides the requests of every tenant.
+    pub(crate) fn of(claimants: &[Claimant], tenants: &Tenants) -> Self {
+        let mut by_tenant: BTreeMap<&str, Vec<&Claimant>> = BTreeMap::new();
+        for claimant in claimants {
+            by_tenant.entry(&claimant.tenant).or_default().push(claimant);
         }
         let mut shares = BTreeMap::new();
-        for mut agents in by_url.into_values() {
-            agents.sort();
-            let of_working = |works: bool| {
-                agents
-                    .iter()
-                    .filter(move |(.., working)| *working || !works)
-                    .map(|(_, budget, _)| *budget)
-            };
-            let total = of_working(true).min().or_else(|| of_working(false).min()).unwrap_or(1);
-            let n_working = u32::try_from(of_working(true).count()).unwrap_or(u32::MAX);
-            let mut rest = total.checked_rem(n_working).unwrap_or(0);
-            for (key, _, works) in agents {
-                let share = if works {
-                    let extra = u32::from(rest > 0);
-                    rest -= extra;
-                    total / n_working + extra
-                } else {
-                    total / (n_working + 1)
-                };
-                shares.insert(key, share.max(1));
-            }
+        for (tenant, mut claimants) in by_tenant {
+            claimants.sort_by(|one, two| one.key.cmp(&two.key));
+            of_tenant(&claimants, tenants.requests_per_minute(tenant), &mut shares);
         }
         Self(shares)
     }
 
     /// The share of one agent.
-    pub(crate) fn share(&self, key: &Key) -> Option<u32> {
-        self.0.get(key).copied()
+    pub(crate) fn share(&self, key: &Key) -> Option<&Share> {
+        self.0.get(key)
     }
 
     /// An agent has been told this share.
-    pub(crate) fn told(&mut self, key: &Key, share: u32) {
+    pub(crate) fn told(&mut self, key: &Key, share: Share) {
         self.0.insert(key.clone(), share);
     }
 
@@ -73,14 +149,152 @@ impl Shares {
     }
 }
 
+fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<Key, Share>) {
+    let of = |standing| claimants.iter().copied().filter(move |it| it.standing == standing);
+    let working: Vec<_> = of(Standing::Working).collect();
+    let mut new: BTreeMap<&str, Vec<&Claimant>> = BTreeMap::new();
+    for claimant in of(Standing::New) {
+        new.entry(&claimant.key.0).or_default().push(claimant);
+    }
+    let mut units: Vec<_> = working.iter().map(|one| Unit { members: vec![*one] }).collect();
+    units.extend(new.into_values().map(|members| Unit { members }));
+    units.sort_by(|one, two| {
+        let first = |unit: &Unit<'_>| unit.members.first().map(|member| member.key.clone());
+        first(one).cmp(&first(two))
+    });
+    let total = given.unwrap_or_else(|| {
+        let counted = || units.iter().flat_map(|unit| unit.members.iter().copied());
+        match (working.is_empty(), units.is_empty()) {
+            (false, _) => own_budget(working.iter().copied()),
+            (true, false) => own_budget(counted()),
+            (true, true) => own_budget(claimants.iter().copied()),
+        }
+    });
+    let mut counting: BTreeMap<&str, usize> = BTreeMap::new();
+    for member in units.iter().flat_map(|unit| unit.members.iter()) {
+        *counting.entry(&member.key.0).or_default() += 1;
+    }
+    let n_counting = counting.values().sum();
+    let mut tell = |claimant: &Claimant, requests: u32| {
+        let others = Others::of(claimant, &counting, n_counting);
+        shares.insert(claimant.key.clone(), Share { requests: requests.max(1), others });
+    };
+    let parts = divide(total, &units.iter().map(Unit::most).collect::<Vec<_>>());
+    for (unit, part) in units.iter().zip(parts) {
+        let most: Vec<_> = unit.members.iter().map(|member| member.most()).collect();
+        for (member, share) in unit.members.iter().zip(divide(part, &most)) {
+            tell(member, share);
+        }
+    }
+    let one_more = total / (u32::try_from(units.len()).unwrap_or(u32::MAX).saturating_add(1));
+    let mut n_silent: BTreeMap<&str, u32> = BTreeMap::new();
+    for claimant in of(Standing::Silent) {
+        *n_silent.entry(&claimant.key.0).or_default() += 1;
+    }
+    for claimant in of(Standing::Silent) {
+        let n_silent = n_silent.get(claimant.key.0.as_str()).copied().unwrap_or(1).max(1);
+        tell(claimant, (one_more / n_silent).min(claimant.most()));
+    }
+    for claimant in of(Standing::Idle) {
+        tell(claimant, one_more.min(claimant.most()));
+    }
+}
+
+/// What a tenant allows where nobody but its agents says so: the most that one of them gives, while all are of one
+/// namespace; no namespace decides for another.
+fn own_budget<'a>(claimants: impl Iterator<Item = &'a Claimant> + Clone) -> u32 {
+    let namespaces: BTreeSet<_> = claimants.clone().map(|claimant| &claimant.key.0).collect();
+    let most = claimants.map(|claimant| claimant.ceiling.unwrap_or(BY_DEFAULT)).max();
+    if namespaces.len() == 1 { most.unwrap_or(BY_DEFAULT) } else { BY_DEFAULT }
+}
+
+/// Divides evenly up to each one's ceiling; what a ceiling leaves goes to the others, and what does not divide to the first
+/// of them. A ceiling that nobody reaches changes nothing.
+fn divide(total: u32, ceilings: &[u32]) -> Vec<u32> {
+    let sum = |level: u32| {
+        ceilings.iter().fold(0_u64, |sum, ceiling| sum + u64::from((*ceiling).min(level)))
+    };
+    // The highest level that the total fills for all of them.
+    let (mut level, mut beyond) = (0, total.saturating_add(1));
+    while beyond - level > 1 {
+        let middle = level + (beyond - level) / 2;
+        if sum(middle) <= u64::from(total) {
+            level = middle;
+        } else {
+            beyond = middle;
+        }
+    }
+    let mut left = u64::from(total).saturating_sub(sum(level));
+    let part = |ceiling: &u32| {
+        let extra = u32::from(left > 0 && *ceiling > level);
+        left -= u64::from(extra);
+        (*ceiling).min(level) + extra
+    };
+    ceilings.iter().map(part).collect()
+}
+
+impl Others {
+    /// Of those that count, by namespace, all but this one.
+    fn of(claimant: &Claimant, counting: &BTreeMap<&str, usize>, n_counting: usize) -> Self {
+        let is_one = matches!(claimant.standing, Standing::Working | Standing::New);
+        let n_others = n_counting.saturating_sub(usize::from(is_one));
+        let own = claimant.key.0.as_str();
+        let mut namespaces = counting
+            .iter()
+            .filter(|(namespace, n)| **n > usize::from(is_one && **namespace == own))
+            .map(|(namespace, _)| *namespace);
+        let named = namespaces.by_ref().take(NAMED).map(str::to_owned).collect();
+        let at_least = [1_000, 100, 10].into_iter().find(|least| n_others >= *least);
+        Self {
+            at_least: at_least.unwrap_or(n_others),
+            is_exact: at_least.is_none(),
+            namespaces: named,
+            has_more_namespaces: namespaces.next().is_some(),
+        }
+    }
+
+    /// Whether the tenant is the agent's alone.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.at_least == 0
+    }
+}
+
+/// `2 other agents, in the namespaces a, b`
+impl fmt::Display for Others {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = if self.is_exact { "" } else { "at least " };
+        let agents = if self.at_least == 1 { "agent" } else { "agents" };
+        let in_the = if self.namespaces.len() == 1 { "namespace" } else { "namespaces" };
+        let names = self.namespaces.join(", ");
+        let more = if self.has_more_namespaces { " and others" } else { "" };
+        write!(
+            formatter,
+            "{about}{n} other {agents}, in the {in_the} {names}{more}",
+            n = self.at_least
+        )
+    }
+}
+
+/// The share of an agent that has its tenant to itself.
+pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Share {
+    let source = &agent.spec.source;
+    let ceiling = source.requests_per_minute.map(|ceiling| u32::try_from(ceiling).unwrap_or(1));
+    let given = tenants.requests_per_minute(&same::tenant(&source.url));
+    let requests = match (given, ceiling) {
+        (Some(given), Some(ceiling)) => given.min(ceiling),
+        (given, ceiling) => given.or(ceiling).unwrap_or(BY_DEFAULT),
+    };
+    Share { requests: requests.max(1), others: Others::default() }
+}
+
 /// Namespace and name of an agent.
 pub(crate) fn key(agent: &SiemAgent) -> Key {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&agent.metadata.namespace), text(&agent.metadata.name))
 }
 
-/// Suspended, refused and impossible agents ask nothing worth counting.
-fn works(agent: &SiemAgent) -> bool {
+/// Whether an agent counts.
+fn standing(agent: &SiemAgent, heard: Option<Heard>, now: Timestamp) -> Standing {
     let status = agent.status.as_ref();
     let is_stalled = status.is_some_and(|status| {
         status.conditions.iter().any(|condition| {
@@ -89,17 +303,28 @@ fn works(agent: &SiemAgent) -> bool {
                 && condition.observed_generation == agent.metadata.generation
         })
     });
-    let is_refused =
-        status.and_then(|status| status.token.as_ref()).is_some_and(|token| match token.state {
-            TokenState::Invalid | TokenState::Missing => true,
-            TokenState::Forbidden => !reads_a_stream(agent),
-            TokenState::Valid | TokenState::Unknown => false,
-        });
-    !agent.spec.suspend
-        && agent.spec.placement.is_none()
-        && agent.metadata.deletion_timestamp.is_none()
-        && !is_stalled
-        && !is_refused
+    let is_asleep = agent.spec.suspend
+        || agent.spec.placement.is_some()
+        || agent.metadata.deletion_timestamp.is_some();
+    if is_asleep || is_stalled {
+        return Standing::Idle;
+    }
+    let is_recent = |time: Timestamp| now.duration_since(time) < GRACE;
+    let told = status.and_then(|status| status.token.as_ref()).map(|token| match token.state {
+        TokenState::Forbidden if reads_a_stream(agent) => TokenState::Valid,
+        state => state,
+    });
+    // An operator that has just begun has heard nothing yet: what the last one wrote holds.
+    let token = heard.map(|heard| heard.token).or(told).unwrap_or(TokenState::Unknown);
+    let created = agent.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let has_worked = heard.and_then(|heard| heard.valid).is_some_and(is_recent);
+    match token {
+        TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => Standing::Idle,
+        // While a report comes that says neither, the status keeps what was said before.
+        _ if told == Some(TokenState::Valid) || has_worked => Standing::Working,
+        TokenState::Valid | TokenState::Unknown if created.is_none_or(is_recent) => Standing::New,
+        TokenState::Valid | TokenState::Unknown => Standing::Silent,
+    }
 }
 
 /// Whether a token that is forbidden one stream may still read another.
@@ -118,96 +343,4 @@ fn reads_a_stream(agent: &SiemAgent) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn agent(name: &str, url: &str, budget: i32) -> SiemAgent {
-        let text = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: ns}}\n\
-             spec:\n  source: {{url: '{url}', requestsPerMinute: {budget}, auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
-        );
-        siem_agent_crds::manifest::read(&text).unwrap()
-    }
-
-    fn share(agents: &[SiemAgent], name: &str) -> u32 {
-        Shares::of(agents).share(&("ns".to_owned(), name.to_owned())).unwrap()
-    }
-
-    #[test]
-    fn the_smallest_budget_is_divided_whole_among_those_that_work() {
-        let mut agents = vec![
-            agent("a", "https://t.example", 30),
-            agent("b", "https://T.example/", 31),
-            agent("c", "https://t.example", 40),
-            agent("d", "https://t.example", 30),
-            agent("e", "https://other.example", 30),
-        ];
-        assert_eq!([share(&agents, "a"), share(&agents, "d"), share(&agents, "e")], [8, 7, 30]);
-        let sum: u32 = ["a", "b", "c", "d"].iter().map(|name| share(&agents, name)).sum();
-        assert_eq!(sum, 30);
-        agents[3].spec.suspend = true;
-        assert_eq!([share(&agents, "a"), share(&agents, "d")], [10, 7]);
-        agents[1].spec.source.requests_per_minute = 3;
-        assert_eq!([share(&agents, "a"), share(&agents, "b")], [1, 1]);
-    }
-
-    #[test]
-    fn an_agent_that_cannot_ask_takes_nothing_from_the_others() {
-        let status = |token: &str, stalled: &str| {
-            let status = serde_json::json!({
-                "observedGeneration": 1, "token": {"state": token},
-                "conditions": [{
-                    "type": "Stalled", "status": stalled, "reason": "r", "message": "", "observedGeneration": 1,
-                    "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }],
-            });
-            serde_json::from_value(status).ok()
-        };
-        let mut agents =
-            vec![agent("a", "https://t.example", 30), agent("b", "https://t.example", 30)];
-        agents[1].metadata.generation = Some(1);
-        for (token, stalled, expected) in [
-            ("Valid", "False", 15),
-            ("Unknown", "False", 15),
-            ("Invalid", "False", 30),
-            ("Forbidden", "False", 30),
-            ("Missing", "False", 30),
-            ("Valid", "True", 30),
-        ] {
-            agents[1].status = status(token, stalled);
-            assert_eq!(share(&agents, "a"), expected, "{token} {stalled}");
-        }
-        // One stream of two is still asked for.
-        agents[1].status = status("Forbidden", "False");
-        let forbidden: serde_json::Value = serde_json::json!({"reason": "StreamForbidden"});
-        for (alerts, activities, expected) in [
-            (&forbidden, &serde_json::json!({}), 15),
-            (&serde_json::json!({}), &forbidden, 15),
-            (&forbidden, &forbidden, 30),
-        ] {
-            let delivery = serde_json::json!({"alerts": alerts, "activities": activities});
-            agents[1].status.as_mut().unwrap().delivery = serde_json::from_value(delivery).ok();
-            assert_eq!(share(&agents, "a"), expected, "{alerts} {activities}");
-        }
-        agents[1].status = status("Valid", "True");
-        // Stalled was what the spec was before.
-        agents[1].metadata.generation = Some(2);
-        assert_eq!(share(&agents, "a"), 15);
-    }
-
-    #[test]
-    fn everybody_may_ask_once_a_minute_at_least() {
-        let agents: Vec<_> =
-            (0..5).map(|n| agent(&format!("a{n}"), "https://t.example", 2)).collect();
-        assert!((0..5).all(|n| share(&agents, &format!("a{n}")) == 1));
-    }
-
-    #[test]
-    fn only_those_are_told_whose_share_has_changed() {
-        let two = [agent("a", "https://t.example", 30), agent("b", "https://u.example", 30)];
-        let three = [two[0].clone(), two[1].clone(), agent("c", "https://t.example", 30)];
-        let (before, after) = (Shares::of(&two), Shares::of(&three));
-        let changed: Vec<_> = after.changed_since(&before).map(|(_, name)| name.as_str()).collect();
-        assert_eq!(changed, ["a", "c"]);
-    }
-}
+mod tests;

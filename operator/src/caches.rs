@@ -1,7 +1,7 @@
 //! What the API server shows, kept current by watches and cut down to what is needed.
 //!
-//! Of owned objects that is their metadata, a digest of what we applied, and a Deployment's status; of pods their status;
-//! of agents everything but who wrote it. So a thousand agents take a few megabytes.
+//! Of owned objects that is their metadata, a digest of what we applied, and a Deployment's status; of ReplicaSets their
+//! owner; of pods their account and status; of agents everything but who wrote it. So a thousand agents take a few megabytes.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,37 +10,55 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ApiResource, DynamicObject, NotUsed, Object};
-use kube::core::DeserializeGuard;
+use kube::api::{ApiResource, DynamicObject, Object};
+use kube::core::error_boundary::InvalidObject;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use siem_agent_crds::SiemAgent;
+use siem_agent_crds::manifest::too_large;
+use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 use tracing::warn;
 
 use crate::budget::Key;
 use crate::checkpoint;
 use crate::digest;
 use crate::error_chain::chain;
+use crate::lineage::{self, Kin, Member};
 use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned, RELEASE_LABEL};
 
-/// A first list comes in pages of so many objects, each held whole before it is cut down.
-const PAGE: u32 = 100;
+/// A first list comes in pages of so many objects, each held whole before it is cut down: the server takes objects of up to
+/// 1.5 MB, and they may take many times as much once they are read.
+const PAGE: u32 = 8;
+/// Of agents, whose raw filters have any form.
+const AGENTS_PAGE: u32 = 4;
 /// Only in this program's memory: the digest of what we own in the object.
 const DIGEST: &str = "digest";
-/// `kubectl apply` leaves a second copy of the object there.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Only in this program's memory: the later watermark of a checkpoint.
+const LATEST: &str = "latest";
+/// Only in this program's memory: the status of an agent that is too large to be kept.
+const STATUS: &str = "status";
 
 /// An agent, or what can be told of one that this version cannot read.
 pub(crate) type Agent = DeserializeGuard<SiemAgent>;
 
-/// A pod: its status is all that matters.
-pub(crate) type Pod = Object<NotUsed, PodStatus>;
+/// A pod: who it runs as, and its status.
+pub(crate) type Pod = Object<PodAccount, PodStatus>;
+
+/// What matters of a pod's spec.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PodAccount {
+    /// The ServiceAccount.
+    #[serde(default)]
+    pub(crate) service_account_name: Option<String>,
+}
 
 /// The caches of one namespace, or of all.
 #[derive(Debug)]
@@ -50,6 +68,8 @@ pub(crate) struct Scope {
     agents: Store<Agent>,
     /// By kind.
     owned: BTreeMap<&'static str, Store<DynamicObject>>,
+    /// Between a Deployment and its pods.
+    replica_sets: Store<PartialObjectMeta<ReplicaSet>>,
     pods: Store<Pod>,
 }
 
@@ -79,8 +99,10 @@ impl Scope {
         };
         let (agents, writer) = reflector::store();
         let all = watcher::Config::default().page_size(PAGE);
-        let stream =
-            watcher(agent_api, all.clone()).modify(trim_agent).default_backoff().reflect(writer);
+        let stream = watcher(agent_api, all.clone().page_size(AGENTS_PAGE))
+            .modify(trim_agent)
+            .default_backoff()
+            .reflect(writer);
         sights.push(seen(stream, "SiemAgent", Seen::Listed, |agent: &Agent| {
             Some(key(agent.meta().namespace.as_ref()?, agent.meta().name.as_ref()?))
         }));
@@ -101,6 +123,15 @@ impl Scope {
                 watcher(api, mine.clone()).modify(trim_owned).default_backoff().reflect(writer);
             sights.push(seen(stream, which.kind(), Seen::Relisted, agent_of));
         }
+        // Of these the server sends metadata alone.
+        let set_api: Api<PartialObjectMeta<ReplicaSet>> = match &namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        let (replica_sets, writer) = reflector::store();
+        let stream = watcher(set_api, mine.clone());
+        let stream = stream.modify(trim_replica_set).default_backoff().reflect(writer);
+        sights.push(seen(stream, "ReplicaSet", Seen::Relisted, agent_of));
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let pod_api: Api<Pod> = match &namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
@@ -110,7 +141,8 @@ impl Scope {
         let pods = writer.as_reader();
         let stream = watcher(pod_api, mine).modify(trim_pod).default_backoff().reflect(writer);
         sights.push(seen(stream, "Pod", Seen::Relisted, agent_of));
-        (Self { namespace, agents, owned, pods }, futures_util::stream::select_all(sights).boxed())
+        let scope = Self { namespace, agents, owned, replica_sets, pods };
+        (scope, futures_util::stream::select_all(sights).boxed())
     }
 
     /// Whether objects of this namespace are here.
@@ -122,6 +154,7 @@ impl Scope {
     pub(crate) async fn warm(&self) {
         // A writer that is dropped means that the program ends.
         let _ = self.agents.wait_until_ready().await;
+        let _ = self.replica_sets.wait_until_ready().await;
         let _ = self.pods.wait_until_ready().await;
         for store in self.owned.values() {
             let _ = store.wait_until_ready().await;
@@ -140,13 +173,21 @@ impl Scope {
 
     /// An owned object.
     pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
-        let reference = ObjectRef::new_with(&which.name(&key.1), which.resource());
-        self.owned.get(which.kind())?.get(&reference.within(&key.0))
+        self.named(which, &key.0, &which.name(&key.1))
+    }
+
+    fn named(&self, which: Owned, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
+        let reference = ObjectRef::new_with(name, which.resource());
+        self.owned.get(which.kind())?.get(&reference.within(namespace))
     }
 
     /// The pods of the agent's Deployment that are not on their way out, the newest first.
     pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<Pod>> {
-        let mut pods = self.pods.state_filter(|pod| forwarder_of(pod).as_ref() == Some(key));
+        // The label alone proves nothing, but a pod without it is not worth a look at its owners.
+        let mut pods = self.pods.state_filter(|pod| {
+            agent_of(pod).as_ref() == Some(key)
+                && lineage::forwarder_of(pod, self).as_ref() == Some(key)
+        });
         pods.sort_by_key(|pod| Reverse(age_key(pod)));
         pods
     }
@@ -155,7 +196,7 @@ impl Scope {
     pub(crate) fn pods_by_agent(&self) -> BTreeMap<Key, Arc<Pod>> {
         let mut newest: BTreeMap<Key, Arc<Pod>> = BTreeMap::new();
         for pod in self.pods.state() {
-            let Some(key) = forwarder_of(&pod) else { continue };
+            let Some(key) = lineage::forwarder_of(&pod, self) else { continue };
             let is_newer = newest.get(&key).is_none_or(|there| age_key(there) < age_key(&pod));
             if is_newer {
                 newest.insert(key, pod);
@@ -165,16 +206,20 @@ impl Scope {
     }
 }
 
-/// The agent whose forwarder a pod is, unless it is on its way out.
-fn forwarder_of(pod: &Pod) -> Option<Key> {
-    let key = agent_of(pod).filter(|_| pod.metadata.deletion_timestamp.is_none())?;
-    let prefix = format!("{}-", Owned::Deployment.name(&key.1));
-    let is_the_deployments = pod.owner_references().iter().any(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == "ReplicaSet"
-            && owner.name.starts_with(&prefix)
-    });
-    is_the_deployments.then_some(key)
+impl Kin for Scope {
+    fn replica_set(&self, namespace: &str, name: &str) -> Option<Member> {
+        let set = self.replica_sets.get(&ObjectRef::new(name).within(namespace))?;
+        Member::of(&set.metadata)
+    }
+
+    fn deployment(&self, namespace: &str, name: &str) -> Option<Member> {
+        Member::of(&self.named(Owned::Deployment, namespace, name)?.metadata)
+    }
+
+    fn agent(&self, namespace: &str, name: &str) -> Option<Member> {
+        let agent = self.agents.get(&ObjectRef::new(name).within(namespace))?;
+        Member::of(agent.meta()).filter(|_| agent.meta().deletion_timestamp.is_none())
+    }
 }
 
 fn age_key(pod: &Pod) -> (Option<jiff::Timestamp>, String) {
@@ -189,6 +234,14 @@ pub(crate) fn digest_of(object: &DynamicObject) -> Option<String> {
     }
 }
 
+/// The later watermark of a checkpoint, kept by the watch or told by a whole object.
+pub(crate) fn latest_of(object: &DynamicObject) -> Option<i64> {
+    match object.annotations().get(LATEST) {
+        Some(latest) => latest.parse().ok(),
+        None => checkpoint::latest(object),
+    }
+}
+
 /// The Deployment's status.
 pub(crate) fn deployment(object: &DynamicObject) -> Option<Deployment> {
     let status = object.data.get("status").cloned().unwrap_or(Value::Null);
@@ -197,6 +250,12 @@ pub(crate) fn deployment(object: &DynamicObject) -> Option<Deployment> {
         spec: None,
         status: serde_json::from_value(status).ok()?,
     })
+}
+
+/// The status of an agent that is too large to be kept, as the watch has shown it.
+pub(crate) fn status_of_large(invalid: &InvalidObject) -> Option<SiemAgentStatus> {
+    let status = invalid.metadata.annotations.as_ref()?.get(STATUS)?;
+    Some(serde_json::from_str::<Option<_>>(status).ok()?.unwrap_or_default())
 }
 
 /// The agent that a thing belongs to: by its owner, whatever its labels say, else by its label.
@@ -244,23 +303,38 @@ where
     seen.boxed()
 }
 
+/// Of an agent's metadata nothing is kept that a user may make large and that nobody here reads; of a spec that is larger
+/// than one may be, only that it is.
 fn trim_agent(agent: &mut Agent) {
     let metadata = match &mut agent.0 {
         Ok(agent) => &mut agent.metadata,
         Err(invalid) => &mut invalid.metadata,
     };
     metadata.managed_fields = None;
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
-    }
+    metadata.annotations = None;
+    metadata.labels = None;
+    metadata.owner_references = None;
+    metadata.finalizers = None;
+    let Ok(read) = &mut agent.0 else { return };
+    let spec = serde_json::to_value(&read.spec).unwrap_or_default();
+    let Some(problem) = too_large(&spec) else { return };
+    let mut metadata = std::mem::take(&mut read.metadata);
+    let status = serde_json::to_string(&read.status).unwrap_or_default();
+    metadata.annotations = Some(BTreeMap::from([(STATUS.to_owned(), status)]));
+    agent.0 = Err(InvalidObject { error: problem.to_string(), metadata });
 }
 
 fn trim_owned(object: &mut DynamicObject) {
     let digest = digest_of(object);
-    let of_checkpoint = [checkpoint::DELIVERED_ANNOTATION, checkpoint::SAVED_ANNOTATION]
-        .map(|name| (name, object.annotations().get(name).cloned()));
-    let keep = [(DIGEST, digest)].into_iter().chain(of_checkpoint);
-    let keep = keep.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let annotation = |name: &str| object.annotations().get(name).cloned();
+    let latest = latest_of(object).map(|latest| latest.to_string());
+    let keep = [
+        (DIGEST, digest),
+        (LATEST, latest),
+        (checkpoint::DELIVERED_ANNOTATION, annotation(checkpoint::DELIVERED_ANNOTATION)),
+        (checkpoint::SAVED_ANNOTATION, annotation(checkpoint::SAVED_ANNOTATION)),
+    ];
+    let keep = keep.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     object.metadata.annotations = Some(keep.collect());
     trim_metadata(&mut object.metadata);
     // Items of a list do not say their kind; of those that have a status only Deployments are many.
@@ -275,6 +349,11 @@ fn trim_metadata(metadata: &mut ObjectMeta) {
     if let Some(labels) = &mut metadata.labels {
         labels.retain(|name, _| [AGENT_LABEL, RELEASE_LABEL].contains(&name.as_str()));
     }
+}
+
+fn trim_replica_set(set: &mut PartialObjectMeta<ReplicaSet>) {
+    trim_metadata(&mut set.metadata);
+    set.metadata.annotations = None;
 }
 
 fn trim_pod(pod: &mut Pod) {

@@ -1,16 +1,19 @@
 //! The checkpoint that is kept for each forwarder: when it is worth a write, and what it says then. Pure; `reports`
 //! brings the reports, `reconcile::apply` writes.
 //!
-//! A watermark never goes back. A write is due only when events were delivered since the last one, which the ConfigMap
-//! itself remembers in an annotation, so that an operator that was started again knows it too.
+//! A watermark never goes back, and never lies ahead of this operator's clock or of what the same report calls delivered;
+//! a kept one that does is replaced. A write is due only when events were delivered since the last one, which the
+//! ConfigMap itself remembers in an annotation, so that an operator that was started again knows it too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::DynamicObject;
+use serde::Deserialize;
 use siem_agent_crds::SiemAgent;
-use siem_agent_crds::checkpoint::{Checkpoint, KEY, MAX_ALERT_IDS, VERSION};
-use siem_agent_crds::report::Report;
+use siem_agent_crds::checkpoint::{CLOCK_TOLERANCE, Checkpoint, KEY, MAX_ALERT_IDS, VERSION};
+use siem_agent_crds::report::{Report, Stream};
 
 use crate::names::{self, Owned};
 
@@ -33,13 +36,43 @@ pub(crate) fn is_due(marker: Option<&str>, report: &Report) -> bool {
         Some((start.parse::<i64>().ok()?, delivered.parse::<u64>().ok()?))
     });
     match written {
-        Some((start, written)) if start == report.started_at.as_second() => delivered > written,
+        // Fewer than before is not possible within one start: the marker is then not this forwarder's.
+        Some((start, written)) if start == report.started_at.as_second() => delivered != written,
         Some(_) | None => delivered > 0,
     }
 }
 
 fn n_delivered(report: &Report) -> u64 {
     report.streams.values().fold(0, |sum, stream| sum.saturating_add(stream.delivered_total))
+}
+
+/// The later watermark of a checkpoint's ConfigMap, milliseconds since the epoch; the watch keeps nothing else of its text.
+pub(crate) fn latest(object: &DynamicObject) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Watermarks {
+        alerts: Option<i64>,
+        activities: Option<i64>,
+    }
+    let text = object.data.get("data")?.get(KEY)?.as_str()?;
+    let Watermarks { alerts, activities } = serde_json::from_str(text).ok()?;
+    alerts.max(activities)
+}
+
+/// Whether a kept watermark lies ahead of this time, so that nobody may resume from it.
+pub(crate) fn is_ahead(latest: Option<i64>, now: Timestamp) -> bool {
+    latest.is_some_and(|latest| latest > latest_possible(now))
+}
+
+fn latest_possible(now: Timestamp) -> i64 {
+    let tolerance = i64::try_from(CLOCK_TOLERANCE.0.as_millis()).unwrap_or(0);
+    now.as_millisecond().saturating_add(tolerance)
+}
+
+/// The watermark that a report gives for a stream, as far as it can be true.
+fn watermark(report: &Report, stream: Stream, told: Option<i64>) -> Option<i64> {
+    let delivered = report.streams.get(&stream).and_then(|stream| stream.delivered_through);
+    let told = told.filter(|told| *told >= 0)?;
+    Some(delivered.map_or(told, |delivered| told.min(delivered.as_millisecond())))
 }
 
 /// What to keep, given what is kept. `None` for a report of another source, or from the future.
@@ -59,8 +92,8 @@ pub(crate) fn next(
         version: VERSION,
         agent_uid: uid.to_owned(),
         source: source.to_owned(),
-        alerts: told.alerts,
-        activities: told.activities,
+        alerts: watermark(report, Stream::Alerts, told.alerts),
+        activities: watermark(report, Stream::Activities, told.activities),
         exported: report
             .streams
             .iter()
@@ -75,11 +108,15 @@ pub(crate) fn next(
     // What cannot be believed is replaced.
     let stored = stored.and_then(|text| Checkpoint::read(text, uid, source, now).ok());
     if let Some(stored) = stored {
-        if told.alerts < stored.alerts {
+        if next.alerts < stored.alerts {
             next.alert_ids.extend(stored.alert_ids);
         }
         next.alerts = next.alerts.max(stored.alerts);
         next.activities = next.activities.max(stored.activities);
+    }
+    // Clocks may differ by a little; what is kept still never lies ahead of this one.
+    for watermark in [&mut next.alerts, &mut next.activities] {
+        *watermark = watermark.map(|watermark| watermark.min(now.as_millisecond()));
     }
     let ids: BTreeSet<_> = next.alert_ids.into_iter().collect();
     next.alert_ids = ids.into_iter().take(MAX_ALERT_IDS).collect();

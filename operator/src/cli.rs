@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use siem_agent_crds::printable::printable;
 
 use crate::error_chain::chain;
 
@@ -51,6 +52,10 @@ struct RunArguments {
     /// The forwarder's image where a SiemAgent pins none.
     #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
     forwarder_image: String,
+    /// A tenant's request budget and the namespaces that may export it, as `{"url": …, "requestsPerMinute": …,
+    /// "namespaces": […]}`; once for each tenant. Default: 30 requests a minute, and every namespace may.
+    #[arg(long = "tenant", value_name = "JSON")]
+    tenants: Vec<String>,
     /// What is logged; RUST_LOG, where it is set, says more exactly what.
     #[arg(long, value_enum, default_value_t)]
     log_level: crate::telemetry::LogLevel,
@@ -70,6 +75,9 @@ struct RenderArguments {
     /// As on OpenShift, which chooses users and groups itself. A running operator asks the API server where it is.
     #[arg(long)]
     openshift: bool,
+    /// The operator's namespace, from which a NetworkPolicy lets it reach its forwarder.
+    #[arg(long, value_name = "NS", default_value = "siem-system")]
+    operator_namespace: String,
 }
 
 /// How a command failed.
@@ -115,7 +123,7 @@ fn failed(failure: &Failure) -> ExitCode {
 #[expect(clippy::print_stderr, reason = "words for the person in front of the command line")]
 fn complain(text: &str) {
     for line in text.lines() {
-        eprintln!("siem-operator: {line}");
+        eprintln!("siem-operator: {}", printable(line));
     }
 }
 

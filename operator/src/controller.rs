@@ -31,6 +31,8 @@ const PASS_PATIENCE: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(500);
 /// Changes of the budgets are let settle, so that many agents that come at once cause one change each.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How often all are counted without a change: an agent counts for so long without a word, and then no more.
+const RECOUNT_INTERVAL: Duration = Duration::from_secs(20);
 /// But no longer than this, however much goes on.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(10);
 /// How often the CRD is looked at while it is outdated, so that the complaint ends soon after it was applied.
@@ -231,7 +233,8 @@ async fn check_crd(world: &World, client: &Client) {
 /// Tells agents when their share of the budget has become another one.
 async fn share(world: Arc<World>, work: Arc<Work>) {
     loop {
-        work.recount.notified().await;
+        // An end of the wait is a reason to count as well.
+        let _ = timeout(RECOUNT_INTERVAL, work.recount.notified()).await;
         let latest = Instant::now() + SETTLE_AT_MOST;
         let quiet = || latest.min(Instant::now() + SETTLE);
         while timeout_at(quiet(), work.recount.notified()).await.is_ok() && Instant::now() < latest

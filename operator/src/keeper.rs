@@ -91,8 +91,10 @@ fn is_due(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> Optio
         (Some(live), Some(written)) => live.digest != written.digest,
         _ => false,
     };
+    let is_ahead =
+        live.as_ref().is_some_and(|live| checkpoint::is_ahead(live.latest, clock::now()));
     let marker = live.and_then(|live| live.delivered);
-    let is_due = is_drifted || checkpoint::is_due(marker.as_deref(), report);
+    let is_due = is_drifted || is_ahead || checkpoint::is_due(marker.as_deref(), report);
     (is_due && !world.memory.is_hidden(key, Owned::Checkpoint)).then_some(is_drifted)
 }
 

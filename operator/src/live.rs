@@ -24,6 +24,8 @@ pub(crate) struct Live {
     pub(crate) mark: Option<Mark>,
     /// Its `siemagent.dev/saved`.
     pub(crate) saved: Option<Timestamp>,
+    /// The later watermark of a checkpoint.
+    pub(crate) latest: Option<i64>,
 }
 
 impl Live {
@@ -41,6 +43,7 @@ impl Live {
             mark: object.labels().get(RELEASE_LABEL).map(|value| Mark::read(value)),
             delivered: annotation(checkpoint::DELIVERED_ANNOTATION).cloned(),
             saved: annotation(checkpoint::SAVED_ANNOTATION).and_then(|time| time.parse().ok()),
+            latest: caches::latest_of(object),
         }
     }
 

@@ -25,7 +25,9 @@ mod names;
 mod live;
 mod digest;
 mod quantity;
+mod lineage;
 mod workload;
+mod tenants;
 mod budget;
 mod same;
 mod twins;
@@ -40,7 +42,6 @@ mod crd_check;
 mod leadership;
 mod metrics;
 mod telemetry;
-mod listen;
 mod clock;
 mod error_chain;
 

@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
 
+use self::gather::Observed;
 use self::status::Outcome;
 use crate::api;
 use crate::budget::Key;
+use crate::names::Owned;
+use crate::rollout::Stance;
 use crate::turns;
 use crate::world::World;
 
@@ -59,10 +62,14 @@ pub(crate) async fn reconcile(
 ) -> Result<Duration, Error> {
     let observed = gather::gather(world, key, agent).await.map_err(Error::Gather)?;
     let stance = turns::stance(world, key, agent, &observed);
-    let platform = world.settings().platform;
-    let outcome = match validate::validate(agent, &observed, &stance, platform) {
+    let place = &world.settings().place;
+    let outcome = match validate::validate(agent, &observed, &stance, place) {
         Err(problems) => Outcome::Stalled(problems),
         Ok(_) if observed.has_leftovers(agent) => Outcome::Waiting,
+        Ok(_) if let Some(problem) = validate::refused(agent, &world.tenants) => {
+            stop(world, key, agent, &observed, &stance).await?;
+            Outcome::Stalled(vec![problem])
+        }
         Ok(validated) => {
             let objects = build::objects(&validated).map_err(Error::Build)?;
             apply::apply(world, key, agent, &observed, &stance, objects)
@@ -71,4 +78,25 @@ pub(crate) async fn reconcile(
         }
     };
     tell::tell(world, key, agent, &observed, &outcome).await.map_err(Error::Tell)
+}
+
+/// Stops a forwarder that may run no longer, where there is one, and keeps what it needs to resume.
+async fn stop(
+    world: &World,
+    key: &Key,
+    agent: &SiemAgent,
+    observed: &Observed,
+    stance: &Stance,
+) -> Result<(), Error> {
+    if !observed.live.contains_key(&Owned::Deployment) {
+        return Ok(());
+    }
+    let mut suspended = agent.clone();
+    suspended.spec.suspend = true;
+    let place = &world.settings().place;
+    let Ok(validated) = validate::validate(&suspended, observed, stance, place) else {
+        return Ok(());
+    };
+    let objects = build::objects(&validated).map_err(Error::Build)?;
+    apply::apply(world, key, agent, observed, stance, objects).await.map(drop).map_err(Error::Apply)
 }

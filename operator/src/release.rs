@@ -25,12 +25,19 @@ pub(crate) enum Platform {
     OpenShift,
 }
 
+/// Where the operator runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) platform: Platform,
+    pub(crate) namespace: String,
+}
+
 /// What the operator was started with.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The forwarder's image where an agent pins none.
     image: String,
-    pub(crate) platform: Platform,
+    pub(crate) place: Place,
     template: String,
 }
 
@@ -48,7 +55,7 @@ pub(crate) enum Error {
 impl Settings {
     /// # Errors
     /// [`Error`]; none in practice.
-    pub(crate) fn new(image: String, platform: Platform) -> Result<Self, Error> {
+    pub(crate) fn new(image: String, place: Place) -> Result<Self, Error> {
         let mut agent = manifest::read(SAMPLE).map_err(Error::Sample)?;
         let mut templates = String::new();
         for has_volume in [false, true] {
@@ -57,7 +64,8 @@ impl Settings {
                 agent: &agent,
                 image: String::new(),
                 mark: None,
-                platform,
+                platform: place.platform,
+                operator_namespace: place.namespace.clone(),
                 requests_per_minute: 1,
             };
             let objects = build::objects(&validated).map_err(Error::Build)?;
@@ -65,7 +73,7 @@ impl Settings {
                 objects.list.iter().filter(|desired| desired.which == Owned::Deployment);
             templates.extend(deployments.map(|desired| desired.digest.as_str()));
         }
-        Ok(Self { image, platform, template: templates })
+        Ok(Self { image, place, template: templates })
     }
 
     /// The image that an agent is to run: the one that its user pins, or this operator's.
@@ -93,7 +101,10 @@ mod tests {
 
     #[test]
     fn a_release_is_an_image_on_a_platform() {
-        let on = |platform| Settings::new("image:1".to_owned(), platform).unwrap();
+        let on = |platform| {
+            let place = Place { platform, namespace: "siem-system".to_owned() };
+            Settings::new("image:1".to_owned(), place).unwrap()
+        };
         let plain = on(Platform::Kubernetes);
         assert_eq!(plain.release("image:1").len(), LENGTH);
         assert_eq!(plain.release("image:1"), on(Platform::Kubernetes).release("image:1"));

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use siem_agent_crds::report::{self, Report};
+use jiff::{SignedDuration, Timestamp};
+use siem_agent_crds::checkpoint::CLOCK_TOLERANCE;
+use siem_agent_crds::report::{self, Report, TokenState};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -26,6 +27,8 @@ const SHORT: usize = 64 * 1024;
 const LONG_AT_ONCE: usize = 16;
 /// What is kept of a text.
 const LONGEST_TEXT: usize = 2_000;
+/// A hundred years.
+const LONGEST_LAG_SECONDS: f64 = 3_155_760_000.0;
 /// The forwarder's admin port.
 const PORT: u16 = 9464;
 
@@ -38,6 +41,8 @@ pub(crate) struct Sighting {
     pub(crate) is_current: bool,
     /// When it was read.
     pub(crate) last_read: Option<Timestamp>,
+    /// When one last said that the token is valid.
+    pub(crate) valid: Option<Timestamp>,
     /// Why none can be read.
     pub(crate) failing: Option<Failing>,
 }
@@ -162,7 +167,11 @@ impl Reports {
                 // The checkpoint's keeper has had them; nobody else needs them.
                 report.checkpoint.alert_ids = Vec::new();
                 shorten(&mut report);
+                report.make_printable();
+                believe(&mut report, now);
+                let is_valid = works(&report);
                 entry.sighting = Sighting {
+                    valid: if is_valid { Some(now) } else { entry.sighting.valid },
                     report: Some(Arc::new(report)),
                     is_current: true,
                     last_read: Some(now),
@@ -192,6 +201,45 @@ fn shorten(report: &mut Report) {
     for text in optional.chain(named).chain(others) {
         text.truncate(text.floor_char_boundary(LONGEST_TEXT));
         text.shrink_to_fit();
+    }
+}
+
+/// Whether the token is good for something: for all streams, or for one of them.
+pub(crate) fn works(report: &Report) -> bool {
+    let is_forbidden = |is: bool| {
+        report.streams.values().any(|stream| stream.enabled && stream.forbidden.is_some() == is)
+    };
+    match report.token.state {
+        TokenState::Valid => true,
+        TokenState::Forbidden => is_forbidden(true) && is_forbidden(false),
+        TokenState::Invalid | TokenState::Missing | TokenState::Unknown => false,
+    }
+}
+
+/// Times are ours: a forwarder whose clock is another one speaks of moments that are shifted by the difference, and no
+/// forwarder knows of what is still to come. A lag is a number of seconds that can be.
+fn believe(report: &mut Report, now: Timestamp) {
+    let skew = report.now.duration_since(now);
+    let tolerance = SignedDuration::try_from(CLOCK_TOLERANCE.0).unwrap_or_default();
+    let Report { source, target, token, streams, .. } = report;
+    let by_its_clock = [
+        &mut source.since,
+        &mut target.since,
+        &mut token.last_check_time,
+        &mut token.last_change_time,
+    ];
+    for time in by_its_clock.into_iter().flatten() {
+        if skew.abs() > tolerance {
+            *time = time.checked_sub(skew).unwrap_or(now);
+        }
+        *time = (*time).min(now);
+    }
+    for stream in streams.values_mut() {
+        let times = [&mut stream.delivered_through, &mut stream.last_event_time];
+        for time in times.into_iter().flatten() {
+            *time = (*time).min(now);
+        }
+        stream.lag_seconds = stream.lag_seconds.map(|lag| lag.clamp(0.0, LONGEST_LAG_SECONDS));
     }
 }
 
@@ -265,8 +313,57 @@ impl Asker {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::poll_order::tests::target;
+
+    const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
+
+    /// A report of a forwarder whose clock shows this, and which says this of the SIEM and of a stream.
+    fn report(now: Timestamp, since: Timestamp, through: Timestamp, lag: f64) -> Report {
+        let stream = json!({
+            "enabled": true, "deliveredThrough": through, "lastEventTime": through, "lagSeconds": lag,
+            "forbidden": null, "deliveredTotal": u64::MAX, "rejectedTotal": 0,
+        });
+        let told = json!({
+            "version": 1, "programVersion": "1", "podUid": "p", "configHash": "c", "startedAt": now, "now": now,
+            "agent": {"namespace": "ns", "name": "a", "displayName": "a", "uid": "u"},
+            "source": {"state": "Reachable", "reason": null, "since": since},
+            "target": {"state": "Down", "reason": null, "since": since},
+            "token": {"state": "Valid", "reason": null, "lastCheckTime": since, "lastChangeTime": since},
+            "streams": {"alerts": stream}, "checkpoint": {"source": "s", "alerts": 1, "activities": 1, "alertIds": []},
+        });
+        serde_json::from_value(told).unwrap()
+    }
+
+    #[test]
+    fn a_reports_times_and_numbers_are_such_as_can_be() {
+        let seconds = SignedDuration::from_secs;
+        let stream = |report: &Report| report.streams[&report::Stream::Alerts].clone();
+        let past = NOW - seconds(100);
+        let mut honest = report(NOW - seconds(1), past, past, 7.5);
+        let before = honest.clone();
+        believe(&mut honest, NOW);
+        assert_eq!(honest, before);
+        // A clock of an hour ahead or behind: what was 100 s ago there was 100 s ago here.
+        for skew in [seconds(3600), seconds(-3600)] {
+            let mut skewed = report(NOW + skew, past + skew, past, 7.5);
+            believe(&mut skewed, NOW);
+            assert_eq!(
+                (skewed.target.since, skewed.token.last_check_time),
+                (Some(past), Some(past))
+            );
+            assert_eq!(stream(&skewed).delivered_through, Some(past));
+        }
+        let mut lying = report(NOW, Timestamp::MAX, Timestamp::MAX, 1e308);
+        believe(&mut lying, NOW);
+        assert_eq!((lying.target.since, stream(&lying).delivered_through), (Some(NOW), Some(NOW)));
+        assert_eq!(stream(&lying).lag_seconds, Some(LONGEST_LAG_SECONDS));
+        let mut extreme = report(Timestamp::MIN, Timestamp::MAX, past, -5.0);
+        believe(&mut extreme, NOW);
+        assert_eq!((extreme.source.since, stream(&extreme).lag_seconds), (Some(NOW), Some(0.0)));
+    }
 
     #[test]
     fn what_an_earlier_pod_or_agent_said_is_not_believed() {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use siem_agent_crds::exposition::Form;
+use siem_agent_edge::admin::{self, Scrape};
+use siem_agent_edge::log::OneLine;
 use tokio::net::TcpListener;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -17,7 +18,6 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 use crate::controller::Work;
-use crate::metrics;
 use crate::world::World;
 
 /// The form of the logs.
@@ -71,9 +71,11 @@ pub(crate) fn start(
     let filter: Targets = directives.unwrap_or_else(|| level.directives()).parse()?;
     let layer = match format {
         LogFormat::Json => {
-            fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+            fmt::layer().json().flatten_event(true).with_writer(OneLine(std::io::stderr)).boxed()
         }
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(OneLine(std::io::stderr)).with_ansi(false).boxed()
+        }
     };
     // A second start keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
@@ -84,23 +86,17 @@ pub(crate) fn start(
 struct Shown {
     world: Arc<World>,
     work: Arc<Work>,
+    metrics: Scrape,
 }
 
 /// Serves until the program ends.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    world: Arc<World>,
-    work: Arc<Work>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, world: Arc<World>, work: Arc<Work>) {
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(Shown { world, work });
-    axum::serve(listener, routes).await
+        .with_state(Shown { world, work, metrics: Scrape::default() });
+    admin::serve(listener, routes, std::future::pending()).await;
 }
 
 async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
@@ -115,12 +111,6 @@ async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
 }
 
 async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> impl IntoResponse {
-    match metrics::encode(&shown.world, &shown.work) {
-        Ok(open_metrics) => {
-            let accept = headers.get_all(header::ACCEPT).iter();
-            let form = Form::accepted(accept.filter_map(|value| value.to_str().ok()));
-            Ok(([(header::CONTENT_TYPE, form.content_type())], form.of(open_metrics)))
-        }
-        Err(_unwritable) => Err(StatusCode::INTERNAL_SERVER_ERROR),
-    }
+    let Shown { world, work, metrics } = shown;
+    metrics.answer(&headers, || crate::metrics::encode(&world, &work))
 }

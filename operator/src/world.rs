@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::siem_agent::TokenState;
 use tokio::time::Instant;
 
 use crate::api::Server;
-use crate::budget::{Key, Shares};
+use crate::budget::{self, Claimant, Heard, Key, Share, Shares};
 use crate::caches::{Agent, Pod, Scope};
+use crate::clock;
 use crate::keeper::Keeper;
 use crate::leadership::Leadership;
 use crate::live::Live;
@@ -19,7 +21,8 @@ use crate::metrics::Metrics;
 use crate::names::Owned;
 use crate::poll_order::Target;
 use crate::release::Settings;
-use crate::reports::Reports;
+use crate::reports::{self, Reports};
+use crate::tenants::Tenants;
 use crate::turns::Turns;
 use crate::twins::{Twin, Twins};
 
@@ -32,6 +35,8 @@ pub(crate) struct World {
     /// On Kubernetes, and on OpenShift.
     pub(crate) settings: [Settings; 2],
     pub(crate) is_openshift: AtomicBool,
+    /// What the cluster's administrator says of tenants.
+    pub(crate) tenants: Tenants,
     pub(crate) turns: Turns,
     pub(crate) reports: Reports,
     pub(crate) memory: Memory,
@@ -96,27 +101,40 @@ impl World {
 
     /// The agent's share of its tenant's requests; for an agent that nobody has counted yet, what it will be, until all
     /// are counted.
-    pub(crate) fn share(&self, key: &Key, agent: &SiemAgent) -> u32 {
+    pub(crate) fn share(&self, key: &Key, agent: &SiemAgent) -> Share {
         if let Some(known) = lock(&self.shares).share(key) {
-            return known;
+            return known.clone();
         }
-        let Some(share) = self.counted().share(key) else {
-            return u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
+        let Some(share) = self.counted().share(key).cloned() else {
+            return budget::alone(agent, &self.tenants);
         };
-        lock(&self.shares).told(key, share);
+        lock(&self.shares).told(key, share.clone());
         share
     }
 
     fn counted(&self) -> Shares {
+        let now = clock::now();
         let agents = self.agents();
-        Shares::of(agents.iter().filter_map(|agent| agent.0.as_ref().ok()))
+        let claimants = agents.iter().filter_map(|agent| agent.0.as_ref().ok()).map(|agent| {
+            let heard = self.heard(&budget::key(agent), agent);
+            Claimant::of(agent, heard, &self.tenants, now)
+        });
+        Shares::of(&claimants.collect::<Vec<_>>(), &self.tenants)
+    }
+
+    fn heard(&self, key: &Key, agent: &SiemAgent) -> Option<Heard> {
+        let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+        let sighting = self.reports.sighting(key, uid, None);
+        let report = sighting.report.as_ref()?;
+        let token = if reports::works(report) { TokenState::Valid } else { report.token.state };
+        Some(Heard { token, valid: sighting.valid })
     }
 
     /// Counts and compares all agents again. Those whose share has changed, or whose twins have.
     pub(crate) fn count(&self) -> BTreeSet<Key> {
         let agents = self.agents();
-        let readable = || agents.iter().filter_map(|agent| agent.0.as_ref().ok());
-        let (shares, twins) = (Shares::of(readable()), Twins::of(readable()));
+        let readable = agents.iter().filter_map(|agent| agent.0.as_ref().ok());
+        let (shares, twins) = (self.counted(), Twins::of(readable));
         let mut known_shares = lock(&self.shares);
         let mut known_twins = lock(&self.twins);
         let other_shares = shares.changed_since(&known_shares);

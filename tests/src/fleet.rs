@@ -26,6 +26,26 @@ pub fn manifest(name: &str, url: &str, spec: Value) -> Value {
     manifest
 }
 
+/// An agent of about the largest legal size: every list and text that may be long is.
+pub fn largest(name: &str, url: &str) -> Value {
+    let text = |n: usize, first: usize| format!("{first:03}{}", "a".repeat(n - 3));
+    let many = |n_entries: usize, n: usize| (0..n_entries).map(move |at| text(n, at));
+    let annotations: serde_json::Map<_, _> =
+        (0..5).map(|n| (format!("example.com/a{n}"), json!(text(4_096, n)))).collect();
+    let labels: serde_json::Map<_, _> =
+        many(30, 63).map(|name| (name.clone(), json!(name))).collect();
+    let mut largest = manifest(name, url, json!({}));
+    largest["spec"]["source"]["proxy"] =
+        json!({"url": "http://proxy:3128", "noProxy": many(60, 250).collect::<Vec<_>>()});
+    largest["spec"]["eventTypes"] = json!({
+        "activities": {"filter": {"users": many(50, 320).collect::<Vec<_>>()}},
+        // Small parts take the most memory once they are read.
+        "alerts": {"filter": {"raw": {"x": {"eq": vec![1; 2_000]}}}},
+    });
+    largest["spec"]["forwarder"] = json!({"podAnnotations": annotations, "nodeSelector": labels});
+    largest
+}
+
 /// So many agents on so many URLs.
 pub fn manifests(n_agents: usize, n_urls: usize) -> Vec<Value> {
     let url = |n: usize| format!("https://t{}.portal.cloudappsecurity.com", n % n_urls);

@@ -250,6 +250,11 @@ impl Forwarder {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Where its admin port is.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// SIGKILL.
     ///
     /// # Errors

@@ -244,9 +244,21 @@ impl Operator {
     /// # Errors
     /// When it does not run.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.bytes("VmRSS:")
+    }
+
+    /// The most that it has ever had resident, in bytes.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.bytes("VmHWM:")
+    }
+
+    fn bytes(&self, figure: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("read VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(figure));
+        let kib = line.and_then(|line| line.split_whitespace().next()).context("read a figure")?;
         Ok(kib.parse::<u64>()? * 1024)
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use siem_agent_crds::{manifest, schema};
 use siem_agent_tests::admission::{Admission, Broken, Node, Verb, nodes, set};
 use siem_agent_tests::control_plane::ControlPlane;
+use siem_agent_tests::fleet::largest;
 
 /// What the offline check calls it, and what the server does.
 const WORDS: &[(&str, &[&str])] = &[
@@ -79,6 +80,26 @@ async fn legal_manifests_are_admitted_with_the_defaults_that_the_offline_check_f
             assert_eq!(admitted.pointer("/status"), Some(&json!({"observedGeneration": -1})));
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_of_the_largest_size_is_a_few_tens_of_kilobytes() -> Result<()> {
+    let admission = Admission::start().await?;
+    let agent = largest("soc", "https://contoso.us2.portal.cloudappsecurity.com");
+    let n_bytes = agent["spec"].to_string().len();
+    ensure!((55_000..manifest::MAX_SPEC_BYTES).contains(&n_bytes), "{n_bytes}");
+    let admitted = admission.admit(Verb::Create, None, &agent).await?;
+    ensure!(admitted.is_ok(), "{:?}", admitted.err());
+    manifest::read(&agent.to_string())?;
+    // What no rule of the server sees is refused offline, and by the operator.
+    let mut larger = agent.clone();
+    larger["spec"]["eventTypes"]["alerts"]["filter"]["raw"]["y"] = json!({"eq": vec![1; 2_000]});
+    let problems = manifest::read(&larger.to_string()).err().context("it is too large")?;
+    ensure!(
+        problems.0.iter().any(|it| it.path == "spec.eventTypes.alerts.filter.raw"),
+        "{problems}"
+    );
     Ok(())
 }
 

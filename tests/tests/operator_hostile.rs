@@ -11,8 +11,9 @@ use axum::http::Response;
 use serde_json::{Value, json};
 use siem_agent_crds::checkpoint::Checkpoint;
 use siem_agent_tests::clock;
+use siem_agent_tests::fleet::manifest;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::operator::Operator;
+use siem_agent_tests::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -70,11 +71,11 @@ fn text(body: impl Into<Body>) -> Response<Body> {
 }
 
 async fn apply(scene: &Scene, name: &str) -> Result<()> {
-    let manifest = format!(
+    let text = format!(
         "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
          url: {SOURCE}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {{host: {name}.example.com}}\n"
     );
-    scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
+    scene.kubectl(&["apply", "-f", "-"], &text).await.map(drop)
 }
 
 /// The pod of an agent's Deployment; nothing runs it.
@@ -285,5 +286,200 @@ async fn a_pod_with_a_forged_label_is_nobodys() -> Result<()> {
     ready(&scene, real["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address).await?;
     scene.until_ready_is("soc", "Delivering").await?;
     assert_eq!(forger.n_asked(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_of_somebody_elses_replica_set_is_nobodys() -> Result<()> {
+    let scene = Scene::new().await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    apply(&scene, "soc").await?;
+    let real = pod(&scene, "soc").await?;
+    // Names, labels and account are the agent's; the ReplicaSet is not its Deployment's.
+    let labels = json!({
+        "siemagent.dev/name": "soc", "app.kubernetes.io/managed-by": "siem-agent-operator", "of": "the-forger",
+    });
+    let spec = json!({
+        "replicas": 1, "selector": {"matchLabels": {"of": "the-forger"}},
+        "template": {"metadata": {"labels": labels}, "spec": {
+            "serviceAccountName": "soc-forwarder", "containers": [{"name": "forwarder", "image": "i"}],
+        }},
+    });
+    let mut forgers = Vec::new();
+    for (kind, name) in [("ReplicaSet", "soc-forwarder-5b9d"), ("Deployment", "soc-forwarder-too")]
+    {
+        let mut object = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "labels": labels}});
+        object["spec"] = spec.clone();
+        object["spec"]["selector"]["matchLabels"]["kind"] = json!(kind);
+        object["spec"]["template"]["metadata"]["labels"]["kind"] = json!(kind);
+        scene.kubectl(&["create", "-f", "-"], &object.to_string()).await?;
+        let of = format!("--selector=kind={kind}");
+        let until = Instant::now() + PATIENCE;
+        let forged = loop {
+            let list = scene.kubectl(&["get", "pods", &of, "-o", "json"], "").await?;
+            let list: Value = serde_json::from_str(&list)?;
+            if let Some(pod) = list["items"].get(0) {
+                break pod.clone();
+            }
+            ensure!(Instant::now() < until, "{name} gets no pod");
+            sleep(LOOK).await;
+        };
+        let mut report = honest(&scene, "soc", &forged).await?;
+        report["configHash"] = real["metadata"]["annotations"]["siemagent.dev/config-hash"].clone();
+        let report = report.to_string();
+        let forger = Forwarder::start(move || text(report.clone())).await?;
+        ready(&scene, forged["metadata"]["name"].as_str().unwrap_or_default(), forger.address)
+            .await?;
+        forgers.push(forger);
+    }
+    // Looked at again and again, and still it is the real one's turn.
+    sleep(Duration::from_secs(6)).await;
+    ensure!(forgers.iter().all(|forger| forger.n_asked() == 0), "{}", operator.log());
+    let agent = scene.get("siemagent/soc").await?.context("the agent")?;
+    assert_ne!(condition(&agent, "Ready")["status"], "True");
+    assert_eq!(scene.get("configmap/soc-checkpoint").await?, None);
+    // The real one speaks; what it says of its place is never kept ahead of this clock.
+    let mut report = honest(&scene, "soc", &real).await?;
+    let before = clock::millis();
+    report["checkpoint"]["alerts"] = json!(before + 200_000);
+    report["streams"]["alerts"]["deliveredThrough"] = Value::Null;
+    let report = report.to_string();
+    let forwarder = Forwarder::start(move || text(report.clone())).await?;
+    ready(&scene, real["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address).await?;
+    scene.until_ready_is("soc", "Delivering").await?;
+    let kept = scene.until("configmap/soc-checkpoint", |_| true).await?;
+    let kept: Checkpoint =
+        serde_json::from_str(kept["data"]["checkpoint.json"].as_str().unwrap_or_default())?;
+    let alerts = kept.alerts.context("a watermark")?;
+    ensure!(alerts >= before && alerts <= clock::millis(), "{alerts}");
+    ensure!(forgers.iter().all(|forger| forger.n_asked() == 0), "{}", operator.log());
+    Ok(())
+}
+
+async fn share(scene: &Scene, name: &str) -> Result<Option<u32>> {
+    let config = scene.get(&format!("configmap/{name}-config")).await?.unwrap_or_default();
+    let live = config["data"]["live.yaml"].as_str().unwrap_or_default();
+    let share = live.lines().find_map(|line| line.strip_prefix("requestsPerMinute: "));
+    Ok(share.map(str::parse).transpose()?)
+}
+
+async fn until_share(scene: &Scene, name: &str, expected: u32) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while share(scene, name).await? != Some(expected) {
+        ensure!(Instant::now() < until, "{name} has {:?}", share(scene, name).await?);
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Has an agent's pod answer like this from now on.
+async fn speak(scene: &Scene, name: &str, token: &str) -> Result<Forwarder> {
+    let pod = pod(scene, name).await?;
+    let mut report = honest(scene, name, &pod).await?;
+    report["token"]["state"] = json!(token);
+    let report = report.to_string();
+    let forwarder = Forwarder::start(move || text(report.clone())).await?;
+    ready(scene, pod["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address).await?;
+    Ok(forwarder)
+}
+
+#[tokio::test]
+async fn nobody_takes_a_tenants_requests_from_another_namespace_without_its_token() -> Result<()> {
+    let (victim, foe) = (Scene::new().await?, Scene::new().await?);
+    let binding = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: of-the-other}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {ACCOUNT}}}\n\
+         subjects: [{{kind: ServiceAccount, name: {ACCOUNT}, namespace: {}}}]\n",
+        victim.namespace
+    );
+    foe.kubectl(&["apply", "-f", "-"], &binding).await?;
+    let both = vec![victim.namespace.clone(), foe.namespace.clone()];
+    let place = Place::of_account(victim.plane, &victim.namespace, ACCOUNT, both).await?;
+    let operator = Operator::start(&place, &[]).await?;
+    apply(&victim, "soc").await?;
+    let _honest = speak(&victim, "soc", "Valid").await?;
+    victim.until_ready_is("soc", "Delivering").await?;
+    until_share(&victim, "soc", 30).await?;
+    // Three agents without a token, that want as little as can be.
+    for name in ["one", "two", "three"] {
+        let manifest = format!(
+            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
+             url: {SOURCE}/\n    requestsPerMinute: 1\n    auth: {{tokenSecretRef: {{name: none}}}}\n  \
+             syslog: {{host: {name}.example.com}}\n"
+        );
+        foe.kubectl(&["apply", "-f", "-"], &manifest).await?;
+    }
+    // While they are new they count as one, and ask for so little that the rest is left; the victim is told with whom it shares.
+    let shared = format!("shared with 3 other agents, in the namespace {}", foe.namespace);
+    victim
+        .until("siemagent/soc", |agent| {
+            condition(agent, "Ready")["message"].as_str().is_some_and(|text| text.contains(&shared))
+        })
+        .await?;
+    let during = share(&victim, "soc").await?.context("a share")?;
+    ensure!((15..=30).contains(&during), "{during}");
+    // As soon as their tokens are refused they are nobody.
+    let mut refused = Vec::new();
+    for name in ["one", "two", "three"] {
+        refused.push(speak(&foe, name, "Invalid").await?);
+    }
+    victim
+        .until("siemagent/soc", |agent| {
+            condition(agent, "Ready")["message"] == "events are delivered as they appear"
+        })
+        .await?;
+    until_share(&victim, "soc", 30).await?;
+    operator.terminate().await?;
+    // Where the administrator says who may, the others are stopped and say why.
+    let tenant = json!({"url": SOURCE, "requestsPerMinute": 50, "namespaces": [victim.namespace]});
+    let _operator = Operator::start(&place, &["--tenant", &tenant.to_string()]).await?;
+    for name in ["one", "two", "three"] {
+        let agent = foe.until_ready_is(name, "SourceNotAllowed").await?;
+        let words = condition(&agent, "Stalled")["message"].as_str().unwrap_or_default().to_owned();
+        ensure!(words.contains(&foe.namespace) && words.contains("tenants"), "{words}");
+        foe.until(&format!("deployment/{name}-forwarder"), |it| it["spec"]["replicas"] == 0)
+            .await?;
+    }
+    until_share(&victim, "soc", 50).await?;
+    let agent = victim.get("siemagent/soc").await?.context("the agent")?;
+    assert_eq!(condition(&agent, "Ready")["reason"], "Delivering");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_users_largest_agents_do_not_end_the_operator() -> Result<()> {
+    const N_AGENTS: usize = 12;
+    let scene = Scene::new().await?;
+    // As large as the server takes, of parts as small as can be: no rule of its sees into them.
+    for n in 0..N_AGENTS {
+        let mut agent = manifest(&format!("large-{n}"), SOURCE, json!({}));
+        agent["spec"]["eventTypes"] =
+            json!({"alerts": {"filter": {"raw": {"x": {"eq": vec![1; 600_000]}}}}});
+        scene.kubectl(&["create", "-f", "-"], &agent.to_string()).await?;
+    }
+    apply(&scene, "soc").await?;
+    let operator = Operator::start(&scene.place, &[]).await?;
+    scene.until("deployment/soc-forwarder", |_| true).await?;
+    for n in 0..N_AGENTS {
+        let name = format!("large-{n}");
+        let get = [
+            "get",
+            "siemagent",
+            &name,
+            "-o",
+            "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}",
+        ];
+        let until = Instant::now() + 2 * PATIENCE;
+        loop {
+            let words = scene.kubectl(&get, "").await?;
+            if words.contains("filter.raw: takes 1200") {
+                break;
+            }
+            ensure!(Instant::now() < until, "{name} is not refused: {words} {}", operator.log());
+            sleep(LOOK).await;
+        }
+    }
+    let peak = operator.peak_bytes()?;
+    ensure!(peak < 256 * 1024 * 1024, "{peak} bytes");
     Ok(())
 }

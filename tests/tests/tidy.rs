@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
+#[path = "tidy/deny.rs"]
+mod deny;
 #[path = "tidy/dependencies.rs"]
 mod dependencies;
 #[path = "tidy/documents.rs"]
@@ -11,7 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that do no I/O and read no clock.
-const PURE: [&str; 37] = [
+const PURE: [&str; 40] = [
+    "edge/src/admin/places",
     "forwarder/src/event",
     "forwarder/src/parse",
     "forwarder/src/map",
@@ -42,6 +45,8 @@ const PURE: [&str; 37] = [
     "operator/src/digest",
     "operator/src/quantity",
     "operator/src/workload",
+    "operator/src/lineage",
+    "operator/src/tenants",
     "operator/src/budget",
     "operator/src/same",
     "operator/src/twins",
@@ -72,6 +77,8 @@ fn sources() -> Vec<(String, String)> {
     for folder in [
         "crds/src",
         "crds/tests",
+        "edge/src",
+        "edge/tests",
         "forwarder/src",
         "forwarder/tests",
         "operator/src",
@@ -164,7 +171,7 @@ fn panics_unwind_in_every_profile() {
 #[test]
 fn the_map_of_the_code_names_every_module() {
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    for folder in ["crds/src", "forwarder/src", "operator/src"] {
+    for folder in ["crds/src", "edge/src", "forwarder/src", "operator/src"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
@@ -173,7 +180,7 @@ fn the_map_of_the_code_names_every_module() {
             assert!(listed, "ARCHITECTURE.md does not name {folder}/{name}");
         }
     }
-    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"] {
+    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "SECURITY.md"] {
         assert!(root().join(document).is_file(), "{document} is missing");
     }
 }

@@ -65,11 +65,17 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{- /* registry/repository[:tag][@digest]: call with (dict "root" . "image" …). */ -}}
-{{- define "siem.image" -}}
+{{- /* registry/repository: call with (dict "root" . "image" …). */ -}}
+{{- define "siem.repository" -}}
 {{- $registry := default .image.registry .root.Values.global.imageRegistry -}}
 {{- $name := .image.repository -}}
 {{- with $registry -}}{{- $name = printf "%s/%s" (trimSuffix "/" .) $name -}}{{- end -}}
+{{- $name -}}
+{{- end -}}
+
+{{- /* registry/repository[:tag][@digest]: call with (dict "root" . "image" …). */ -}}
+{{- define "siem.image" -}}
+{{- $name := include "siem.repository" . -}}
 {{- $name = printf "%s:%s" $name (default .root.Chart.AppVersion .image.tag) -}}
 {{- with .image.digest -}}{{- $name = printf "%s@%s" $name . -}}{{- end -}}
 {{- $name -}}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Affinity, LocalObjectReference, ResourceRequirements, Toleration,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +133,10 @@ pub struct NetworkPolicy {
     /// Whether there is a NetworkPolicy. Default: false.
     #[serde(default)]
     pub enabled: bool,
+    /// Who may reach the admin port besides the operator's namespace, such as Prometheus: as `from` of a NetworkPolicy.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub from: Vec<NetworkPolicyPeer>,
 }
 
 impl Default for Persistence {

@@ -21,10 +21,12 @@ pub struct Source {
     /// The certificate authorities to trust for the API. Default: the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<BundleRef>,
-    /// The tenant's whole request budget, shared by every agent on the same URL. Default: 30, what the API allows.
-    #[serde(default = "requests_per_minute")]
+    /// The most that this agent may ask of the tenant's requests a minute. Default: its share of the tenant's 30, or of what
+    /// the cluster's administrator gives the tenant. Working agents on one URL share evenly, and what one may not use goes to
+    /// the others. While all of them are in one namespace, the largest value given there is the tenant's budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 6000))]
-    pub requests_per_minute: i32,
+    pub requests_per_minute: Option<i32>,
     /// How often each stream is asked where the budget allows; stretched where it does not. Default: 4s, at least 1s, at
     /// most 1h.
     #[serde(default = "poll_interval")]
@@ -151,9 +153,6 @@ pub enum BundleKind {
     ConfigMap,
 }
 
-fn requests_per_minute() -> i32 {
-    30
-}
 fn poll_interval() -> GoDuration {
     GoDuration::from_secs(4)
 }

@@ -1,20 +1,30 @@
 //! The only place that escapes. No value, whatever it holds, can forge a field, a pipe or a second line.
 //!
-//! Control characters other than CR and LF become a space, and white space at both ends is dropped; then in the header
-//! a line break becomes one space and `\` and `|` are escaped; in the extension `\`, `=`, LF and CR are.
+//! Control characters other than CR and LF become a space, characters that change the direction of text vanish, and
+//! white space at both ends is dropped; then in the header a line break becomes one space and `\` and `|` are escaped;
+//! in the extension `\`, `=`, LF and CR are.
 
 use std::borrow::Cow;
 
-/// Characters that no line may hold and no escape exists for.
+use siem_agent_crds::printable::is_direction;
+
+/// Control characters that no line may hold and no escape exists for.
+fn is_blanked(char: char) -> bool {
+    (char.is_control() || matches!(char, '\u{2028}' | '\u{2029}')) && char != '\r' && char != '\n'
+}
+
 fn is_forbidden(char: char) -> bool {
-    matches!(char, '\0'..='\u{1F}' | '\u{7F}' | '\u{85}' | '\u{2028}' | '\u{2029}')
-        && char != '\r'
-        && char != '\n'
+    is_blanked(char) || is_direction(char)
+}
+
+/// Whether a value of such characters alone is written as nothing.
+pub fn is_nothing(char: char) -> bool {
+    char.is_whitespace() || is_forbidden(char)
 }
 
 /// A byte that may begin a forbidden character: an ASCII control character, or the lead of one of the others.
 fn is_suspect(byte: u8) -> bool {
-    (byte < 0x20 && byte != b'\r' && byte != b'\n') || matches!(byte, 0x7F | 0xC2 | 0xE2)
+    (byte < 0x20 && byte != b'\r' && byte != b'\n') || matches!(byte, 0x7F | 0xC2 | 0xD8 | 0xE2)
 }
 
 fn is_escaped(byte: u8) -> bool {
@@ -27,12 +37,15 @@ fn has(text: &str, is_wanted: fn(u8) -> bool) -> bool {
     text.as_bytes().chunks(32).any(found)
 }
 
-/// The value without control characters and without white space at its ends.
+/// The value without control characters, without those that change its direction, and without white space at its ends.
 pub fn sanitized(value: &str) -> Cow<'_, str> {
     if has(value, is_suspect) && value.contains(is_forbidden) {
-        let spaced: String =
-            value.chars().map(|char| if is_forbidden(char) { ' ' } else { char }).collect();
-        Cow::Owned(spaced.trim().to_owned())
+        let clean: String = value
+            .chars()
+            .filter(|char| !is_direction(*char))
+            .map(|char| if is_blanked(char) { ' ' } else { char })
+            .collect();
+        Cow::Owned(clean.trim().to_owned())
     } else {
         Cow::Borrowed(value.trim())
     }
@@ -110,6 +123,36 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn controls_become_blanks_and_directions_vanish() {
+        for (text, written) in [
+            ("a\u{80}b\u{85}c\u{9B}d\u{9F}e\u{7F}f", "a b c d e f"),
+            ("txt.\u{202E}exe\u{202C}", "txt.exe"),
+            ("\u{200F} \u{61C}a\u{2066}b\u{2069} \u{200E}", "ab"),
+            (
+                "\u{61B}\u{61D} é\u{A0}x \u{200B}\u{200D}\u{2010}\u{2065}",
+                "\u{61B}\u{61D} é\u{A0}x \u{200B}\u{200D}\u{2010}\u{2065}",
+            ),
+            ("\u{200E}\u{9C}\u{202E}", ""),
+        ] {
+            let mut line = String::new();
+            value(text, &mut line);
+            assert_eq!(line, written);
+            line.clear();
+            header(text, &mut line);
+            assert_eq!(line, written);
+            assert_eq!(text.chars().all(is_nothing), written.is_empty());
+        }
+    }
+
+    /// Looks for bytes before it looks at characters: none may be missed.
+    #[test]
+    fn every_character_that_is_forbidden_is_suspected() {
+        for char in (0..=0x10_FFFF).filter_map(char::from_u32).filter(|char| is_forbidden(*char)) {
+            assert!(has(&char.to_string(), is_suspect), "{char:?}");
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use siem_agent_crds::printable::printable;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -200,5 +201,6 @@ fn say(good: bool, what: &str, words: &str) -> Result<(), Failure> {
 }
 
 fn line(mark: &str, what: &str, words: &str) -> Result<(), Failure> {
+    let (what, words) = (printable(what), printable(words));
     writeln!(std::io::stdout(), "{mark} {what}: {words}").map_err(|error| Failure::world(&error))
 }

@@ -1,6 +1,5 @@
 //! From files and flags to a checked configuration, for every command alike.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use siem_agent_crds::config::{Config, Paths};
@@ -9,11 +8,15 @@ use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
 use tracing::warn;
 
 use super::{Failure, Overrides, token};
+use crate::files;
 use crate::secret::{Kind, SecretFile};
 use crate::settings::Settings;
 use crate::sink::Transport;
 use crate::source::Auth;
 use crate::tls::Material;
+
+/// The longest manifest or configuration; an object in the API server is shorter.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A configuration with what the flags changed.
 pub(super) struct Loaded {
@@ -35,7 +38,7 @@ impl Loaded {
 }
 
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path)
+    files::read_given_text(path, MAX_BYTES)
         .map_err(|error| Failure::Settings(format!("read {}: {error}", path.display())))
 }
 
@@ -97,13 +100,13 @@ pub(super) fn from_manifest(
     let (Auth::Token(secret) | Auth::ClientCredentials { client_secret: secret, .. }) =
         &settings.source.auth;
     secret.read().map_err(|error| Failure::settings(&error))?;
-    files(&settings)?;
+    check_files(&settings)?;
     let text = serde_json::to_string(&config).map_err(|error| Failure::settings(&error))?;
     Ok(Loaded { config, settings, text, overridden })
 }
 
 /// Outside a cluster nobody brings a missing file later: what the manifest names must be there.
-fn files(settings: &Settings) -> Result<(), Failure> {
+fn check_files(settings: &Settings) -> Result<(), Failure> {
     if let Some(credentials) =
         settings.source.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref())
     {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use siem_agent_crds::config::{Config, Live};
+use siem_agent_crds::printable::printable;
+use siem_agent_edge::listen;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -14,9 +16,9 @@ use tracing::{info, warn};
 
 use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
+use crate::checkpoint::Checkpoint;
 use crate::error_chain::chain;
 use crate::event::Stream;
-use crate::listen;
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
 use crate::run::Forwarder;
@@ -24,6 +26,7 @@ use crate::saver::Saver;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::source::gate::Gate;
+use crate::state_folder::{self, StateFolder};
 use crate::store::Store;
 use crate::telemetry::{self, LevelHandle};
 use crate::{admin, clock};
@@ -40,6 +43,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
         (None, Some(manifest)) => load::from_manifest(&manifest, &overrides, state_dir)?,
         (None, None) => return Err(Failure::Settings("give --config or --manifest".to_owned())),
     };
+    siem_agent_edge::descriptors::raise_limit();
     let listen = listen.unwrap_or_else(|| loaded.config.listen.clone());
     let level = telemetry::start(loaded.config.log_level, log_format, logs_directory.as_deref())
         .map_err(|error| Failure::settings(&error))?;
@@ -59,12 +63,16 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         source: settings.source.url.clone(),
     };
     let progress = Progress::new(identity, settings.streams());
+    let agent = state_folder::agent(&config);
+    let _state_folder = StateFolder::open(&config.paths.state, &agent)
+        .map_err(|error| Failure::settings(&error))?;
     let (store, found) = Store::open(&config.paths.state, settings.plan.overlap)
         .map_err(|error| Failure::settings(&error))?;
     for path in &found.set_aside {
         progress.metrics.state_damaged();
         warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
     }
+    refuse_another_source(&config, &settings.source.url, found.checkpoint.as_ref())?;
     let listener = listen::listen(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let start = resume::Start {
         source: &settings.source.url,
@@ -91,6 +99,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         Sink::start(settings.sink.clone(), Arc::clone(&progress) as _, draining);
     progress.watch(sink.clone());
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&progress), stopping.clone()));
+    let watching = tokio::spawn(level.clone().watch_files());
     let gate = Arc::new(Gate::new(settings.requests_per_minute));
     progress.metrics.budget(settings.requests_per_minute);
     let live = config.paths.live.clone().map(|path| {
@@ -124,8 +133,28 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     if let Some(live) = live {
         live.abort();
     }
+    watching.abort();
     admin.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+/// In a cluster whoever changes an agent's source wants a new export. On a server the manifest of another source is more
+/// likely a copy with the old name in it, and would have no record of the first source's where it ended.
+fn refuse_another_source(
+    config: &Config,
+    source: &str,
+    found: Option<&Checkpoint>,
+) -> Result<(), Failure> {
+    let other = found.map(Checkpoint::source).filter(|found| *found != source);
+    match other {
+        Some(other) if config.paths.checkpoint.is_none() => Err(Failure::Settings(format!(
+            "the state folder {} belongs to the source {}, not to {source}: give each source its own folder \
+             (--state-dir); to export anew from another source, remove the folder",
+            config.paths.state.display(),
+            printable(other),
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// An address that is none is a wrong setting; one that is taken is the world's fault.

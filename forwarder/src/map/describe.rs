@@ -8,19 +8,20 @@ const OPENING: &str = "# From a record to a line
 
 `[<PRI>]TIME [HOST ]CEF:0|MCAS|SIEM_Agent|VERSION|SIGNATURE|NAME|SEVERITY|EXTENSION`, one line a record, one record a line.
 TIME is the event's, in UTC; VERSION is this program's. A record without a usable `_id` or `timestamp` is counted, logged by kind and not sent.
+With `syslog.header: RFC5424` MSGID is SIGNATURE where that is a word of at most 32 letters, digits, `_`, `.` and `-`, else `-`.
 
 This page is printed from the mapping's own tables: `UPDATE_EXPECT=1 cargo test -p siem-agent-forwarder --test mapping`.
 ";
 const RULES: &str = "
-`null`, `\"null\"`, blank text (of white space and control characters) and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
-Lists leave out what is absent, except `targetObjects`, which keeps empty names. 
+`null`, `\"null\"`, blank text (of nothing but white space and the characters that are not written) and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
+Lists leave out what is absent, except `targetObjects`, which keeps empty names.
 An IP address may come with a port, brackets, a zone or blanks around it (`192.0.2.10:51234`, `[2001:db8::7]:443`, `fe80::1%eth0`): the address in it counts, read strictly and written in its canonical form. One of IPv4 that is mapped into IPv6 (`::ffff:192.0.2.10`) is one of IPv4.
 
 Numbers that JSON does not have (`NaN`, `Infinity`) are absent where they are used, and cost nothing elsewhere.
 
 Plain text means, in this order: `<br>`, `</p>` and `</li>` become a space, other tags vanish, entities with their semicolon are decoded, placeholders such as `__siteIcon__` vanish, white space is folded.
 
-Control characters become a space and white space at the ends of a value is dropped; then in the header a line break becomes one space and `\\` and `|` are escaped; in the extension `\\`, `=`, CR and LF are.
+First of all control characters other than CR and LF become a space (C0, U+007F, C1, U+2028, U+2029), characters that change the direction of text vanish (U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069), and white space at the ends of a value is dropped; then in the header a line break becomes one space and `\\` and `|` are escaped; in the extension `\\`, `=`, CR and LF are.
 
 ## Dialects
 

@@ -12,6 +12,8 @@ use std::fmt;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::cef::escape::is_nothing;
+
 /// The fields of a JSON object with these names. `None` when the text is no object.
 pub fn pick<'a, const N: usize>(
     json: &'a str,
@@ -43,8 +45,6 @@ pub fn text(json: Option<&RawValue>) -> Option<String> {
         b'-' | b'0'..=b'9' => json.to_owned(),
         _ => return None,
     };
-    // Control characters are written as spaces, and spaces at the ends are not written.
-    let is_nothing = |char: char| char.is_whitespace() || char.is_ascii_control();
     (text != "null" && !text.chars().all(is_nothing)).then_some(text)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use siem_agent_crds::config::AgentIdentity;
 use siem_agent_crds::report::{
     CheckpointReport, SourceReport, SourceState, Stream, StreamReport, TargetReport, TargetState,
@@ -68,8 +69,50 @@ fn a_watermark_never_goes_back_and_ids_are_kept_with_it() {
         (behind.alerts, behind.alert_ids),
         (Some(MILLIS), vec![ONE.to_owned(), TWO.to_owned()])
     );
-    let ahead = next(&agent, Some(&text), &report(MILLIS + 1, 1, &[TWO]), NOW).unwrap();
+    let later = NOW + SignedDuration::from_secs(1);
+    let ahead = next(&agent, Some(&text), &report(MILLIS + 1, 1, &[TWO]), later).unwrap();
     assert_eq!((ahead.alerts, ahead.alert_ids), (Some(MILLIS + 1), vec![TWO.to_owned()]));
+}
+
+#[test]
+fn nothing_kept_lies_ahead_of_this_clock_or_of_what_was_delivered() {
+    let agent = agent();
+    // Clocks that differ a little.
+    let kept = next(&agent, None, &report(MILLIS + 60_000, 1, &[]), NOW).unwrap();
+    assert_eq!(kept.alerts, Some(MILLIS));
+    // A report that contradicts itself.
+    let mut told = report(MILLIS - 10, 1, &[]);
+    let through = Timestamp::from_millisecond(MILLIS - 50).unwrap();
+    told.streams.get_mut(&Stream::Alerts).unwrap().delivered_through = Some(through);
+    assert_eq!(next(&agent, None, &told, NOW).unwrap().alerts, Some(MILLIS - 50));
+    // Numbers that are no times.
+    for nonsense in [-1, i64::MIN] {
+        assert_eq!(next(&agent, None, &report(nonsense, 1, &[]), NOW).unwrap().alerts, None);
+    }
+    assert_eq!(next(&agent, None, &report(i64::MAX, 1, &[]), NOW), None);
+}
+
+#[test]
+fn a_kept_checkpoint_that_lies_ahead_is_replaced() {
+    let agent = agent();
+    let mut kept = next(&agent, None, &report(MILLIS, 1, &[ONE]), NOW).unwrap();
+    for ahead in [MILLIS + 301_000, i64::MAX] {
+        kept.activities = Some(ahead);
+        let text = kept.write().unwrap();
+        let object: DynamicObject = serde_json::from_value(serde_json::json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": {KEY: text},
+        }))
+        .unwrap();
+        assert!(is_ahead(latest(&object), NOW), "{ahead}");
+        let replaced = next(&agent, Some(&text), &report(MILLIS - 7, 1, &[]), NOW).unwrap();
+        assert_eq!((replaced.alerts, replaced.activities), (Some(MILLIS - 7), Some(MILLIS)));
+    }
+    // One that lies ahead by no more than clocks differ is cut down.
+    kept.activities = Some(MILLIS + 60_000);
+    let text = kept.write().unwrap();
+    let cut = next(&agent, Some(&text), &report(MILLIS - 7, 1, &[]), NOW).unwrap();
+    assert_eq!((cut.alerts, cut.activities), (Some(MILLIS), Some(MILLIS)));
+    assert!(!is_ahead(Some(MILLIS), NOW) && !is_ahead(None, NOW));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use clap::Args;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Api, Client};
+use siem_agent_crds::printable::printable;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Failure, failed, run, variable};
@@ -226,5 +227,6 @@ fn say(good: bool, what: &str, words: &str) -> Result<bool, Failure> {
 }
 
 fn tell(mark: &str, what: &str, words: &str) -> Result<(), Failure> {
+    let (what, words) = (printable(what), printable(words));
     writeln!(std::io::stdout(), "{mark} {what}: {words}").map_err(|error| Failure::world(&error))
 }

@@ -9,22 +9,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use siem_agent_crds::manifest;
 
 use super::{Failure, RenderArguments, print, read};
+use crate::budget::{self, Share};
 use crate::error_chain::chain;
 use crate::reconcile::build;
 use crate::reconcile::gather::Observed;
 use crate::reconcile::validate;
-use crate::release::{Platform, Settings};
+use crate::release::{Place, Platform, Settings};
 use crate::reports::Sighting;
 use crate::rollout::{Mark, Stance, Trial};
+use crate::tenants::Tenants;
 use crate::workload::Workload;
 
 pub(super) fn run(arguments: &RenderArguments) -> Result<(), Failure> {
-    let RenderArguments { file, forwarder_image, openshift } = arguments;
+    let RenderArguments { file, forwarder_image, openshift, operator_namespace } = arguments;
     let platform = if *openshift { Platform::OpenShift } else { Platform::Kubernetes };
-    print(&render(&read(file)?, &file.display().to_string(), forwarder_image, platform)?)
+    let place = Place { platform, namespace: operator_namespace.clone() };
+    print(&render(&read(file)?, &file.display().to_string(), forwarder_image, &place)?)
 }
 
-fn render(text: &str, file: &str, image: &str, platform: Platform) -> Result<String, Failure> {
+fn render(text: &str, file: &str, image: &str, place: &Place) -> Result<String, Failure> {
     let refuse = |problems: Vec<String>| {
         let lines: Vec<_> =
             problems.into_iter().map(|problem| format!("{file}: {problem}")).collect();
@@ -32,24 +35,25 @@ fn render(text: &str, file: &str, image: &str, platform: Platform) -> Result<Str
     };
     let agent = manifest::read(text)
         .map_err(|problems| refuse(problems.0.iter().map(ToString::to_string).collect()))?;
-    let budget = u32::try_from(agent.spec.source.requests_per_minute).unwrap_or(1);
+    let Share { requests, others } = budget::alone(&agent, &Tenants::default());
     let observed = Observed {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
         workload: Workload::Progressing("nothing is applied"),
         pod: None,
         sighting: Sighting::default(),
-        requests_per_minute: budget,
+        requests_per_minute: requests,
+        others,
         twins: Vec::new(),
         is_settled: false,
         is_shown: false,
     };
-    let settings =
-        Settings::new(image.to_owned(), platform).map_err(|error| Failure::World(chain(&error)))?;
+    let settings = Settings::new(image.to_owned(), place.clone())
+        .map_err(|error| Failure::World(chain(&error)))?;
     let image = settings.image(&agent);
     let mark = Mark::new(&settings.release(image), Trial::Passed);
     let stance = Stance { image: image.to_owned(), mark: Some(mark), wait: None };
-    let validated = validate::validate(&agent, &observed, &stance, platform)
+    let validated = validate::validate(&agent, &observed, &stance, place)
         .map_err(|problems| refuse(problems.iter().map(ToString::to_string).collect()))?;
     let objects = build::objects(&validated).map_err(|error| Failure::World(chain(&error)))?;
     let mut yaml = String::new();

@@ -12,6 +12,7 @@ use kube::config::AuthInfo;
 use kube::{Client, Config};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use siem_agent_edge::listen;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::timeout::TimeoutLayer;
@@ -25,12 +26,12 @@ use crate::counting::Counting;
 use crate::error_chain::chain;
 use crate::keeper::Keeper;
 use crate::leadership::{Candidate, Leadership};
-use crate::listen;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, OfRequest};
-use crate::release::{Platform, Settings};
+use crate::release::{Place, Platform, Settings};
 use crate::reports::Reports;
 use crate::telemetry;
+use crate::tenants::Tenants;
 use crate::turns::Turns;
 use crate::world::World;
 
@@ -40,10 +41,14 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
-    let RunArguments { namespaces, listen, forwarder_image, log_level, log_format } = arguments;
+    let RunArguments { namespaces, listen, forwarder_image, tenants, log_level, log_format } =
+        arguments;
+    let tenants = Tenants::read(&tenants)
+        .map_err(|error| Failure::Given(format!("--tenant: {}", chain(&error))))?;
     telemetry::start(log_format, log_level, variable("RUST_LOG").as_deref()).map_err(|error| {
         Failure::Given(format!("RUST_LOG: {error}; give levels such as warn,siem_operator=debug"))
     })?;
+    siem_agent_edge::descriptors::raise_limit();
     // Somebody else may have chosen the same already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -51,13 +56,14 @@ pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::world(&error))?;
-    runtime.block_on(serve(namespaces, &listen, forwarder_image))
+    runtime.block_on(serve(namespaces, &listen, forwarder_image, tenants))
 }
 
 async fn serve(
     mut namespaces: Vec<String>,
     listen: &str,
     forwarder_image: String,
+    tenants: Tenants,
 ) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::world(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failure::world(&error))?;
@@ -77,7 +83,8 @@ async fn serve(
     };
     let (scopes, sights) = scopes.into_iter().unzip();
     let settings = |platform| {
-        Settings::new(forwarder_image.clone(), platform).map_err(|error| Failure::world(&error))
+        let place = Place { platform, namespace: lease_namespace.clone() };
+        Settings::new(forwarder_image.clone(), place).map_err(|error| Failure::world(&error))
     };
     let world = Arc::new(World {
         scopes,
@@ -85,6 +92,7 @@ async fn serve(
         leadership: Leadership::new(),
         settings: [settings(Platform::Kubernetes)?, settings(Platform::OpenShift)?],
         is_openshift: AtomicBool::new(false),
+        tenants,
         turns: Turns::default(),
         reports: Reports::default(),
         memory: Memory::default(),

@@ -6,7 +6,7 @@ use siem_agent_crds::SiemAgent;
 
 use super::status::is_untold;
 use crate::api;
-use crate::budget::Key;
+use crate::budget::{Key, Others, Share};
 use crate::caches;
 use crate::live::Live;
 use crate::names::Owned;
@@ -27,6 +27,8 @@ pub(crate) struct Observed {
     pub(crate) sighting: Sighting,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
+    /// With whom the tenant is shared.
+    pub(crate) others: Others,
     /// Agents that export the same source to the same target.
     pub(crate) twins: Vec<Twin>,
     /// Whether the Deployment on the server has been seen through by its controller: a difference is then not the
@@ -93,13 +95,15 @@ pub(crate) async fn gather(
         let status = deployment.status.clone().unwrap_or_default();
         status.observed_generation == deployment.metadata.generation
     });
+    let Share { requests, others } = world.share(key, agent);
     Ok(Observed {
         live,
         absent,
         workload: workload::judge(deployment.as_ref(), &pods),
         pod: pods.into_iter().next(),
         sighting,
-        requests_per_minute: world.share(key, agent),
+        requests_per_minute: requests,
+        others,
         twins: world.twins(key),
         is_settled,
         is_shown,

@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::error_boundary::InvalidObject;
 use siem_agent_crds::SiemAgentStatus;
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Error;
 use super::status;
 use super::tell::RESYNC;
 use crate::budget::Key;
+use crate::caches;
 use crate::clock;
 use crate::world::World;
+
+/// When a large one is looked at again that had to wait for another.
+const SOON: Duration = Duration::from_secs(2);
+static ONE_BY_ONE: Semaphore = Semaphore::const_new(1);
 
 /// An agent that this version cannot read: its status says so, and its forwarder goes on as it is.
 ///
@@ -23,8 +29,19 @@ pub(crate) async fn refuse(
     key: &Key,
     invalid: &InvalidObject,
 ) -> Result<Duration, Error> {
-    let live = world.server.read_agent(&key.0, &key.1).await.map_err(Error::Gather)?;
-    let Some(live) = live else { return Ok(RESYNC) };
+    let (previous, metadata, _place) = match caches::status_of_large(invalid) {
+        // The server takes long for one, and the answer is as large: others are not held up by many.
+        Some(status) => match ONE_BY_ONE.try_acquire() {
+            Ok(place) => (status, invalid.metadata.clone(), Some(place)),
+            Err(_taken) => return Ok(SOON),
+        },
+        None => {
+            let live = world.server.read_agent(&key.0, &key.1).await.map_err(Error::Gather)?;
+            let Some(live) = live else { return Ok(RESYNC) };
+            let status = live.data.get("status").cloned().unwrap_or_default();
+            (serde_json::from_value(status).unwrap_or_default(), live.metadata, None)
+        }
+    };
     let now = Time(jiff::Timestamp::from_second(clock::now().as_second()).unwrap_or_default());
     let message = format!(
         "this version of the operator cannot read the SiemAgent: {}; are CRD and operator of one release?",
@@ -35,14 +52,11 @@ pub(crate) async fn refuse(
         status: status.to_owned(),
         reason: "Undecodable".to_owned(),
         message: message.clone(),
-        observed_generation: live.metadata.generation,
+        observed_generation: metadata.generation,
         last_transition_time: now.clone(),
     };
-    let previous: SiemAgentStatus =
-        serde_json::from_value(live.data.get("status").cloned().unwrap_or_default())
-            .unwrap_or_default();
     let mut next = SiemAgentStatus {
-        observed_generation: live.metadata.generation.unwrap_or(0),
+        observed_generation: metadata.generation.unwrap_or(0),
         conditions: vec![condition("Ready", "False"), condition("Stalled", "True")],
         ..previous.clone()
     };
@@ -54,8 +68,8 @@ pub(crate) async fn refuse(
         }
     }
     if status::is_news(&previous, &next) {
-        let ObjectMeta { resource_version, .. } = live.metadata;
-        let metadata = (key.0.as_str(), key.1.as_str(), resource_version.as_deref());
+        let version = metadata.resource_version.as_deref();
+        let metadata = (key.0.as_str(), key.1.as_str(), version);
         world
             .server
             .write_status(&world.leadership, metadata, &next, "Undecodable")

@@ -18,6 +18,7 @@ use siem_agent_crds::siem_agent::{
 
 use super::build::{Applied, Objects};
 use super::validate::Problem;
+use crate::budget::Others;
 use crate::reports::Sighting;
 use crate::rollout::Wait;
 use crate::twins::Twin;
@@ -39,6 +40,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) sighting: &'a Sighting,
     /// Agents that export the same source to the same target.
     pub(crate) twins: &'a [Twin],
+    /// With whom the tenant's requests are shared.
+    pub(crate) others: &'a Others,
 }
 
 /// How far this pass came.

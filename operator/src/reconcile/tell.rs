@@ -54,6 +54,7 @@ pub(super) async fn tell(
         workload: &observed.workload,
         sighting: &observed.sighting,
         twins: &observed.twins,
+        others: &observed.others,
     };
     if status::is_premature(&facts, now) {
         return Ok(SETTLING);

@@ -14,8 +14,9 @@ use super::gather::Observed;
 use crate::live::Live;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
 use crate::quantity;
-use crate::release::Platform;
+use crate::release::{Place, Platform};
 use crate::rollout::{Mark, Stance};
+use crate::tenants::Tenants;
 
 /// An agent that can be built.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Validated<'a> {
     /// The release that the image is of.
     pub(crate) mark: Option<Mark>,
     pub(crate) platform: Platform,
+    /// Where the operator runs, which reads the forwarder's report.
+    pub(crate) operator_namespace: String,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
 }
@@ -40,6 +43,8 @@ impl Validated<'_> {
 pub(crate) enum Cause {
     /// An object of an owned name belongs to somebody else.
     ForeignObject,
+    /// The cluster's administrator lets only other namespaces export this tenant.
+    SourceNotAllowed,
     /// `spec.placement.sidecarOf` is for a later version.
     SidecarNotSupported,
     /// A field that cannot work.
@@ -52,6 +57,7 @@ impl Cause {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ForeignObject => "ForeignObject",
+            Self::SourceNotAllowed => "SourceNotAllowed",
             Self::SidecarNotSupported => "SidecarNotSupported",
             Self::InvalidSpec => "InvalidSpec",
             Self::Rejected => "Rejected",
@@ -80,7 +86,7 @@ pub(crate) fn validate<'a>(
     agent: &'a SiemAgent,
     observed: &Observed,
     stance: &Stance,
-    platform: Platform,
+    place: &Place,
 ) -> Result<Validated<'a>, Vec<Problem>> {
     let spec = &agent.spec;
     let mut problems = foreign(agent, &observed.live);
@@ -108,8 +114,22 @@ pub(crate) fn validate<'a>(
         agent,
         image: stance.image.clone(),
         mark: stance.mark.clone(),
-        platform,
+        platform: place.platform,
+        operator_namespace: place.namespace.clone(),
         requests_per_minute: observed.requests_per_minute,
+    })
+}
+
+/// Why an agent may not export its tenant. Its forwarder is stopped, where it has one.
+pub(crate) fn refused(agent: &SiemAgent, tenants: &Tenants) -> Option<Problem> {
+    (!tenants.may_export(agent)).then(|| Problem {
+        cause: Cause::SourceNotAllowed,
+        text: format!(
+            "spec.source.url: the cluster's administrator does not let the namespace {} export {}; the value `tenants` of the \
+             operator's chart names the namespaces that may",
+            names::namespace(agent),
+            agent.spec.source.url,
+        ),
     })
 }
 

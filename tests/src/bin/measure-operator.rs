@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
 use siem_agent_tests::control_plane::{ControlPlane, Request, User};
-use siem_agent_tests::fleet::{AT_ONCE, apply, apply_all, manifest, manifests, n_made};
+use siem_agent_tests::fleet::{AT_ONCE, apply, apply_all, largest, manifest, manifests, n_made};
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_tests::helm::CHART;
 use siem_agent_tests::images::shipped;
 use siem_agent_tests::kwok::{Kwok, Takes};
 use siem_agent_tests::operator::{Operator, Place};
@@ -36,6 +37,9 @@ struct Cli {
     /// How often the operator and the bare client are timed, in turn.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// How many agents of the largest legal size.
+    #[arg(long, default_value_t = 1_000)]
+    largest: usize,
     /// How long it is watched while idle, seconds.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
@@ -43,12 +47,13 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Cli { agents: n_agents, rounds: n_rounds, seconds } = Cli::parse();
+    let Cli { agents: n_agents, rounds: n_rounds, largest: n_largest, seconds } = Cli::parse();
     let program = shipped("siem-operator").await?;
     let plane = ControlPlane::start().await?;
     plane.install_crd().await?;
     speed(&plane, &program, n_agents, n_rounds).await?;
-    rest(&plane, &program, n_agents, Duration::from_secs(seconds)).await
+    rest(&plane, &program, n_agents, Duration::from_secs(seconds)).await?;
+    weight(&plane, &program, n_largest).await
 }
 
 #[expect(clippy::print_stdout, reason = "figures for the person who asked for them")]
@@ -191,6 +196,37 @@ async fn until_all(
     Ok(Duration::try_from(took)?)
 }
 
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
+}
+
+/// What one user's agents of the largest legal size weigh, as they come and at a start with all of them there.
+async fn weight(plane: &ControlPlane, program: &Path, n_agents: usize) -> Result<()> {
+    let values = fs::read_to_string(Path::new(CHART).join("values.yaml"))?;
+    let values: Value = serde_saphyr::from_str(&values)?;
+    let limit = values["resources"]["limits"]["memory"].as_str().context("the chart's limit")?;
+    let goal = format!("below {limit}, the chart's limit");
+    let namespace = plane.namespace().await?;
+    let place = Place::new(plane, &namespace).await?;
+    let operator =
+        Operator::start_program(program, &place, &["--forwarder-image", "image:1"]).await?;
+    let url = |n: usize| format!("https://t{}.portal.cloudappsecurity.com", n % N_URLS);
+    let agents: Vec<_> = (0..n_agents).map(|n| largest(&format!("a{n}"), &url(n))).collect();
+    let n_bytes = agents.first().map_or(0, |agent| agent["spec"].to_string().len());
+    let position = plane.audit_position()?;
+    apply_all(&plane.client().await?, &namespace, &agents).await?;
+    until_all(plane, position, &place.user(), n_agents).await?;
+    let what = format!("{n_agents} agents of {} kB each: peak while they come", n_bytes / 1_000);
+    say(&what, &mib(operator.peak_bytes()?), &goal);
+    operator.terminate().await?;
+    let operator =
+        Operator::start_program(program, &place, &["--forwarder-image", "image:1"]).await?;
+    sleep(PATIENCE).await;
+    say("peak at a start with all of them there", &mib(operator.peak_bytes()?), &goal);
+    say("resident a minute later", &mib(operator.resident_bytes()?), &goal);
+    operator.terminate().await.map(drop)
+}
+
 /// With a pod for each agent: memory, what it asks while nothing happens, and how soon another one is ready.
 async fn rest(
     plane: &ControlPlane,
@@ -214,12 +250,8 @@ async fn rest(
     sleep(PATIENCE).await;
     until_quiet(plane).await?;
     let what = format!("{n_agents} agents with a pod each: resident memory");
-    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     say(&what, &mib(operator.resident_bytes()?), "at most 32 MiB");
-    let peak = fs::read_to_string(format!("/proc/{}/status", operator.pid()))?;
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
-    let peak: u64 = peak.split_whitespace().next().context("a figure")?.parse()?;
-    say("at its peak, while all came at once", &mib(peak * 1_024), "at most 32 MiB");
+    say("at its peak, while all came at once", &mib(operator.peak_bytes()?), "at most 32 MiB");
 
     let position = plane.audit_position()?;
     sleep(watched).await;

@@ -5,7 +5,9 @@
 mod files;
 mod values;
 mod matrix;
+mod wrong;
 mod rendered;
 mod lifecycle;
 mod releases;
 mod check;
+mod fence;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
 mod wrong;
+mod state;
 mod commands;
 mod demo;
 mod check;

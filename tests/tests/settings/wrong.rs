@@ -11,18 +11,18 @@ use siem_agent_crds::{manifest, schema};
 use siem_agent_tests::program::{Ended, forwarder};
 
 /// A folder with the secrets that manifests name.
-fn folder() -> tempfile::TempDir {
+pub(super) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("secrets/defender")).unwrap();
     fs::write(folder.path().join("secrets/defender/token"), "dG9rZW4=").unwrap();
     folder
 }
 
-const MINIMAL: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source: {url: 'http://127.0.0.1:1', \
+pub(super) const MINIMAL: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source: {url: 'http://127.0.0.1:1', \
     auth: {tokenSecretRef: {name: defender}}}\n  syslog: {host: 127.0.0.1, port: 1}\n";
 
 /// `run` with a manifest, and more arguments.
-async fn run(folder: &Path, manifest: &str, more: &[&str]) -> Ended {
+pub(super) async fn run(folder: &Path, manifest: &str, more: &[&str]) -> Ended {
     let path = folder.join("siemagent.yaml");
     fs::write(&path, manifest).unwrap();
     let (path, secrets, state) = (
@@ -44,7 +44,7 @@ async fn run(folder: &Path, manifest: &str, more: &[&str]) -> Ended {
 
 /// One short error that holds all of these words, and this exit code.
 #[track_caller]
-fn complains(what: &str, ended: &Ended, code: i32, words: &[&str]) {
+pub(super) fn complains(what: &str, ended: &Ended, code: i32, words: &[&str]) {
     let Ended { code: ended_with, out, err } = ended;
     assert_eq!(*ended_with, Some(code), "{what}: {out}{err}");
     assert!(out.is_empty(), "{what}: errors go to standard error: {out}");

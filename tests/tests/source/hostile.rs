@@ -6,16 +6,17 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use flate2::Compression;
 use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, FlushCompress};
 use futures_util::future::try_join_all;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::world::{Manifest, World, tenant};
 
@@ -178,5 +179,48 @@ async fn an_end_is_not_held_up_by_a_portal_that_does_not_answer() -> Result<()> 
     ensure!(world.forwarder.terminate().await?.success());
     let log = world.forwarder.log()?;
     ensure!(log.contains("stopping") && !log.contains("did not confirm in time"), "{log}");
+    Ok(())
+}
+
+/// A page that expands to `n_mib` of the same byte after its beginning, put together of one compressed block.
+fn endless_bomb(begins: &str, fills: u8, n_mib: usize) -> Result<Vec<u8>> {
+    let mut deflate = Compress::new(Compression::fast(), false);
+    let mut pressed = |bytes: &[u8]| -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(bytes.len() + 1_024);
+        // Nothing after a full flush refers to what stands before it.
+        deflate.compress_vec(bytes, &mut out, FlushCompress::Full)?;
+        Ok(out)
+    };
+    let mut body = b"\x1f\x8b\x08\0\0\0\0\0\0\xff".to_vec();
+    body.extend(pressed(begins.as_bytes())?);
+    let block = pressed(&vec![fills; 1 << 20])?;
+    body.extend(block.repeat(n_mib));
+    let headers = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";
+    Ok(http("200 OK", headers, &body))
+}
+
+#[tokio::test]
+async fn a_page_that_expands_holds_up_no_probe() -> Result<()> {
+    for (what, begins) in
+        [("white space in a record", "{\"data\": [{\"_id\": 1"), ("white space", "{\"data\": [")]
+    {
+        let mut world = World::prepare(tenant(60, 120), &Manifest::default()).await?;
+        let begins = endless_bomb(begins, b' ', 512)?;
+        let front =
+            Front::start(world.defender.address(), Answer { begins, without_end: Vec::new() })
+                .await?;
+        let manifest =
+            Manifest { url: Some(format!("http://{}", front.address)), ..Manifest::default() };
+        fs::write(world.forwarder.manifest(), manifest.text(&world.defender, &world.receiver))?;
+        world.forwarder.start().await?;
+        let began = Instant::now();
+        while front.n_met.load(Ordering::Relaxed) <= N_MET {
+            let probe = timeout(Duration::from_secs(2), world.forwarder.get("livez")).await;
+            probe.with_context(|| format!("{what}: /livez in time"))??;
+            ensure!(began.elapsed() < PATIENCE, "{what}: {}", world.forwarder.log()?);
+            sleep(LOOK).await;
+        }
+        world.all_delivered().await?;
+    }
     Ok(())
 }

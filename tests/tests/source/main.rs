@@ -12,3 +12,4 @@ mod identity;
 mod way;
 mod records;
 mod metrics;
+mod admin;

@@ -140,6 +140,35 @@ fn every_page_is_reached_from_the_readme() {
 }
 
 #[test]
+fn every_promise_of_the_security_page_names_a_test_that_is_there() {
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let (_, promises) = page.split_once("## Promises").expect("a section of promises");
+    let (promises, _) = promises.split_once("\n## ").expect("a section after it");
+    let sources: String = files(&[".rs"])
+        .into_iter()
+        .map(|path| fs::read_to_string(root().join(path)).unwrap())
+        .collect();
+    let rows = promises.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let mut n_rows = 0;
+    for row in rows {
+        n_rows += 1;
+        let tests: Vec<_> =
+            row.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "no test holds: {row}");
+        for test in tests {
+            let is_binary = ["", "/main"]
+                .iter()
+                .any(|end| root().join(format!("tests/tests/{test}{end}.rs")).is_file());
+            assert!(
+                is_binary || sources.contains(&format!("fn {test}(")),
+                "there is no test {test}"
+            );
+        }
+    }
+    assert!(n_rows > 8, "{n_rows} promises are found");
+}
+
+#[test]
 fn one_version_stands_everywhere() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
     let newest = changelog.lines().find_map(|line| line.strip_prefix("## ")).unwrap();

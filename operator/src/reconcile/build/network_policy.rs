@@ -39,8 +39,13 @@ pub(super) fn network_policy(validated: &Validated<'_>) -> NetworkPolicy {
             }),
         }
     }));
-    // The operator and Prometheus, wherever they run.
-    let admin = NetworkPolicyIngressRule { ports: Some(vec![port(PORT, "TCP")]), from: None };
+    let named = &validated.spec().forwarder.network_policy.from;
+    let from =
+        std::iter::once(namespace(&validated.operator_namespace)).chain(named.iter().cloned());
+    let admin = NetworkPolicyIngressRule {
+        ports: Some(vec![port(PORT, "TCP")]),
+        from: Some(from.collect()),
+    };
     NetworkPolicy {
         metadata: names::metadata(validated.agent, Owned::NetworkPolicy),
         spec: Some(NetworkPolicySpec {
@@ -84,6 +89,18 @@ fn of_url(url: &str) -> Peer {
     };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
     Peer { address, port, protocol: "TCP" }
+}
+
+/// All pods of a namespace.
+fn namespace(name: &str) -> NetworkPolicyPeer {
+    let labels = [("kubernetes.io/metadata.name".to_owned(), name.to_owned())];
+    NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector {
+            match_labels: Some(labels.into()),
+            match_expressions: None,
+        }),
+        ..NetworkPolicyPeer::default()
+    }
 }
 
 fn port(port: u16, protocol: &str) -> NetworkPolicyPort {

@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use siem_agent_crds::printable::printable;
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
 use super::situation::forbidden;
@@ -66,7 +67,7 @@ pub(super) fn conditions(
             Condition {
                 type_: type_.to_owned(),
                 status: status.to_owned(),
-                message: same_trouble.unwrap_or(message),
+                message: same_trouble.unwrap_or_else(|| printable(&message).into_owned()),
                 observed_generation: facts.agent.metadata.generation,
                 last_transition_time: same_status.map_or_else(
                     || whole_seconds(now),

@@ -226,7 +226,9 @@ fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     let message = clip(report.source.reason.as_deref().unwrap_or("no reason is known"));
     let known = match report.source.state {
         SourceState::Unreachable => Situation::SourceUnreachable { message, since },
-        SourceState::Throttled => Situation::SourceThrottled { message, since },
+        SourceState::Throttled => {
+            Situation::SourceThrottled { message: format!("{message}{}", shared(facts)), since }
+        }
         SourceState::Unknown if !was_ready(previous) && !was_down(previous) => {
             return Some(progressing("the forwarder has not reached the portal yet".to_owned()));
         }
@@ -238,20 +240,28 @@ fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
 fn lagging(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
     let lag = lag::seconds(facts, previous, now)?;
     facts.sighting.report.as_ref()?;
-    lag::is_lagging(lag, facts, previous).then(|| Situation::Lagging {
-        message: "delivery is more than 15 minutes behind though portal and SIEM answer: a backlog is being worked off, or \
-                  the request budget or the SIEM is too slow"
-            .to_owned(),
-    })
+    let message = "delivery is more than 15 minutes behind though portal and SIEM answer: a backlog is being worked off, or \
+                   the request budget or the SIEM is too slow";
+    lag::is_lagging(lag, facts, previous)
+        .then(|| Situation::Lagging { message: format!("{message}{}", shared(facts)) })
 }
 
 fn well(facts: &Facts<'_>) -> String {
     let mut message = "events are delivered as they appear".to_owned();
+    message.push_str(&shared(facts));
     if !facts.twins.is_empty() {
         message.push_str("; warning: ");
         message.push_str(&twins::words(facts.twins));
     }
     message
+}
+
+/// With whom the tenant's requests are shared.
+fn shared(facts: &Facts<'_>) -> String {
+    if facts.others.is_nobody() {
+        return String::new();
+    }
+    format!("; the tenant's requests are shared with {}", facts.others)
 }
 
 /// In words, the enabled streams that the token may not read.

@@ -14,10 +14,12 @@ use siem_agent_crds::report::{
 use siem_agent_crds::siem_agent::State;
 
 use super::*;
+use crate::budget::{Others, Shares};
 use crate::reconcile::build::{self, Prepared};
 use crate::reconcile::validate::{Cause, Validated};
 use crate::release::Platform;
 use crate::reports::Failing;
+use crate::tenants::Tenants;
 
 const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
@@ -33,6 +35,7 @@ struct World {
     workload: Workload,
     sighting: Sighting,
     twins: Vec<Twin>,
+    others: Others,
 }
 
 fn world() -> World {
@@ -51,17 +54,26 @@ fn world() -> World {
             is_current: true,
             last_read: Some(NOW),
             failing: None,
+            valid: Some(NOW),
         },
         twins: Vec::new(),
+        others: Others::default(),
     }
 }
 
 fn objects(agent: &SiemAgent) -> Objects<Applied> {
     let image = "image:1".to_owned();
     let platform = Platform::Kubernetes;
-    let objects: Objects<Prepared> =
-        build::objects(&Validated { agent, image, mark: None, platform, requests_per_minute: 30 })
-            .unwrap();
+    let operator_namespace = "siem-system".to_owned();
+    let validated = Validated {
+        agent,
+        image,
+        mark: None,
+        platform,
+        operator_namespace,
+        requests_per_minute: 30,
+    };
+    let objects: Objects<Prepared> = build::objects(&validated).unwrap();
     objects.into_applied()
 }
 
@@ -94,6 +106,35 @@ fn report(config_hash: &str) -> Report {
         streams: BTreeMap::from([(Stream::Alerts, stream.clone()), (Stream::Activities, stream)]),
         checkpoint: CheckpointReport::default(),
     }
+}
+
+#[test]
+fn whoever_shares_a_tenant_is_told_with_whom() {
+    let message = |world: &World| {
+        let status = world.with_facts(|facts| status(facts, NOW));
+        condition(&status, "Ready").unwrap().message.clone()
+    };
+    let mut world = world();
+    let alone = message(&world);
+    let claimant = |namespace: &str| {
+        let mut agent = world.agent.clone();
+        agent.metadata.namespace = Some(namespace.to_owned());
+        let heard = crate::budget::Heard { token: TokenState::Valid, valid: Some(NOW) };
+        crate::budget::Claimant::of(&agent, Some(heard), &Tenants::default(), NOW)
+    };
+    let shares = Shares::of(&[claimant("ns"), claimant("other")], &Tenants::default());
+    let own = ("ns".to_owned(), "soc".to_owned());
+    world.others = shares.share(&own).unwrap().others.clone();
+    let told = "; the tenant's requests are shared with 1 other agent, in the namespace other";
+    assert_eq!(message(&world), format!("{alone}{told}"));
+    world.tell(|report| {
+        report.source = SourceReport {
+            state: SourceState::Throttled,
+            reason: Some("too many".to_owned()),
+            since: Some(ago(600)),
+        };
+    });
+    assert_eq!(message(&world), format!("too many{told}"));
 }
 
 impl World {
@@ -129,6 +170,7 @@ impl World {
             workload: &self.workload,
             sighting: &self.sighting,
             twins: &self.twins,
+            others: &self.others,
         };
         use_(&facts)
     }

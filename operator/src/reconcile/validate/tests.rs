@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use serde_json::json;
 
 use super::*;
+use crate::budget::Others;
 use crate::reports::Sighting;
 use crate::workload::Workload;
 
@@ -23,6 +24,7 @@ fn observed() -> Observed {
         pod: None,
         sighting: Sighting::default(),
         requests_per_minute: 30,
+        others: Others::default(),
         twins: Vec::new(),
         is_settled: true,
         is_shown: true,
@@ -31,7 +33,8 @@ fn observed() -> Observed {
 
 fn problems(agent: &SiemAgent, observed: &Observed) -> Vec<Problem> {
     let stance = Stance { image: "default".to_owned(), mark: None, wait: None };
-    validate(agent, observed, &stance, Platform::Kubernetes).err().unwrap_or_default()
+    let place = Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
+    validate(agent, observed, &stance, &place).err().unwrap_or_default()
 }
 
 fn live(kind: &str, name: &str, uid: &str) -> Live {
@@ -43,6 +46,7 @@ fn live(kind: &str, name: &str, uid: &str) -> Live {
         delivered: None,
         mark: None,
         saved: None,
+        latest: None,
     }
 }
 

@@ -1,0 +1,50 @@
+//! How large a spec may be, where the schema cannot say: the values of a raw filter have any form, and no rule of the API
+//! server sees them. Pure.
+
+use serde_json::Value;
+
+use super::Problem;
+
+/// The most that a spec may take as JSON.
+pub const MAX_SPEC_BYTES: usize = 64 * 1024;
+/// The most that one raw filter may take as JSON: its small parts take many times as much once they are read.
+pub const MAX_RAW_BYTES: usize = 4 * 1024;
+
+/// What is too large in a spec.
+pub fn too_large(spec: &Value) -> Option<Problem> {
+    let n_bytes = |value: &Value| value.to_string().len();
+    for stream in ["alerts", "activities"] {
+        let raw = spec.pointer(&format!("/eventTypes/{stream}/filter/raw"));
+        if let Some(n_bytes) = raw.map(n_bytes).filter(|n_bytes| *n_bytes > MAX_RAW_BYTES) {
+            return Some(Problem::new(
+                format!("spec.eventTypes.{stream}.filter.raw"),
+                format!("takes {n_bytes} bytes as JSON; at most {MAX_RAW_BYTES} are read"),
+            ));
+        }
+    }
+    let n_bytes = n_bytes(spec);
+    (n_bytes > MAX_SPEC_BYTES).then(|| {
+        Problem::new(
+            "spec",
+            format!("takes {n_bytes} bytes as JSON; at most {MAX_SPEC_BYTES} are read"),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_spec_or_a_raw_filter_that_is_too_large_is_named() {
+        let raw = |n: usize| json!({"eventTypes": {"alerts": {"filter": {"raw": {"x": {"eq": "a".repeat(n)}}}}}});
+        assert_eq!(too_large(&raw(4_000)), None);
+        let problem = too_large(&raw(4_100)).unwrap();
+        assert_eq!(problem.path, "spec.eventTypes.alerts.filter.raw");
+        let spec = |n: usize| json!({"displayName": "a".repeat(n)});
+        assert_eq!(too_large(&spec(65_000)), None);
+        assert_eq!(too_large(&spec(65_600)).unwrap().path, "spec");
+    }
+}
