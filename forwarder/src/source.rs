@@ -13,6 +13,7 @@ pub(crate) mod connect;
 mod error;
 mod mend;
 mod no_proxy;
+mod echo;
 mod refusal;
 
 use std::time::Duration;
@@ -126,7 +127,9 @@ impl Source {
         }
         let kind = response.header(CONTENT_TYPE).unwrap_or_default();
         if kind.starts_with("text/html") {
-            return Err(Error::NotJson { kind: self.auth.scrub(kind, Some(&authorization)) });
+            return Err(Error::NotJson {
+                kind: self.auth.shown(kind, "another type", Some(&authorization)),
+            });
         }
         self.auth.accepted(&authorization);
         let (splitter, patience) = (Splitter::new(), PAGE_TIMEOUT);
@@ -148,12 +151,13 @@ impl Source {
         let body = beginning(&mut response).await;
         let now = date.unwrap_or_else(clock::now);
         let header = response.header(RETRY_AFTER);
-        let detail = self.auth.scrub(&refusal::words(&body, status), Some(authorization));
+        let words = refusal::words(&body, status);
+        let detail = self.auth.shown(&words, "", Some(authorization));
         // The API refuses in JSON; where a proxy is on the way, any other refusal is the proxy's.
         let from_the_api = wire::answer::refusal(&body).is_some()
             || (!self.client.has_proxy(url) && !refusal::is_html(&body));
         match status {
-            StatusCode::UNAUTHORIZED if detail.contains(WRONG_DATA_CENTRE) => {
+            StatusCode::UNAUTHORIZED if words.contains(WRONG_DATA_CENTRE) => {
                 Error::WrongDataCentre { detail }
             }
             StatusCode::UNAUTHORIZED if self.auth.refused(authorization) => {
@@ -162,7 +166,7 @@ impl Source {
             StatusCode::UNAUTHORIZED => {
                 Error::Unauthorized { detail, is_application: self.auth.is_application() }
             }
-            StatusCode::FORBIDDEN if is_throttling(&detail) => {
+            StatusCode::FORBIDDEN if is_throttling(&words) => {
                 Error::Throttled { retry_after: refusal::wait(header, &body, now) }
             }
             StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
@@ -173,7 +177,7 @@ impl Source {
             StatusCode::SERVICE_UNAVAILABLE if header.is_some() => {
                 Error::Throttled { retry_after: refusal::wait(header, &body, now) }
             }
-            _ if is_throttling(&detail) => {
+            _ if is_throttling(&words) => {
                 Error::Throttled { retry_after: refusal::wait(header, &body, now) }
             }
             StatusCode::BAD_REQUEST => Error::Refused { detail },
@@ -183,8 +187,8 @@ impl Source {
 }
 
 /// The API says so under other statuses than 429 too.
-fn is_throttling(detail: &str) -> bool {
-    detail.to_ascii_lowercase().contains("throttled")
+fn is_throttling(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("throttled")
 }
 
 impl Page {

@@ -102,7 +102,7 @@ async fn last_day(
 fn told(error: &source::Error) -> String {
     match error.advice() {
         "" => chain(error),
-        advice => format!("{}. {advice}", chain(error)),
+        advice => format!("{}. {advice}", chain(error).trim_end_matches('.')),
     }
 }
 

@@ -45,22 +45,29 @@ pub struct Envelope {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It does not begin as a JSON object.
-    #[error("expect a JSON object")]
+    #[error("it is not a JSON object")]
     NotJson,
     /// It ends in the middle.
-    #[error("reach the end of the body: it is cut")]
+    #[error("the body is cut off")]
     Truncated,
     /// It is longer than any page without its records.
-    #[error("hold the page's envelope: it is too long")]
+    #[error("its envelope is too long")]
     EnvelopeTooLong,
     /// It has more records, or more bytes, than any page.
-    #[error("read the page: it has no end")]
+    #[error("it is larger than any page")]
     Endless,
     /// The envelope is no JSON.
-    #[error("read the page's envelope")]
-    Envelope(#[source] serde_json::Error),
+    #[error(
+        "its envelope is not the API's form (line {line}, column {column} without the records)"
+    )]
+    Envelope {
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+    },
     /// It has no `data`.
-    #[error("find `data` in the page")]
+    #[error("it has no `data`")]
     NoData,
 }
 
@@ -132,7 +139,7 @@ impl Splitter {
         let envelope: Value = serde_json::from_slice(&self.envelope)
             // Bytes that are nearly JSON get a second chance, as those of a record do.
             .or_else(|_error| serde_json::from_str(&repair(&self.envelope)))
-            .map_err(Error::Envelope)?;
+            .map_err(|error| Error::Envelope { line: error.line(), column: error.column() })?;
         if !self.seen_data {
             return Err(Error::NoData);
         }
@@ -353,7 +360,7 @@ mod tests {
         assert!(matches!(split(b"<html></html>", 3).1, Err(Error::NotJson)));
         assert!(matches!(split(b"", 3).1, Err(Error::NotJson)));
         assert!(matches!(split(br#"{"hasNext": false}"#, 3).1, Err(Error::NoData)));
-        assert!(matches!(split(br#"{"data": [], "total": x}"#, 3).1, Err(Error::Envelope(_))));
+        assert!(matches!(split(br#"{"data": [], "total": x}"#, 3).1, Err(Error::Envelope { .. })));
     }
 
     #[test]
@@ -443,7 +450,10 @@ mod tests {
                 }
             }
         }
-        assert!(matches!(split(b"{\"total\": 1  2, \"data\": []}", 9).1, Err(Error::Envelope(_))));
+        assert!(matches!(
+            split(b"{\"total\": 1  2, \"data\": []}", 9).1,
+            Err(Error::Envelope { .. })
+        ));
     }
 
     /// Byte by byte this takes the time of 64 MB at every place; in blocks it is not felt.

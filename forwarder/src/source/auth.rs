@@ -171,13 +171,13 @@ impl Auth {
         matches!(self.settings, Settings::ClientCredentials { .. })
     }
 
-    /// Takes every secret of ours out of a text that a server wrote, also the one that was sent to it, which may not be
-    /// in use any more; and makes it one short line.
-    pub(super) fn scrub(&self, text: &str, sent: Option<&Authorization>) -> String {
+    /// A server's text as one short line, without any secret of ours; also without the one that was sent to it, which may
+    /// not be in use any more. See [`refusal::shown`].
+    pub(super) fn shown(&self, text: &str, harmless: &str, sent: Option<&Authorization>) -> String {
         let state = self.lock();
         let known = state.used.iter().chain(state.access.iter().map(|access| &access.token));
         let known = known.map(Secret::expose).chain(sent.and_then(Authorization::secret));
-        refusal::scrub(text, known)
+        refusal::shown(text, harmless, known)
     }
 
     fn cached(&self, secret: &Secret) -> Option<Secret> {
@@ -222,8 +222,8 @@ impl Auth {
         let code = answer.status.as_u16();
         let refusal: Option<TokenRefusal> = serde_json::from_slice(body).ok();
         let detail = match &refusal {
-            Some(refusal) => self.scrub(&refusal.text(), None),
-            None => self.scrub(&refusal::words(body, answer.status), None),
+            Some(refusal) => self.shown(&refusal.text(), &refusal.harmless(), None),
+            None => self.shown(&refusal::words(body, answer.status), "", None),
         };
         Err(match (code, refusal) {
             (429, _) => {
@@ -233,7 +233,6 @@ impl Auth {
             }
             // Whoever refuses otherwise than OAuth demands is no identity provider, but something before it.
             (400 | 401 | 403, Some(refusal)) if !mend::is_passing(&refusal) => {
-                let detail = detail.trim_end_matches('.').to_owned();
                 Error::IdentityRefused { detail, mend: Mend::of(&refusal, secret.expose()) }
             }
             _ => Error::IdentityStatus { code, detail },
@@ -301,8 +300,8 @@ mod tests {
         renewed_to(&auth, "first-token");
         auth.refused(&bearer("first-token"));
         renewed_to(&auth, "second-token");
-        let said = auth.scrub("first-token is not second-token", Some(&bearer("first-token")));
-        assert_eq!(said, "[secret] is not [secret]");
+        let said = auth.shown("first-token is refused", "", Some(&bearer("first-token")));
+        assert!(said.contains("withheld"), "{said}");
     }
 
     #[tokio::test]

@@ -31,16 +31,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// No connection, or it broke.
-    #[error("send the request")]
+    #[error("the request failed")]
     Send(#[source] legacy::Error),
     /// The body broke off, or is not encoded as it says.
-    #[error("read the answer's body")]
+    #[error("the answer broke off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Nothing came for so long.
     #[error("no answer within {} seconds", READ_TIMEOUT.as_secs())]
     Silent,
     /// The address is no URL.
-    #[error("the URL cannot be read")]
+    #[error("the URL is not a URL")]
     Url,
 }
 

@@ -39,19 +39,19 @@ const MAX_SCHEME_BYTES: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No address, or nobody takes the connection.
-    #[error("open a connection")]
+    #[error("no connection")]
     Tcp(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The host cannot be in any certificate.
     #[error("the host is no name or address that a certificate can carry")]
     Name,
     /// The handshake with the server failed.
-    #[error("agree on TLS")]
+    #[error("no TLS")]
     Tls(#[source] io::Error),
     /// The handshake with the proxy failed.
-    #[error("agree on TLS with the proxy")]
+    #[error("no TLS with the proxy")]
     ProxyTls(#[source] io::Error),
     /// The connection to the proxy broke.
-    #[error("ask the proxy for the way to the server")]
+    #[error("the connection to the proxy broke")]
     Proxy(#[source] io::Error),
     /// It does not speak HTTP, or too much of it.
     #[error("the proxy does not answer CONNECT as a proxy does")]

@@ -17,10 +17,10 @@ const NO_CREDENTIALS: &str = "credentials were not provided";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no usable secret.
-    #[error("read the secret")]
+    #[error("no usable secret")]
     Secret(#[source] secret::Error),
     /// The proxy's credentials are not there.
-    #[error("read the proxy's credentials")]
+    #[error("no usable credentials for the proxy")]
     ProxySecret(#[source] secret::Error),
     /// 401: in the API's own words.
     #[error("{detail}")]
@@ -31,7 +31,7 @@ pub enum Error {
         is_application: bool,
     },
     /// The identity provider refuses the application: in its own words, and what to do.
-    #[error("{detail}. {mend}")]
+    #[error("{}. {mend}", detail.trim_end_matches('.'))]
     IdentityRefused {
         /// The provider's words.
         detail: String,
@@ -39,7 +39,7 @@ pub enum Error {
         mend: Mend,
     },
     /// 401 for an access token that had been taken before; a fresh one may help.
-    #[error("use the access token: the API answered 401 {detail}; ask for a fresh one")]
+    #[error("the API refuses the access token (401): {detail}; a fresh one is being requested")]
     AccessTokenRefused {
         /// The server's words.
         detail: String,
@@ -51,13 +51,15 @@ pub enum Error {
         detail: String,
     },
     /// 401 of a data centre that does not know the tenant.
-    #[error("ask the right data centre: it answered 401 `{detail}`; use the tenant's own API URL")]
+    #[error(
+        "this data centre does not know the tenant (401): {detail}; use the tenant's own API URL"
+    )]
     WrongDataCentre {
         /// The server's words.
         detail: String,
     },
     /// 400: a filter that the API does not take.
-    #[error("ask with these filters: the API answered 400 {detail}")]
+    #[error("the API refuses the filter (400): {detail}")]
     Refused {
         /// The server's words.
         detail: String,
@@ -78,7 +80,7 @@ pub enum Error {
     #[error("{0}")]
     ProxyAuthentication(Challenge),
     /// 403 that is not the API's.
-    #[error("pass the proxy or gateway: it refuses the request (403), not the API")]
+    #[error("the proxy or a gateway refuses the request (403), not the API")]
     ForbiddenByProxy,
     /// The proxy does not connect us to the API.
     #[error("the proxy refuses to connect us to the server ({status})")]
@@ -87,7 +89,7 @@ pub enum Error {
         status: u16,
     },
     /// Any other status.
-    #[error("ask the API: it answered {code} {detail}")]
+    #[error("the API answered {code}: {detail}")]
     Status {
         /// HTTP status.
         code: u16,
@@ -95,27 +97,25 @@ pub enum Error {
         detail: String,
     },
     /// A page in HTML where JSON was expected.
-    #[error(
-        "read the answer: it is {kind}, not JSON; a login page or a proxy answers in the API's place"
-    )]
+    #[error("the API's answer is {kind}, not JSON: a login page or a proxy answers in its place")]
     NotJson {
         /// The content type.
         kind: String,
     },
     /// The body ended early or is no page.
-    #[error("read the answer")]
+    #[error("the API's answer is not a whole page")]
     Body(#[source] split::Error),
     /// The body trickles in.
-    #[error("read the answer: it is not whole after two minutes")]
+    #[error("the API's answer is not whole after two minutes")]
     Slow,
     /// No connection, a time-out, a broken one.
-    #[error("reach the API")]
+    #[error("cannot reach the API")]
     Request(#[source] Failed),
     /// The identity provider cannot be reached.
-    #[error("reach the identity provider")]
+    #[error("cannot reach the identity provider")]
     Identity(#[source] Failed),
     /// TLS fails on the way.
-    #[error("connect to {to} over TLS")]
+    #[error("no TLS with {to}")]
     Handshake {
         /// The API or the identity provider.
         to: &'static str,
@@ -124,7 +124,7 @@ pub enum Error {
         source: tls::Fault,
     },
     /// The identity provider answered something else.
-    #[error("ask for an access token: the identity provider answered {code} {detail}")]
+    #[error("the identity provider answered {code}: {detail}")]
     IdentityStatus {
         /// HTTP status.
         code: u16,
@@ -135,10 +135,10 @@ pub enum Error {
     #[error("the identity provider's answer {0}")]
     IdentityAnswer(&'static str),
     /// The CA bundle cannot be used.
-    #[error("read the CA bundle for the API")]
+    #[error("the CA bundle for the API is unusable")]
     Tls(#[source] tls::Error),
     /// The proxy's URL is none.
-    #[error("read the proxy's URL: it is none")]
+    #[error("the proxy's URL is not a URL")]
     ProxyUrl,
     /// The list would not end.
     #[error("the list was given up and is read again from the watermark")]
@@ -149,10 +149,10 @@ pub enum Error {
     )]
     Nowhere,
     /// `skip` is used up, and there is no other way on.
-    #[error("read on: there are more records of one millisecond than the API lets anyone read")]
+    #[error("the API holds more records of one millisecond than it lets anyone read")]
     SkipLimit,
     /// The target stopped taking records in the middle of a page; the page is asked for again.
-    #[error("hold the page while the target takes no records")]
+    #[error("the SIEM stalled in the middle of a page; the page will be requested again")]
     Abandoned,
 }
 

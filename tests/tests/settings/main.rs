@@ -8,4 +8,5 @@ mod commands;
 mod demo;
 mod check;
 mod golden;
+mod refusals;
 mod tls;

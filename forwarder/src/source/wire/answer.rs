@@ -5,6 +5,18 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+/// RFC 6749, sections 4.1.2.1 and 5.2.
+const OAUTH_ERRORS: [&str; 9] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "access_denied",
+    "server_error",
+    "temporarily_unavailable",
+];
 /// A refusal holds a few texts; a list of them is cut here.
 const MAX_TEXTS: usize = 5;
 /// A refusal within a refusal is not followed further than this.
@@ -165,6 +177,17 @@ impl TokenRefusal {
             .min();
         let words = words.get(..end.unwrap_or(words.len())).unwrap_or_default().trim();
         if words.is_empty() { self.error.clone() } else { format!("{}: {words}", self.error) }
+    }
+
+    /// The parts of it that can hold nothing else: OAuth's own error (RFC 6749, section 5.2) and Entra ID's number.
+    pub(in crate::source) fn harmless(&self) -> String {
+        let error = OAUTH_ERRORS.iter().find(|error| **error == self.error);
+        // The longest has seven digits.
+        let number = self.number().filter(|number| *number < 10_000_000);
+        let number = number.map(|number| format!("AADSTS{number}"));
+        let parts: Vec<String> =
+            error.map(|error| (*error).to_owned()).into_iter().chain(number).collect();
+        parts.join(": ")
     }
 
     /// The number of Entra ID's error: of `AADSTS7000222` in its words, else of `error_codes`.
