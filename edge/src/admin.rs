@@ -25,7 +25,7 @@ use tracing::{debug, warn};
 pub use recent::Recent;
 pub use scrape::Scrape;
 
-use crate::descriptors;
+use crate::limits;
 use ticket::Tickets;
 
 /// Connections at once, where the limit of descriptors allows it.
@@ -45,7 +45,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves until `stop` is ready, then lets the answers that are under way end.
 pub async fn serve(listener: TcpListener, routes: Router, stop: impl Future<Output = ()>) {
     limit_buffers(&listener);
-    let tickets = Tickets::new(n_places(descriptors::limit()), MAX_ANSWER_BYTES);
+    let tickets = Tickets::new(n_places(limits::open_files()), MAX_ANSWER_BYTES);
     let mut connections = JoinSet::new();
     let mut is_refused = false;
     tokio::pin!(stop);

@@ -23,7 +23,7 @@ const PLACES: usize = 32;
 const N_BIG: usize = 4 * 1024 * 1024;
 
 async fn server() -> SocketAddr {
-    siem_agent_edge::descriptors::raise_limit();
+    siem_agent_edge::limits::raise_open_files();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = Router::new()

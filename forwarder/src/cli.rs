@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use siem_agent_crds::printable::printable;
+use siem_agent_edge::limits;
 
 use crate::error_chain::chain;
 use crate::event::Stream;
@@ -159,6 +160,7 @@ impl Failure {
 
 /// Reads the command line and does what it says. Exit code 2: the settings are wrong; 1: the world is.
 pub fn main() -> ExitCode {
+    limits::forbid_dumps();
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Render(arguments) => render::run(&arguments),

@@ -9,19 +9,21 @@ use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::files;
 
 pub(crate) use clean::is_token;
 pub use clean::{Flaw, Kind};
 
-/// A secret's value. It cannot be printed.
+/// A secret's value. It cannot be printed, and is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// A secret that came over the network.
     pub(crate) fn of(value: String) -> Self {
-        Self(value)
+        Self(Zeroizing::new(value))
     }
 
     /// The value, for the one place that sends it.
@@ -88,7 +90,7 @@ impl SecretFile {
     /// [`Error`] for a file that is absent, unreadable, or holds what cannot be such a secret.
     pub fn read(&self) -> Result<Secret, Error> {
         let path = || self.path.clone();
-        let mut bytes = Vec::new();
+        let mut bytes = Zeroizing::new(Vec::new());
         files::open_given(&self.path)
             .and_then(|file| file.take(clean::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
             .map_err(|source| match source.kind() {
@@ -98,7 +100,7 @@ impl SecretFile {
                 _ => Error::Read { path: path(), source },
             })?;
         clean::clean(&bytes, self.kind)
-            .map(Secret)
+            .map(Secret::of)
             .map_err(|flaw| Error::Malformed { path: path(), flaw })
     }
 }

@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use tracing::error;
+use zeroize::Zeroizing;
 
 use crate::error_chain::chain;
 use crate::files;
@@ -288,8 +289,10 @@ pub fn earliest_end(chain: &[CertificateDer<'_>]) -> Option<Timestamp> {
     ends.min()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// A key is among what is read so.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
     files::read_given(path, MAX_BYTES)
+        .map(Zeroizing::new)
         .map_err(|source| Error::Read { path: path.to_owned(), source })
 }
 

@@ -99,6 +99,7 @@ impl Failure {
 
 /// Reads the command line and does what it says. Exit code 2: what was given is wrong; 1: the world is.
 pub(crate) fn main() -> ExitCode {
+    siem_agent_edge::limits::forbid_dumps();
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => return check::run(arguments),

@@ -43,7 +43,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
         (None, Some(manifest)) => load::from_manifest(&manifest, &overrides, state_dir)?,
         (None, None) => return Err(Failure::Settings("give --config or --manifest".to_owned())),
     };
-    siem_agent_edge::descriptors::raise_limit();
+    siem_agent_edge::limits::raise_open_files();
     let listen = listen.unwrap_or_else(|| loaded.config.listen.clone());
     let level = telemetry::start(loaded.config.log_level, log_format, logs_directory.as_deref())
         .map_err(|error| Failure::settings(&error))?;

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// The longest secret that is believed; a longer file is a mistake.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// `Authorization: Bearer "…"` and the like are layers; nobody wraps a token more often than this.
@@ -93,7 +95,7 @@ pub(super) fn clean(bytes: &[u8], kind: Kind) -> Result<String, Flaw> {
     if bytes.len() > MAX_BYTES {
         return Err(flaw(What::TooLong));
     }
-    let text = decode(bytes).ok_or_else(|| flaw(What::NotText))?;
+    let text = decode(bytes).map(Zeroizing::new).ok_or_else(|| flaw(What::NotText))?;
     let value = peel(&text, kind);
     match flaw_of(value, kind) {
         None => Ok(value.to_owned()),
@@ -105,7 +107,8 @@ pub(super) fn clean(bytes: &[u8], kind: Kind) -> Result<String, Flaw> {
 fn decode(bytes: &[u8]) -> Option<String> {
     let units = |from_pair: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
-        let units: Vec<u16> = pairs.iter().map(|pair| from_pair(*pair)).collect();
+        let units = pairs.iter().map(|pair| from_pair(*pair)).collect();
+        let units: Zeroizing<Vec<u16>> = Zeroizing::new(units);
         rest.is_empty().then(|| String::from_utf16(&units).ok())?
     };
     let zeros = |first: usize| bytes.iter().skip(first).step_by(2).all(|byte| *byte == 0);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::client::Client;
 use super::mend::{self, Mend};
@@ -148,7 +149,7 @@ impl Auth {
         let (text, access) = match &self.settings {
             Settings::Token(_) => {
                 self.lock().used = Some(secret.clone());
-                (format!("Token {}", secret.expose()), None)
+                (Zeroizing::new(format!("Token {}", secret.expose())), None)
             }
             Settings::ClientCredentials { .. } => {
                 let _alone = self.renewing.lock().await;
@@ -156,7 +157,7 @@ impl Auth {
                     Some(access) => access,
                     None => self.renew(client, secret.clone()).await?,
                 };
-                (format!("Bearer {}", access.expose()), Some(access))
+                (Zeroizing::new(format!("Bearer {}", access.expose())), Some(access))
             }
         };
         // Neither is taken in with anything that a header cannot carry.

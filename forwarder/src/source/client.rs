@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, PROXY_AUTHENTICATE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -71,9 +71,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Whether a URL is reached through it.
+    /// Whether a URL is reached through it. What is spoken in plain text lies on loopback, and no proxy is to read it.
     pub(crate) fn serves(&self, url: &Uri) -> bool {
-        !no_proxy::matches(&self.no_proxy, connect::host(url), connect::port(url))
+        url.scheme_str() == Some("https")
+            && !no_proxy::matches(&self.no_proxy, connect::host(url), connect::port(url))
     }
 }
 
@@ -97,7 +98,6 @@ impl Credentials {
 #[derive(Clone)]
 pub(super) struct Client {
     http: Decompression<legacy::Client<Connector, Full<Bytes>>>,
-    way: Option<Arc<Way>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Client {
 pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// What a proxy that answered 407 itself asks for.
+    /// What a gateway that answered 407 in the server's place asks for.
     pub(super) challenge: Option<Challenge>,
     body: BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -122,8 +122,8 @@ impl Client {
             .pool_max_idle_per_host(2)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .build(Connector::new(config, way.clone()));
-        Self { http: Decompression::new(client), way: way.map(Arc::new) }
+            .build(Connector::new(config, way));
+        Self { http: Decompression::new(client) }
     }
 
     /// Posts a body of this type.
@@ -142,12 +142,6 @@ impl Client {
         if let Some(authorization) = authorization {
             headers.insert(http::header::AUTHORIZATION, authorization.clone());
         }
-        // In plain HTTP the proxy reads the request itself; a tunnel was asked for before.
-        let way = self.way.as_deref().filter(|way| way.proxy.serves(&uri));
-        let way = way.filter(|_| uri.scheme_str() != Some("https"));
-        let proxy_authorization = way.and_then(|way| way.authorization.clone());
-        let was_answered = proxy_authorization.is_some();
-        headers.extend(proxy_authorization.map(|value| (PROXY_AUTHORIZATION, value)));
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = uri;
@@ -158,7 +152,7 @@ impl Client {
         let (parts, body) = answer.into_parts();
         let challenge = (parts.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).then(|| {
             let values = parts.headers.get_all(PROXY_AUTHENTICATE);
-            Challenge::read(values.iter().filter_map(|value| value.to_str().ok()), was_answered)
+            Challenge::read(values.iter().filter_map(|value| value.to_str().ok()), false)
         });
         Ok(Response { status: parts.status, headers: parts.headers, challenge, body: body.boxed() })
     }

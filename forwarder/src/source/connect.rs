@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower::Service;
+use zeroize::Zeroizing;
 
 use super::client::Proxy;
 use crate::secret::Secret;
@@ -156,8 +157,9 @@ pub(super) struct Way {
 
 /// `Basic …` for `Proxy-Authorization` (RFC 7617).
 pub(crate) fn basic(username: &Secret, password: &Secret) -> Option<HeaderValue> {
-    let both = BASE64_STANDARD.encode(format!("{}:{}", username.expose(), password.expose()));
-    let mut value = HeaderValue::from_str(&format!("Basic {both}")).ok()?;
+    let both = Zeroizing::new(format!("{}:{}", username.expose(), password.expose()));
+    let header = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(both.as_bytes())));
+    let mut value = HeaderValue::from_str(&header).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
@@ -180,9 +182,7 @@ impl Connector {
     }
 
     async fn connect(self, uri: Uri) -> Result<TokioIo<Link>, Error> {
-        let secure = uri.scheme_str() == Some("https");
-        let way = self.way.as_deref().filter(|way| way.proxy.serves(&uri));
-        let mut stream = match way {
+        let mut stream = match self.way.as_deref().filter(|way| way.proxy.serves(&uri)) {
             None => self.open(uri.clone()).await?,
             Some(way) => {
                 let stream = self.open(way.url.clone()).await?;
@@ -191,18 +191,13 @@ impl Connector {
                 } else {
                     stream
                 };
-                if secure {
-                    let (host, port) = (host(&uri), port(&uri));
-                    tunnel(stream, host, port, way.authorization.as_ref()).await?
-                } else {
-                    stream
-                }
+                tunnel(stream, host(&uri), port(&uri), way.authorization.as_ref()).await?
             }
         };
-        if secure {
+        if uri.scheme_str() == Some("https") {
             stream = self.secure(&uri, stream).await?.map_err(Error::Tls)?;
         }
-        Ok(TokioIo::new(Link { stream, is_proxied: way.is_some() && !secure }))
+        Ok(TokioIo::new(Link(stream)))
     }
 
     async fn open(&self, uri: Uri) -> Result<Box<dyn Duplex>, Error> {
@@ -311,15 +306,11 @@ impl Service<Uri> for Connector {
 }
 
 /// An open connection.
-pub(super) struct Link {
-    stream: Box<dyn Duplex>,
-    is_proxied: bool,
-}
+pub(super) struct Link(Box<dyn Duplex>);
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
-        // A proxy wants the whole URL in the request's first line.
-        Connected::new().proxy(self.is_proxied)
+        Connected::new()
     }
 }
 
@@ -329,7 +320,7 @@ impl AsyncRead for Link {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(&mut self.0).poll_read(context, buffer)
     }
 }
 
@@ -339,15 +330,15 @@ impl AsyncWrite for Link {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut self.0).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.0).poll_shutdown(context)
     }
 }
 

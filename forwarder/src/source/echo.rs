@@ -4,7 +4,7 @@
 //! HTML, base64 of both alphabets from any of its characters on, hexadecimal and decimal lists of bytes, one within
 //! another; without regard to case, to blanks in between and to direction.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -32,7 +32,7 @@ pub(super) fn repeats<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) ->
         return false;
     }
     let mut views = vec![(text.as_bytes().to_vec(), 0)];
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     while let Some((view, depth)) = views.pop() {
         if needles.are_in(&view) {
             return true;
@@ -50,11 +50,11 @@ pub(super) fn repeats<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) ->
 
 /// What must not be found, in lower case: each window of each secret, forwards and backwards, and of its base64, which
 /// nobody can decode once its case is lost.
-struct Needles(HashSet<Vec<u8>>);
+struct Needles(BTreeSet<Vec<u8>>);
 
 impl Needles {
     fn of<'a>(secrets: impl Iterator<Item = &'a str>) -> Self {
-        let mut needles = HashSet::new();
+        let mut needles = BTreeSet::new();
         for secret in secrets.map(str::as_bytes).filter(|secret| secret.len() >= SHORTEST) {
             let forms = [plain(secret)].into_iter().chain(base64_forms(secret));
             for forwards in forms.filter(|form| form.len() >= SHORTEST) {
@@ -69,7 +69,7 @@ impl Needles {
 
     fn are_in(&self, view: &[u8]) -> bool {
         let view = plain(view);
-        let lengths: HashSet<usize> = self.0.iter().map(Vec::len).collect();
+        let lengths: BTreeSet<usize> = self.0.iter().map(Vec::len).collect();
         lengths.into_iter().any(|length| view.windows(length).any(|window| self.0.contains(window)))
     }
 }

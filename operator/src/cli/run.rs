@@ -48,7 +48,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
     telemetry::start(log_format, log_level, variable("RUST_LOG").as_deref()).map_err(|error| {
         Failure::Given(format!("RUST_LOG: {error}; give levels such as warn,siem_operator=debug"))
     })?;
-    siem_agent_edge::descriptors::raise_limit();
+    siem_agent_edge::limits::raise_open_files();
     // Somebody else may have chosen the same already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
