@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
-use crate::manifest::{Problem, Problems};
+use crate::manifest::{Problem, Problems, quote};
 use crate::siem_agent::{EventTypes, Format, LogLevel, SiemAgent, Source, Syslog};
 
 /// The version of both files.
@@ -142,9 +142,10 @@ impl Live {
 
 fn strict<'de, T: Deserialize<'de>>(text: &str) -> Result<T, Problems> {
     let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
-        let error = error.to_string();
-        let first = error.lines().next().unwrap_or_default();
-        Problems::one("", format!("this is no YAML: {first}"))
+        Problems::one(
+            "",
+            format!("this is not YAML: {}", quote::yaml_error(&error.to_string(), text)),
+        )
     })?;
     let mut unknown = Vec::new();
     let mut track = serde_path_to_error::Track::new();

@@ -3,6 +3,7 @@
 //! The same steps as the server's, in the same order: nulls are pruned, defaults filled in, unknown fields refused (as
 //! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are told, not the first.
 
+pub(crate) mod quote;
 mod schema_walk;
 mod weight;
 
@@ -89,7 +90,10 @@ fn object_schema() -> &'static Value {
 /// [`Problems`]: each names the field and what would be right.
 pub fn read(text: &str) -> Result<SiemAgent, Problems> {
     let documents: Vec<Value> = serde_saphyr::from_str_multiple(text).map_err(|error| {
-        Problems::one("", format!("this is no YAML: {}", first_line(&error.to_string())))
+        Problems::one(
+            "",
+            format!("this is not YAML: {}", quote::yaml_error(&error.to_string(), text)),
+        )
     })?;
     let mut agents = documents
         .into_iter()
@@ -170,7 +174,7 @@ fn metadata(metadata: Option<&Value>, problems: &mut Vec<Problem>) {
     let empty = Map::new();
     let metadata = metadata.and_then(Value::as_object).unwrap_or(&empty);
     for key in metadata.keys().filter(|key| !METADATA.contains(&key.as_str())) {
-        problems.push(Problem::new(format!("metadata.{key}"), "unknown field"));
+        problems.push(Problem::new(format!("metadata.{}", quote::name(key)), "unknown field"));
     }
     match metadata.get("name").and_then(Value::as_str) {
         Some(name) if is_dns_name(name, 253) => {}
@@ -204,8 +208,4 @@ fn is_dns_name(name: &str, max: usize) -> bool {
                 && label.ends_with(inner)
                 && label.chars().all(|char| inner(char) || char == '-')
         })
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -52,6 +52,38 @@ fn illegal_manifests_are_refused_by_the_field() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_its_reference_is_never_repeated() {
+    const PLANTED: &str = "PLANTED1234567890abcdef";
+    for auth in [
+        "tokenSecretRef: PLANTED",
+        "tokenSecretRef: {name: PLANTED/==}",
+        "tokenSecretRef: [PLANTED]",
+        "tokenSecretRef: {name: a, key: 'PLANTED =='}",
+        "tokenSecretRef: {PLANTED: a}",
+        "tokenSecretRef: {PLANTED: a, PLANTED: b}",
+        "tokenSecretRef: {PLANTED}",
+        "tokenSecretRef: *PLANTED",
+        "tokenSecretRef: !PLANTED a",
+        "tokenSecretRef: !!int PLANTED",
+        "tokenSecretRef: \"PLANTED\\q\"",
+        "tokenSecretRef: PLANTED: a: b",
+        "token: PLANTED",
+        "PLANTED: {name: a}",
+        "clientCredentials: PLANTED",
+        "clientCredentials: {tenantId: PLANTED=, clientId: PLANTED, clientSecretRef: PLANTED}",
+    ] {
+        let auth = auth.replace("PLANTED", PLANTED);
+        let text = format!(
+            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  \
+             source: {{url: https://contoso.us2.portal.cloudappsecurity.com, auth: {{{auth}}}}}\n  \
+             syslog: {{host: siem.example.com}}\n"
+        );
+        let said = manifest::read(&text).unwrap_err().to_string();
+        assert!(!said.is_empty() && !said.contains("PLANTED"), "{auth}: {said}");
+    }
+}
+
+#[test]
 fn the_committed_crd_is_what_the_types_say() {
     let yaml = serde_saphyr::to_string(&schema::generate()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test asks whether to rewrite what it expects")]

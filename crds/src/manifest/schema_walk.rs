@@ -4,7 +4,7 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
-use super::Problem;
+use super::{Problem, quote};
 
 /// Fills in defaults and takes out nulls, as the server does before it validates; and writes 514.0 as the whole number
 /// that it is in JSON, as the server gives it back.
@@ -62,7 +62,11 @@ pub(super) fn unknown_fields(
                     // Metadata is checked apart; the root's own two fields are the server's.
                     (None, None) if open || path == "metadata" || at == "metadata" => {}
                     (None, None) if at == "apiVersion" || at == "kind" => {}
-                    (None, None) => problems.push(Problem::new(at, "unknown field")),
+                    (None, None) => {
+                        let parent = if path.is_empty() { "" } else { &format!("{path}.") };
+                        let at = format!("{parent}{}", quote::name(name));
+                        problems.push(Problem::new(at, "unknown field"));
+                    }
                 }
             }
         }

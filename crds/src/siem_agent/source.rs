@@ -15,7 +15,7 @@ pub struct Source {
     pub url: String,
     /// How to authenticate: exactly one of tokenSecretRef and clientCredentials.
     pub auth: Auth,
-    /// The proxy on the way to the API.
+    /// The proxy on the way to the API, reached by CONNECT. A URL in plain text, which is loopback only, is asked without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
     /// The certificate authorities to trust for the API. Default: the public roots.
