@@ -35,7 +35,7 @@ pub fn program(name: impl AsRef<Path>) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     found.with_context(|| {
-        format!("{} is not built: run `cargo build --workspace`, or tests/run", name.display())
+        format!("{} is not built: run `cargo test --workspace --no-run`, or tests/run", name.display())
     })
 }
 
@@ -152,12 +152,9 @@ impl Forwarder {
         self.program = program.into();
     }
 
-    /// From here on starts the build in which failpoints work, with these; `None` starts what ships again.
+    /// From here on starts it with these failpoints, which are compiled in by `cargo test --workspace` and do nothing
+    /// without this; `None` starts it without any again.
     pub fn set_failpoints(&mut self, failpoints: Option<&str>) {
-        self.program = PathBuf::from(match failpoints {
-            Some(_) => "siem-forwarder-failpoints",
-            None => "siem-forwarder",
-        });
         self.environment.retain(|(name, _)| name != "FAILPOINTS");
         if let Some(failpoints) = failpoints {
             self.set_environment("FAILPOINTS", failpoints);

@@ -45,7 +45,11 @@ async fn dies_at(failpoint: &str) -> Result<()> {
         // A save that took long lets the next one wait twenty times as long.
         let until = Instant::now() + 5 * PATIENCE;
         while !died && forwarder.ended()?.is_none() {
-            ensure!(Instant::now() < until, "it does not die at {failpoint}: {}", forwarder.log()?);
+            ensure!(
+                Instant::now() < until,
+                "it does not die at {failpoint}; `cargo test --workspace --no-run` builds it with failpoints: {}",
+                forwarder.log()?
+            );
             sleep(LOOK).await;
         }
         let status = forwarder.ended()?.context("it has died")?;
