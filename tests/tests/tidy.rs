@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that do no I/O and read no clock.
-const PURE: [&str; 40] = [
+const PURE: [&str; 42] = [
     "edge/src/admin/places",
     "forwarder/src/event",
     "forwarder/src/parse",
@@ -32,7 +32,9 @@ const PURE: [&str; 40] = [
     "forwarder/src/secret/clean",
     "forwarder/src/source/mend",
     "forwarder/src/source/no_proxy",
+    "forwarder/src/source/echo",
     "forwarder/src/source/refusal",
+    "crds/src/manifest/quote",
     "forwarder/src/settings",
     "forwarder/src/pem",
     "forwarder/src/tls/",
@@ -143,6 +145,17 @@ fn clocks_and_the_environment_are_read_in_one_place() {
             || path == "tests/tests/tidy.rs"
     };
     none("environment", offenders(|path, text| !allowed(path) && environment(text)));
+}
+
+/// Before anything is read that could be a secret.
+#[test]
+fn both_programs_forbid_dumps_before_all_else() {
+    for path in ["forwarder/src/cli.rs", "operator/src/cli.rs"] {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let (_, main) = text.split_once("fn main() -> ExitCode {\n").unwrap();
+        let first = main.lines().next().unwrap();
+        assert!(first.ends_with("limits::forbid_dumps();"), "{path} begins with {first}");
+    }
 }
 
 #[test]

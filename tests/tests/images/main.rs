@@ -149,7 +149,7 @@ async fn the_programs_run_for_any_user_with_nothing_around_them() -> Result<()> 
     let minimal = minimal.replace("{host: siem.example.com}", "{host: localhost, port: 1}");
     fs::write(given.path().join("siemagent.yaml"), minimal)?;
     fs::create_dir_all(given.path().join("defender"))?;
-    fs::write(given.path().join("defender/token"), "token")?;
+    fs::write(given.path().join("defender/token"), "any-token")?;
     let check = ["/siem-forwarder", "check", "--manifest", &manifest, "--secrets", GIVEN];
     let (code, out, err) = said(&forwarder, &check)?;
     assert_eq!(code, Some(1), "{out}{err}");
