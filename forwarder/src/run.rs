@@ -135,8 +135,11 @@ impl Forwarder {
                     last = kind;
                     let pause = self.take_note(stream, &error, n_failures);
                     state.failed(now(began).steady);
-                    if unless_stopped(&mut stop, pause).await.is_err() {
-                        break;
+                    match unless_stopped(&mut stop, pause).await {
+                        // What another secret meets is a first failure.
+                        Ok(true) => (n_failures, last) = (0, None),
+                        Ok(false) => {}
+                        Err(_) => break,
                     }
                 }
             }

@@ -302,7 +302,8 @@ async fn write<T>(
 
 fn refused(what: String, error: kube::Error) -> Error {
     match error {
-        kube::Error::Api(status) if status.is_conflict() => Error::Conflict(what, status),
+        // Both are a 409: another version of it is there, or it is there already.
+        kube::Error::Api(status) if status.code == 409 => Error::Conflict(what, status),
         kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
             Error::Rejected(what, status)
         }

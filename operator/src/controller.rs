@@ -133,8 +133,9 @@ pub(crate) async fn run(
             _ = stopping.wait_for(|stopping| *stopping) => break,
             _ = background.join_next() => return Err(Ended),
         }
-        // Whether a roll-out is halted is known before the first agent is looked at.
+        // Whether a roll-out is halted, and who exports the same, is known before the first agent is looked at.
         drop(turns::look(&world));
+        world.take_over_twins();
         work.add_all(&world);
         let mut asking = JoinSet::new();
         asking.spawn(turns::keep(Arc::clone(&world), Arc::clone(&work)));

@@ -144,6 +144,23 @@ impl World {
         changed
     }
 
+    /// Counts, and takes it that the operator before this one has made the Events of twins, but of agents that have been
+    /// changed since it looked at them.
+    pub(crate) fn take_over_twins(&self) {
+        self.count();
+        let mut told = BTreeMap::new();
+        for agent in self.agents() {
+            let Ok(agent) = agent.0.as_ref() else { continue };
+            let observed = agent.status.as_ref().map(|status| status.observed_generation);
+            let key = budget::key(agent);
+            if observed == agent.metadata.generation {
+                let twins = self.twins(&key).into_iter().map(|twin| twin.key).collect();
+                told.insert(key, twins);
+            }
+        }
+        *lock(&self.told_twins) = told;
+    }
+
     /// Agents that export the same events to the same receiver as this one, as of the last count.
     pub(crate) fn twins(&self, key: &Key) -> Vec<Twin> {
         lock(&self.twins).twins(key).to_vec()

@@ -35,7 +35,10 @@ pub fn program(name: impl AsRef<Path>) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     found.with_context(|| {
-        format!("{} is not built: run `cargo test --workspace --no-run`, or tests/run", name.display())
+        format!(
+            "{} is not built: run `cargo test --workspace --no-run`, or tests/run",
+            name.display()
+        )
     })
 }
 

@@ -24,13 +24,13 @@ const AFTER_THE_OTHER: Duration = Duration::from_secs(40);
 const SECRET_LOOK: Duration = Duration::from_secs(1);
 
 impl Forwarder {
-    /// Tells what failed and gives the wait before the next try.
+    /// Reports what failed and gives the wait before the next try, which says whether there is another secret by then.
     pub(super) fn take_note(
         &self,
         stream: Stream,
         error: &source::Error,
         n_failures: u32,
-    ) -> impl Future<Output = ()> + '_ {
+    ) -> impl Future<Output = bool> + '_ {
         let now = clock::now();
         let reason = chain(error);
         if let Some(code) = error.code() {
@@ -90,6 +90,7 @@ impl Forwarder {
                 Decision::PauseAll(wait) => self.wait_while_paused(stream, wait).await,
                 Decision::Retry(wait) => sleep(wait).await,
             }
+            self.source.secret_changed(stream)
         }
     }
 
@@ -161,7 +162,9 @@ impl Forwarder {
         while let Err(error) = self.try_token(stream).await {
             let pause = self.take_note(stream, &error, n_failures);
             match error.failure() {
-                Failure::Transient | Failure::Throttled { .. } => pause.await,
+                Failure::Transient | Failure::Throttled { .. } => {
+                    pause.await;
+                }
                 Failure::Unauthorized
                 | Failure::Forbidden
                 | Failure::Refused

@@ -103,13 +103,10 @@ pub(super) async fn tell(
 /// of its present generation: the one before it has said so, and an unchanged world gets no request.
 async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twin]) {
     let now_twins: BTreeSet<Key> = twins.iter().map(|twin| twin.key.clone()).collect();
-    let observed = agent.status.as_ref().map(|status| status.observed_generation);
     let is_told = {
         let mut told = lock(&world.told_twins);
-        let is_known = match told.get(key) {
-            Some(known) => now_twins.is_subset(known),
-            None => now_twins.is_empty() || observed == agent.metadata.generation,
-        };
+        let is_known =
+            told.get(key).map_or(now_twins.is_empty(), |known| now_twins.is_subset(known));
         if is_known {
             told.insert(key.clone(), now_twins.clone());
         }

@@ -73,11 +73,13 @@ impl Stage {
     async fn until_quiet(&self, quiet: Duration) -> Result<()> {
         let until = Instant::now() + PATIENCE;
         let mut position = self.scene.plane.audit_position()?;
-        let mut since = Instant::now();
+        let (mut since, mut last) = (Instant::now(), Vec::new());
         while since.elapsed() < quiet {
-            ensure!(Instant::now() < until, "the operator does not come to rest");
+            ensure!(Instant::now() < until, "the operator does not come to rest: {last:?}");
             sleep(LOOK).await;
-            if !self.writes_since(position)?.is_empty() {
+            let writes = self.writes_since(position)?;
+            if !writes.is_empty() {
+                last = writes;
                 position = self.scene.plane.audit_position()?;
                 since = Instant::now();
             }

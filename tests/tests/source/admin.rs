@@ -62,7 +62,8 @@ async fn exports_through(
     let files = limits.lines().find(|line| line.starts_with("Max open files")).context("files")?;
     let [soft, hard] = [3, 4].map(|word| files.split_whitespace().nth(word));
     ensure!(soft == hard, "the soft limit is not raised: {files}");
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("core")?;
+    let core =
+        limits.lines().find(|line| line.starts_with("Max core file size")).context("core")?;
     ensure!(core.split_whitespace().skip(4).take(2).eq(["0", "0"]), "it may dump core: {core}");
     let limited = Command::new("prlimit").args(["--pid", &pid, "--nofile=256:256"]).status()?;
     ensure!(limited.success(), "{limited}");
