@@ -10,7 +10,6 @@ mod weight;
 use std::fmt;
 use std::sync::OnceLock;
 
-use kube::core::DeserializeGuard;
 use kube_cel::Validator;
 use serde_json::{Map, Value};
 
@@ -145,10 +144,7 @@ fn from_value(mut agent: Value) -> Result<SiemAgent, Problems> {
         return Err(Problems(vec![problem]));
     }
     // As the watches read it; what the schema and the rules let through has this type.
-    serde_json::from_value(agent)
-        .map_err(|error| error.to_string())
-        .and_then(|DeserializeGuard(agent)| agent.map_err(|invalid| invalid.error))
-        .map_err(|error| Problems::one("", error))
+    serde_json::from_value(agent).map_err(|error| Problems::one("", error.to_string()))
 }
 
 /// What the server knows of metadata; a manifest may carry more than a person writes, such as a `uid`.

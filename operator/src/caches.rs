@@ -14,18 +14,17 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ApiResource, DynamicObject, Object};
-use kube::core::error_boundary::InvalidObject;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use siem_agent_crds::manifest::too_large;
-use siem_agent_crds::{SiemAgent, SiemAgentStatus};
+use siem_agent_crds::SiemAgent;
 use tracing::warn;
 
+use crate::agent::Agent;
 use crate::budget::Key;
 use crate::checkpoint;
 use crate::digest;
@@ -42,11 +41,6 @@ const AGENTS_PAGE: u32 = 4;
 const DIGEST: &str = "digest";
 /// Only in this program's memory: the later watermark of a checkpoint.
 const LATEST: &str = "latest";
-/// Only in this program's memory: the status of an agent that is too large to be kept.
-const STATUS: &str = "status";
-
-/// An agent, or what can be told of one that this version cannot read.
-pub(crate) type Agent = DeserializeGuard<SiemAgent>;
 
 /// A pod: who it runs as, and its status.
 pub(crate) type Pod = Object<PodAccount, PodStatus>;
@@ -100,7 +94,6 @@ impl Scope {
         let (agents, writer) = reflector::store();
         let all = watcher::Config::default().page_size(PAGE);
         let stream = watcher(agent_api, all.clone().page_size(AGENTS_PAGE))
-            .modify(trim_agent)
             .default_backoff()
             .reflect(writer);
         sights.push(seen(stream, "SiemAgent", Seen::Listed, |agent: &Agent| {
@@ -252,12 +245,6 @@ pub(crate) fn deployment(object: &DynamicObject) -> Option<Deployment> {
     })
 }
 
-/// The status of an agent that is too large to be kept, as the watch has shown it.
-pub(crate) fn status_of_large(invalid: &InvalidObject) -> Option<SiemAgentStatus> {
-    let status = invalid.metadata.annotations.as_ref()?.get(STATUS)?;
-    Some(serde_json::from_str::<Option<_>>(status).ok()?.unwrap_or_default())
-}
-
 /// The agent that a thing belongs to: by its owner, whatever its labels say, else by its label.
 pub(crate) fn agent_of<K: Resource>(object: &K) -> Option<Key> {
     let owner = object.owner_references().iter().find(|owner| {
@@ -301,27 +288,6 @@ where
         std::future::ready(seen)
     });
     seen.boxed()
-}
-
-/// Of an agent's metadata nothing is kept that a user may make large and that nobody here reads; of a spec that is larger
-/// than one may be, only that it is.
-fn trim_agent(agent: &mut Agent) {
-    let metadata = match &mut agent.0 {
-        Ok(agent) => &mut agent.metadata,
-        Err(invalid) => &mut invalid.metadata,
-    };
-    metadata.managed_fields = None;
-    metadata.annotations = None;
-    metadata.labels = None;
-    metadata.owner_references = None;
-    metadata.finalizers = None;
-    let Ok(read) = &mut agent.0 else { return };
-    let spec = serde_json::to_value(&read.spec).unwrap_or_default();
-    let Some(problem) = too_large(&spec) else { return };
-    let mut metadata = std::mem::take(&mut read.metadata);
-    let status = serde_json::to_string(&read.status).unwrap_or_default();
-    metadata.annotations = Some(BTreeMap::from([(STATUS.to_owned(), status)]));
-    agent.0 = Err(InvalidObject { error: problem.to_string(), metadata });
 }
 
 fn trim_owned(object: &mut DynamicObject) {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 mod cli;
 mod controller;
 mod world;
+mod agent;
 mod caches;
 mod memory;
 mod turns;

@@ -9,9 +9,10 @@ use siem_agent_crds::SiemAgent;
 use siem_agent_crds::siem_agent::TokenState;
 use tokio::time::Instant;
 
+use crate::agent::Agent;
 use crate::api::Server;
 use crate::budget::{self, Claimant, Heard, Key, Share, Shares};
-use crate::caches::{Agent, Pod, Scope};
+use crate::caches::{Pod, Scope};
 use crate::clock;
 use crate::keeper::Keeper;
 use crate::leadership::Leadership;

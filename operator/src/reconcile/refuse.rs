@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::core::error_boundary::InvalidObject;
 use siem_agent_crds::SiemAgentStatus;
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -11,8 +10,8 @@ use tracing::warn;
 use super::Error;
 use super::status;
 use super::tell::RESYNC;
+use crate::agent::Undecodable;
 use crate::budget::Key;
-use crate::caches;
 use crate::clock;
 use crate::world::World;
 
@@ -27,12 +26,12 @@ static ONE_BY_ONE: Semaphore = Semaphore::const_new(1);
 pub(crate) async fn refuse(
     world: &World,
     key: &Key,
-    invalid: &InvalidObject,
+    undecodable: &Undecodable,
 ) -> Result<Duration, Error> {
-    let (previous, metadata, _place) = match caches::status_of_large(invalid) {
+    let (previous, metadata, _place) = match &undecodable.status {
         // The server takes long for one, and the answer is as large: others are not held up by many.
         Some(status) => match ONE_BY_ONE.try_acquire() {
-            Ok(place) => (status, invalid.metadata.clone(), Some(place)),
+            Ok(place) => (status.clone(), undecodable.metadata.clone(), Some(place)),
             Err(_taken) => return Ok(SOON),
         },
         None => {
@@ -45,7 +44,7 @@ pub(crate) async fn refuse(
     let now = Time(jiff::Timestamp::from_second(clock::now().as_second()).unwrap_or_default());
     let message = format!(
         "this version of the operator cannot read the SiemAgent: {}; are CRD and operator of one release?",
-        invalid.error.chars().take(800).collect::<String>()
+        undecodable.error.chars().take(800).collect::<String>()
     );
     let condition = |type_: &str, status: &str| Condition {
         type_: type_.to_owned(),

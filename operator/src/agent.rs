@@ -1,0 +1,154 @@
+//! A SiemAgent as the watch decodes it: read, or what can be said of one that cannot be.
+//!
+//! It is cut down while it is decoded: of its metadata nothing is kept that a user may make large and that nobody here
+//! reads; of a spec that is larger than one may be, only that it is. kube's `DeserializeGuard` would hold three copies of
+//! the object, and costs the program a quarter of a megabyte.
+
+use std::borrow::Cow;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use siem_agent_crds::manifest::too_large;
+use siem_agent_crds::{SiemAgent, SiemAgentStatus};
+
+/// What of the metadata is read.
+const KEPT: [&str; 8] = [
+    "creationTimestamp",
+    "deletionTimestamp",
+    "generateName",
+    "generation",
+    "name",
+    "namespace",
+    "resourceVersion",
+    "uid",
+];
+
+/// An agent, or why this version cannot read it.
+#[derive(Debug, Clone)]
+pub(crate) struct Agent(pub(crate) Result<SiemAgent, Undecodable>);
+
+/// An agent that cannot be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Undecodable {
+    /// Why, for people.
+    pub(crate) error: String,
+    pub(crate) metadata: ObjectMeta,
+    /// Of one that is too large to be kept; that of others is read from the server.
+    pub(crate) status: Option<SiemAgentStatus>,
+}
+
+impl<'de> Deserialize<'de> for Agent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(deserializer)?;
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            metadata.retain(|name, _| KEPT.contains(&name.as_str()));
+        }
+        let metadata = object.get("metadata").cloned().unwrap_or_default();
+        let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(D::Error::custom)?;
+        if let Some(problem) = object.get("spec").and_then(too_large) {
+            let status = object.get_mut("status").map(Value::take).unwrap_or_default();
+            let status = serde_json::from_value::<Option<_>>(status).unwrap_or_default();
+            let status = Some(status.unwrap_or_default());
+            return Ok(Self(Err(Undecodable { error: problem.to_string(), metadata, status })));
+        }
+        Ok(Self(serde_json::from_value(object).map_err(|error| Undecodable {
+            error: error.to_string(),
+            metadata,
+            status: None,
+        })))
+    }
+}
+
+impl Resource for Agent {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        SiemAgent::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        SiemAgent::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        SiemAgent::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        SiemAgent::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match &self.0 {
+            Ok(agent) => &agent.metadata,
+            Err(undecodable) => &undecodable.metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.0 {
+            Ok(agent) => &mut agent.metadata,
+            Err(undecodable) => &mut undecodable.metadata,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn decoded(spec: Value) -> Agent {
+        let object = json!({
+            "apiVersion": "siemagent.dev/v1alpha1",
+            "kind": "SiemAgent",
+            "metadata": {
+                "name": "soc", "namespace": "security", "uid": "u", "generation": 3, "resourceVersion": "9",
+                "annotations": {"large": "x".repeat(1_000)}, "labels": {"a": "b"},
+                "managedFields": [{"manager": "kubectl"}], "finalizers": ["a/b"],
+            },
+            "spec": spec,
+            "status": {"observedGeneration": 2},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn spec() -> Value {
+        json!({
+            "source": {"url": "https://contoso.us2.portal.cloudappsecurity.com", "auth": {"tokenSecretRef": {"name": "a"}}},
+            "syslog": {"host": "h"},
+        })
+    }
+
+    #[test]
+    fn what_can_be_read_is_kept_without_what_nobody_reads() {
+        let agent = decoded(spec());
+        let read = agent.0.as_ref().unwrap();
+        assert_eq!(read.spec.syslog.host, "h");
+        let meta = agent.meta();
+        assert_eq!((meta.name.as_deref(), meta.generation), (Some("soc"), Some(3)));
+        assert_eq!(meta.resource_version.as_deref(), Some("9"));
+        assert!(meta.annotations.is_none() && meta.labels.is_none());
+        assert!(meta.managed_fields.is_none() && meta.finalizers.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_and_what_is_too_large_say_why_and_whose_they_are() {
+        let agent = decoded(json!({"source": 5}));
+        let undecodable = agent.0.as_ref().unwrap_err();
+        assert!(undecodable.status.is_none() && !undecodable.error.is_empty());
+        assert_eq!(agent.meta().name.as_deref(), Some("soc"));
+
+        let mut large = spec();
+        large["displayName"] = json!("x".repeat(100_000));
+        let undecodable = decoded(large).0.unwrap_err();
+        assert_eq!(undecodable.status.unwrap().observed_generation, 2);
+        assert!(undecodable.error.contains("at most"), "{}", undecodable.error);
+    }
+}
