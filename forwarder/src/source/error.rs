@@ -223,8 +223,14 @@ impl Error {
             Self::Tunnel { .. } | Self::ForbiddenByProxy => {
                 "Let whoever runs the proxy allow this host and port"
             }
-            Self::WrongDataCentre { .. }
-            | Self::AccessTokenRefused { .. }
+            Self::WrongDataCentre { .. } => "The portal shows it: Settings, Cloud Apps, About",
+            Self::Status { code: 500.., .. } => {
+                "The forwarder tries again by itself. Check spec.source.url, the proxy, and whether Microsoft reports an outage"
+            }
+            Self::IdentityStatus { code: 500.., .. } => {
+                "The forwarder tries again by itself. Check authorityUrl, the proxy, and whether Microsoft reports an outage"
+            }
+            Self::AccessTokenRefused { .. }
             | Self::Status { .. }
             | Self::NotJson { .. }
             | Self::Body(_)
