@@ -14,6 +14,8 @@ use crate::siem_agent::{EventTypes, Format, LogLevel, SiemAgent, Source, Syslog}
 
 /// The version of both files.
 pub const VERSION: u32 = 1;
+/// The forwarder's admin port: `/livez`, `/readyz`, `/metrics` and `/status`.
+pub const ADMIN_PORT: u16 = 9464;
 
 /// The whole configuration of a forwarder.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -169,5 +171,5 @@ fn check_version(version: u32) -> Result<(), Problems> {
 }
 
 fn listen() -> String {
-    "[::]:9464".to_owned()
+    format!("[::]:{ADMIN_PORT}")
 }

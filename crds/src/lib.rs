@@ -7,6 +7,7 @@
 //! - [`checkpoint`]: what the operator keeps of it, for a forwarder that has lost its state.
 //! - [`exposition`]: the two text forms of both programs' metrics.
 //! - [`printable`]: text from outside, as both programs print it for people.
+//! - [`proxy_address`]: what both programs take after `--proxy`.
 //!
 //! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
 
@@ -20,5 +21,6 @@ pub mod report;
 pub mod checkpoint;
 pub mod exposition;
 pub mod printable;
+pub mod proxy_address;
 
 pub use siem_agent::{SiemAgent, SiemAgentSpec, SiemAgentStatus};

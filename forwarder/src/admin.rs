@@ -11,10 +11,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use siem_agent_edge::admin::{self, Recent, Scrape};
+use siem_agent_edge::clock;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::clock;
 use crate::progress::Progress;
 
 #[derive(Debug, Clone)]

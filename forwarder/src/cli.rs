@@ -13,9 +13,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use siem_agent_crds::printable::printable;
+use siem_agent_edge::error_chain::chain;
 use siem_agent_edge::limits;
 
-use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::telemetry::LogFormat;
 
@@ -149,11 +149,11 @@ enum Failure {
 }
 
 impl Failure {
-    fn settings(error: &dyn std::error::Error) -> Self {
+    fn settings(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Settings(chain(error))
     }
 
-    fn world(error: &dyn std::error::Error) -> Self {
+    fn world(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::World(chain(error))
     }
 }

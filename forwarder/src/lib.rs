@@ -35,5 +35,3 @@ pub mod telemetry;
 pub mod tls;
 pub mod pem;
 pub mod secret;
-pub mod clock;
-pub mod error_chain;

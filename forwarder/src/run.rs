@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use siem_agent_edge::clock;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::batch::BatchBuilder;
 use crate::checkpoint::Checkpoint;
-use crate::clock;
 use crate::event::Stream;
 use crate::frame::Layout;
 use crate::parse::RejectReason;

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use siem_agent_edge::error_chain::chain;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use crate::checkpoint::Checkpoint;
 use crate::cursor::Cursor;
-use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::progress::Metrics;
 use crate::store::Store;

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls_pki_types::ServerName;
+use siem_agent_edge::clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::batch::Batch;
 use crate::checkpoint::Mark;
-use crate::clock;
 use crate::event::Stream;
 use crate::tls::Material;
 

@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use siem_agent_edge::clock;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use crate::clock;
 use crate::event::Stream;
 use crate::parse::split::{Envelope, Piece, Splitter};
 use crate::time::Millis;

@@ -137,7 +137,7 @@ fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error_chain::chain;
+    use siem_agent_edge::error_chain::chain;
 
     #[test]
     fn a_folder_is_one_programs_at_a_time_and_one_agents_for_ever() {

@@ -19,10 +19,10 @@ use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
+use siem_agent_edge::error_chain::chain;
 use tracing::error;
 use zeroize::Zeroizing;
 
-use crate::error_chain::chain;
 use crate::files;
 use crate::pem::{self, Wanted};
 

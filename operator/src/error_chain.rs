@@ -1,29 +1,15 @@
-//! Prints an error with all its sources, on one line: the one adapter, used once, at the edges.
-//!
-//! What was fed credentials is not let speak for itself: a kubeconfig's reader, and what logs on with it.
+//! Errors of the API's client as one line of text, in our own words where the library was fed credentials: a kubeconfig's
+//! reader, and what logs on with it.
 
 use std::error::Error;
 
 use kube::client::AuthError;
 use kube::config::{InferConfigError, KubeconfigError, LoadDataError};
+use siem_agent_edge::error_chain::chain_with;
 
-/// `outermost: next: … : innermost`. A source that repeats what stands before it is left out.
+/// `outermost: next: … : innermost`; see [`siem_agent_edge::error_chain`].
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut next = Some(error);
-    while let Some(source) = next {
-        let of_credentials = credentials(source);
-        let is_last = of_credentials.is_some();
-        let message = of_credentials.unwrap_or_else(|| source.to_string());
-        if text.is_empty() {
-            text = message;
-        } else if !text.ends_with(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        next = if is_last { None } else { source.source() };
-    }
-    text
+    chain_with(error, credentials)
 }
 
 /// Our words for an error that was made from credentials, or prints one that was.

@@ -12,6 +12,7 @@ use futures_util::future::FutureExt as _;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::checkpoint::KEY;
 use siem_agent_crds::report::Report;
+use siem_agent_edge::clock;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -25,7 +26,7 @@ use crate::names::Owned;
 use crate::pace::{Next, Pace};
 use crate::reports::{self, Asker};
 use crate::world::{World, lock};
-use crate::{api, checkpoint, clock, digest};
+use crate::{api, checkpoint, digest};
 
 /// Checkpoints that are written at once: a slow API server is not asked for ever more.
 const WRITES_AT_ONCE: usize = 16;

@@ -43,7 +43,6 @@ mod crd_check;
 mod leadership;
 mod metrics;
 mod telemetry;
-mod clock;
 mod error_chain;
 
 fn main() -> ExitCode {

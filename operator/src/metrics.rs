@@ -4,7 +4,6 @@
 //! What is true of an agent is read from the caches when it is scraped, so that a deleted agent has no series.
 
 mod fleet;
-mod process;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use siem_agent_edge::process::Process;
 
 use crate::controller::{WORKERS, Work};
 use crate::names::MANAGER;
@@ -259,7 +259,7 @@ pub(crate) fn encode(world: &Arc<World>, work: &Work) -> Result<String, fmt::Err
         );
         registry.register_collector(Box::new(fleet::Fleet(Arc::clone(world))));
     }
-    registry.register_collector(Box::new(process::Process));
+    registry.register_collector(Box::new(Process));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
     Ok(text)

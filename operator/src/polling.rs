@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
+use siem_agent_edge::clock;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::error;
 
 use crate::controller::Work;
 use crate::error_chain::chain;
+use crate::keeper;
 use crate::poll_order::{Target, Turns};
 use crate::reports::Asker;
 use crate::world::World;
-use crate::{clock, keeper};
 
 /// How often it is seen whom there is to ask.
 const TICK: Duration = Duration::from_millis(500);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::checkpoint::CLOCK_TOLERANCE;
+use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::report::{self, Report, TokenState};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -29,8 +30,6 @@ const LONG_AT_ONCE: usize = 16;
 const LONGEST_TEXT: usize = 2_000;
 /// A hundred years.
 const LONGEST_LAG_SECONDS: f64 = 3_155_760_000.0;
-/// The forwarder's admin port.
-const PORT: u16 = 9464;
 
 /// What is known from an agent's reports.
 #[derive(Debug, Clone, Default)]
@@ -284,7 +283,7 @@ impl Asker {
         let failed = |error: reqwest::Error| Error::Ask(error.without_url());
         let mut answer = self
             .client
-            .get(format!("http://{host}:{PORT}/status"))
+            .get(format!("http://{host}:{ADMIN_PORT}/status"))
             .send()
             .await
             .and_then(reqwest::Response::error_for_status)

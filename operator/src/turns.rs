@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
+use siem_agent_edge::clock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::budget;
 use crate::budget::Key;
 use crate::caches::{self, Pod};
 use crate::controller::Work;
@@ -23,7 +25,6 @@ use crate::rollout::{
 };
 use crate::workload::{self, PodSight, Workload};
 use crate::world::{World, lock};
-use crate::{budget, clock};
 
 /// Between two looks while a roll-out goes on.
 const TICK: Duration = Duration::from_millis(500);

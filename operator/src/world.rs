@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::siem_agent::TokenState;
+use siem_agent_edge::clock;
 use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::api::Server;
 use crate::budget::{self, Claimant, Heard, Key, Share, Shares};
 use crate::caches::{Pod, Scope};
-use crate::clock;
 use crate::keeper::Keeper;
 use crate::leadership::Leadership;
 use crate::live::Live;

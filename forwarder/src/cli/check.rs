@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use siem_agent_crds::printable::printable;
+use siem_agent_edge::clock;
+use siem_agent_edge::error_chain::chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{CheckArguments, Failure, load, runtime};
 use crate::batch::BatchBuilder;
 use crate::checkpoint::Mark;
-use crate::clock;
-use crate::error_chain::chain;
 use crate::event::{Activity, Event, Stream};
 use crate::frame;
 use crate::settings::Settings;

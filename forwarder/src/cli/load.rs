@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use siem_agent_crds::config::{Config, Paths};
-use siem_agent_crds::manifest;
+use siem_agent_crds::config::{ADMIN_PORT, Config, Paths};
 use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
+use siem_agent_crds::{manifest, proxy_address};
 use tracing::warn;
 
 use super::{Failure, Overrides, token};
@@ -90,7 +90,7 @@ pub(super) fn from_manifest(
         live: None,
     };
     let mut config = Config::for_agent(&agent, paths);
-    "127.0.0.1:9464".clone_into(&mut config.listen);
+    config.listen = format!("127.0.0.1:{ADMIN_PORT}");
     let mut settings =
         Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
     if let Some(file) = &overrides.token_file {
@@ -127,32 +127,12 @@ fn check_files(settings: &Settings) -> Result<(), Failure> {
 
 /// `ADDRESS[:PORT]`, as the vendor's agent took it.
 fn proxy(address: &str) -> Result<Proxy, Failure> {
-    let malformed = || {
-        // What was given is not shown: it may hold a password.
+    let url = proxy_address::url(address).ok_or_else(|| {
         Failure::Settings(
-            "--proxy: must be ADDRESS[:PORT], without scheme and credentials; these go into the manifest, \
+            "--proxy: must be ADDRESS[:PORT], without credentials; these go into the manifest, \
              spec.source.proxy.credentialsSecretRef"
                 .to_owned(),
         )
-    };
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(malformed)?)
-        }
-        Some(_) | None => (address, 8080),
-    };
-    let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
-    if host.is_empty() || !host.chars().all(plain) {
-        return Err(malformed());
-    }
-    let host = if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    Ok(Proxy {
-        url: format!("http://{host}:{port}"),
-        no_proxy: Vec::new(),
-        credentials_secret_ref: None,
-    })
+    })?;
+    Ok(Proxy { url, no_proxy: Vec::new(), credentials_secret_ref: None })
 }

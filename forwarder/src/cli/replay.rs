@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use siem_agent_edge::clock;
+use siem_agent_edge::error_chain::chain;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Failure, ReplayArguments, load, runtime};
 use crate::batch::BatchBuilder;
 use crate::checkpoint::{Mark, RecordKey};
-use crate::clock;
 use crate::cursor::Cursor;
-use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::parse::split::Piece;
 use crate::retry::{self, Decision};

@@ -8,7 +8,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use siem_agent_crds::config::{Config, Live};
 use siem_agent_crds::printable::printable;
-use siem_agent_edge::listen;
+use siem_agent_edge::error_chain::chain;
+use siem_agent_edge::{clock, listen};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -16,8 +17,8 @@ use tracing::{info, warn};
 
 use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
+use crate::admin;
 use crate::checkpoint::Checkpoint;
-use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
@@ -29,7 +30,6 @@ use crate::source::gate::Gate;
 use crate::state_folder::{self, StateFolder};
 use crate::store::Store;
 use crate::telemetry::{self, LevelHandle};
-use crate::{admin, clock};
 use siem_agent_crds::checkpoint as kept;
 
 /// How often the live file is looked at.

@@ -15,7 +15,7 @@ pub(super) fn start_again_without(token: &str) -> Failure {
     complain(
         "warning: --token shows the token to everyone on this machine; starting again without it, use --token-file",
     );
-    let failed = |error: &dyn std::error::Error| Failure::world(error);
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::world(error);
     // Not closed at exec: the next program reads it.
     let file = match memfd_create(c"token", MFdFlags::empty()) {
         Ok(file) => file,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use siem_agent_edge::clock;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -12,7 +13,6 @@ use super::stream_state::{Answer, StreamState};
 use super::walk::{Admission, Walk};
 use crate::batch::Batch;
 use crate::checkpoint::{Mark, RecordKey};
-use crate::clock;
 use crate::event::Stream;
 use crate::frame::{self, Frame};
 use crate::parse::split::Piece;

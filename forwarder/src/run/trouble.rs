@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use siem_agent_crds::report::{SourceState, TokenState};
+use siem_agent_edge::clock;
+use siem_agent_edge::error_chain::chain;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use super::Forwarder;
-use crate::clock;
-use crate::error_chain::chain;
 use crate::event::Stream;
 use crate::retry::{self, Decision, Failure};
 use crate::source::Arrived;

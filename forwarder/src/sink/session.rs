@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use siem_agent_edge::clock;
+use siem_agent_edge::error_chain::chain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -19,8 +21,6 @@ use super::connect::{Connection, Duplex, connect};
 use super::health::{Health, Verdict};
 use super::outbox::Outbox;
 use super::{Job, Observer, Role, Settings, Target, Transport};
-use crate::clock;
-use crate::error_chain::chain;
 use crate::retry::Backoff;
 use crate::tls::{self, Keeper, Peer, Side};
 

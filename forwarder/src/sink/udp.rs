@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use siem_agent_edge::clock;
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::{Job, Observer, Settings, Target};
-use crate::clock;
 use crate::retry::Backoff;
 
 const RETRY_MIN: Duration = Duration::from_millis(250);

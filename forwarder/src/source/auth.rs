@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
+use siem_agent_edge::clock;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -229,7 +230,7 @@ impl Auth {
         Err(match (code, refusal) {
             (429, _) => {
                 let retry_after = answer.header(RETRY_AFTER);
-                let retry_after = refusal::wait(retry_after, body, crate::clock::now());
+                let retry_after = refusal::wait(retry_after, body, clock::now());
                 Error::IdentityThrottled { retry_after }
             }
             // Whoever refuses otherwise than OAuth demands is no identity provider, but something before it.

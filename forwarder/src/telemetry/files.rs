@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use siem_agent_edge::clock;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::clock;
 use crate::files;
 
 /// Files kept in the folder.

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use siem_agent_crds::manifest;
+use siem_agent_crds::{manifest, proxy_address};
 
 use super::{Failure, complain, print, read};
 use old_agent::{OldAgent, Proxy};
@@ -231,32 +231,10 @@ fn tell(arguments: &InitArguments, old: &OldAgent) {
 
 /// `ADDRESS[:PORT]`, as the old agent took it.
 fn proxy(address: &str) -> Result<String, String> {
-    let malformed = || {
+    proxy_address::url(address).ok_or_else(|| {
         "--proxy must be ADDRESS[:PORT]; credentials go into a Secret (spec.source.proxy.credentialsSecretRef). \
          With --from-jar, --proxy here takes the place of the old line's"
             .to_owned()
-    };
-    // Some wrote a URL, which the old agent did not ask for.
-    let (scheme, address) = match address.split_once("://") {
-        Some((scheme @ ("http" | "https"), address)) => (scheme, address.trim_end_matches('/')),
-        Some(_) => return Err(malformed()),
-        None => ("http", address),
-    };
-    let plain = |char: char| char.is_ascii_alphanumeric() || "-._:[]".contains(char);
-    if address.is_empty() || !address.chars().all(plain) {
-        return Err(malformed());
-    }
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            (host, port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(malformed)?)
-        }
-        Some(_) | None => (address, 8080),
-    };
-    let bare = host.contains(':') && !host.starts_with('[');
-    Ok(if bare {
-        format!("{scheme}://[{host}]:{port}")
-    } else {
-        format!("{scheme}://{host}:{port}")
     })
 }
 

@@ -13,9 +13,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::report::Stream;
 use siem_agent_crds::siem_agent::{State, TokenState};
+use siem_agent_edge::clock;
 
 use crate::budget;
-use crate::clock;
 use crate::reports::Sighting;
 use crate::world::World;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use siem_agent_crds::SiemAgentStatus;
+use siem_agent_edge::clock;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
@@ -12,7 +13,6 @@ use super::status;
 use super::tell::RESYNC;
 use crate::agent::Undecodable;
 use crate::budget::Key;
-use crate::clock;
 use crate::world::World;
 
 /// When a large one is looked at again that had to wait for another.

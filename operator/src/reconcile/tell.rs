@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
+use siem_agent_edge::clock;
 use tracing::warn;
 
 use super::gather::Observed;
 use super::status::{self, Facts, Outcome};
 use crate::budget::Key;
-use crate::clock;
 use crate::error_chain::chain;
 use crate::names::Owned;
 use crate::twins::Twin;

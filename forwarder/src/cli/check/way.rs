@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use http::Uri;
 use rustls_pki_types::ServerName;
+use siem_agent_edge::error_chain::chain;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::say;
 use crate::cli::Failure;
-use crate::error_chain::chain;
 use crate::sink::{self, Duplex, Transport};
 use crate::source::connect::{self, bare};
 use crate::source::{self, Proxy};

@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use siem_agent_crds::config::Paths;
+use siem_agent_crds::config::{ADMIN_PORT, Paths};
 use siem_agent_crds::siem_agent::{BundleKind, SiemAgentSpec};
 
 use super::config_map::{CONFIG_KEY, LIVE_KEY};
@@ -26,8 +26,6 @@ use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, Owned, RELEASE_LABEL
 use crate::reconcile::validate::Validated;
 use crate::release::Platform;
 
-/// The forwarder's admin port.
-pub(crate) const PORT: u16 = 9464;
 const CONFIG: &str = "/etc/siem-forwarder/config";
 const SECRETS: &str = "/etc/siem-forwarder/secrets";
 const CONFIG_MAPS: &str = "/etc/siem-forwarder/config-maps";
@@ -167,7 +165,7 @@ fn container(validated: &Validated<'_>, mounts: Vec<VolumeMount>) -> Container {
         env: Some(vec![from_pod("POD_UID", "metadata.uid"), from_pod("POD_IP", "status.podIP")]),
         ports: Some(vec![ContainerPort {
             name: Some("http".to_owned()),
-            container_port: PORT.into(),
+            container_port: ADMIN_PORT.into(),
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),

@@ -11,9 +11,9 @@ use k8s_openapi::api::networking::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::siem_agent::Protocol;
 
-use super::deployment::PORT;
 use crate::names::{self, Owned};
 use crate::reconcile::validate::Validated;
 
@@ -43,7 +43,7 @@ pub(super) fn network_policy(validated: &Validated<'_>) -> NetworkPolicy {
     let from =
         std::iter::once(namespace(&validated.operator_namespace)).chain(named.iter().cloned());
     let admin = NetworkPolicyIngressRule {
-        ports: Some(vec![port(PORT, "TCP")]),
+        ports: Some(vec![port(ADMIN_PORT, "TCP")]),
         from: Some(from.collect()),
     };
     NetworkPolicy {

@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::report::{Report, SourceState, Stream, TargetState, forbidden_streams};
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
@@ -135,7 +136,7 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     if let Some(missed) = missed {
         return Some(Situation::ReportUnavailable {
             message: clip(&format!(
-                "the forwarder's report cannot be read from port 9464 of its pod: {}",
+                "the forwarder's report cannot be read from port {ADMIN_PORT} of its pod: {}",
                 missed.reason
             )),
         });

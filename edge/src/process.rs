@@ -10,7 +10,7 @@ use prometheus_client::registry::Unit;
 
 /// `process_*`, as every Prometheus client has them.
 #[derive(Debug)]
-pub(super) struct Process;
+pub struct Process;
 
 impl Collector for Process {
     #[expect(clippy::cast_precision_loss, reason = "sizes and times have fewer than 52 bits")]
