@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use siem_agent_edge::clock;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, debug_span, warn};
 
 use crate::batch::BatchBuilder;
 use crate::checkpoint::Checkpoint;
@@ -39,6 +39,8 @@ use walk::Walk;
 /// Everything that the loop needs, made once by `settings`.
 #[derive(Debug)]
 pub struct Forwarder {
+    /// The agent that it serves, as logs name it: `NAMESPACE/NAME`.
+    pub agent: String,
     /// What to follow, and how.
     pub plan: Plan,
     /// Where records come from.
@@ -92,11 +94,10 @@ impl From<source::Error> for Interrupted {
 /// Follows every stream until `stop` turns true, then saves. Records on their way are confirmed first.
 pub async fn run(forwarder: &Forwarder, stop: watch::Receiver<bool>) {
     let began = Instant::now();
-    let streams = forwarder
-        .plan
-        .streams
-        .iter()
-        .map(|(stream, _)| forwarder.follow(*stream, began, stop.clone()));
+    let streams = forwarder.plan.streams.iter().map(|(stream, _)| {
+        let follow = forwarder.follow(*stream, began, stop.clone());
+        follow.instrument(debug_span!("export", agent = forwarder.agent, %stream))
+    });
     tokio::select! {
         _ = join_all(streams) => {}
         () = forwarder.watch_token() => {}

@@ -12,7 +12,7 @@ use kube::Client;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::budget::Key;
 use crate::caches::{Seen, Sights};
@@ -297,7 +297,9 @@ async fn pass(world: Arc<World>, work: Arc<Work>, key: Key) {
     let (outcome, again) = contained(&key, Box::pin(one(&world, &key))).await;
     drop(active);
     let now = World::now();
-    world.metrics.passed(outcome, now.duration_since(began));
+    let took = now.duration_since(began);
+    debug!(namespace = key.0, name = key.1, ?outcome, ?again, ?took, "reconciled");
+    world.metrics.passed(outcome, took);
     if again == Again::Never {
         world.forget(&key);
     }
@@ -324,18 +326,18 @@ async fn contained(
     let (namespace, name) = (&key.0, &key.1);
     match timeout(PASS_PATIENCE, AssertUnwindSafe(pass).catch_unwind()).await {
         Err(_elapsed) => {
-            warn!(namespace, name, "the pass took too long");
+            warn!(namespace, name, "reconcile timed out");
             (Outcome::TimedOut, Again::Later)
         }
         Ok(Err(_panic)) => {
-            error!(namespace, name, "the pass panicked; the other agents go on");
+            error!(namespace, name, "reconcile panicked; other agents are not affected");
             (Outcome::Panicked, Again::Later)
         }
         Ok(Ok(Err(error))) if reconcile::is_passing(&error) => {
             (Outcome::Requeued, Again::After(SOON))
         }
         Ok(Ok(Err(error))) => {
-            warn!(namespace, name, reason = chain(&error), "the pass failed");
+            warn!(namespace, name, reason = chain(&error), "reconcile failed");
             (Outcome::Failed, Again::Later)
         }
         Ok(Ok(Ok(None))) => (Outcome::Succeeded, Again::Never),

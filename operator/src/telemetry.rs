@@ -40,10 +40,8 @@ pub(crate) enum LogLevel {
     /// State changed.
     #[default]
     Info,
-    /// Why.
+    /// Each reconcile with its outcome, each decision of it, each request that changes nothing.
     Debug,
-    /// Everything.
-    Trace,
 }
 
 impl LogLevel {
@@ -54,7 +52,6 @@ impl LogLevel {
             Self::Warn => "warn",
             Self::Info => "warn,siem_operator=info",
             Self::Debug => "warn,siem_operator=debug",
-            Self::Trace => "warn,siem_operator=trace",
         }
     }
 }

@@ -77,7 +77,7 @@ pub struct Forwarder {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub pod_annotations: BTreeMap<String, String>,
-    /// error, warn, info, debug or trace. Default: info.
+    /// error, warn, info or debug. Default: info.
     #[serde(default)]
     pub log_level: LogLevel,
     /// Keeps the state on a volume instead of an emptyDir.
@@ -99,10 +99,8 @@ pub enum LogLevel {
     /// The state changed.
     #[default]
     Info,
-    /// Why.
+    /// Each poll, page, batch, confirmation and save, with its numbers.
     Debug,
-    /// Each step.
-    Trace,
 }
 
 /// A volume for the state.

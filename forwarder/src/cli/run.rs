@@ -84,7 +84,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     let (checkpoint, origins) =
         resume::resume(found.checkpoint, kept(&config), &start, settings.streams());
     for (stream, origin) in origins {
-        info!(%stream, from = origin.as_str(), "go on");
+        info!(%stream, from = origin.as_str(), "resuming stream");
     }
     for (stream, cursor) in checkpoint.cursors() {
         progress.moved(stream, cursor);
@@ -106,6 +106,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         tokio::spawn(follow_live(path, level, Arc::clone(&gate), Arc::clone(&progress)))
     });
     let forwarder = Forwarder {
+        agent: format!("{}/{}", config.agent.namespace, config.agent.name),
         plan: settings.plan,
         source: Source::new(settings.source),
         gate,
@@ -123,7 +124,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    info!("stopping: confirm what was sent, save, exit");
+    info!("stopping: confirming what was sent, then saving");
     stop.send_replace(true);
     drain.send_replace(true);
     running.await;

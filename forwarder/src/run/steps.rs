@@ -6,7 +6,7 @@ use std::time::Duration;
 use siem_agent_edge::clock;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Forwarder;
 use super::stream_state::{Answer, StreamState};
@@ -162,6 +162,7 @@ impl Forwarder {
         batch: Batch,
         page: &mut source::Page,
     ) -> Result<Pending, Stopped> {
+        debug!(stream = %batch.stream(), n_records = batch.n_records(), n_bytes = batch.bytes().len(), "batch sent");
         let sending = self.sink.send(batch);
         tokio::pin!(sending);
         match timeout(PATIENCE, &mut sending).await {
@@ -229,6 +230,7 @@ impl Forwarder {
             let latency = Duration::from_millis(latency.try_into().unwrap_or(0));
             self.progress.metrics.latency(stream, latency.as_secs_f64());
         }
+        debug!(%stream, n_delivered = delivered.n_delivered(), "batch confirmed");
         self.progress.delivered(stream, delivered.n_delivered() as u64);
         fail::fail_point!("after_confirmation", |_| std::process::abort());
         state.cursor.advance(delivered);

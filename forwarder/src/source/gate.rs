@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+use tracing::debug;
 
 use crate::event::Stream;
 
@@ -114,6 +115,7 @@ impl Gate {
 
     /// Waits until a request of this stream may go out, and counts it.
     pub async fn enter(&self, stream: Stream, purpose: Purpose) {
+        let asked = Instant::now();
         let ticket = self.queue(stream, purpose);
         loop {
             let changed = self.changed.notified();
@@ -131,6 +133,7 @@ impl Gate {
                 None => changed.await,
             }
         }
+        debug!(%stream, ?purpose, waited = ?asked.elapsed(), "request let through");
     }
 
     fn queue(&self, stream: Stream, purpose: Purpose) -> Ticket<'_> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
 use siem_agent_edge::clock;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::gather::Observed;
 use super::status::{self, Facts, Outcome};
@@ -46,6 +46,7 @@ pub(super) async fn tell(
         && matches!(outcome, Outcome::Applied(_))
         && unsettled.is_some_and(|unsettled| unsettled < SETTLING)
     {
+        debug!(namespace = key.0, name = key.1, "status held: the Deployment settles");
         return Ok(SETTLING);
     }
     let facts = Facts {
@@ -57,11 +58,13 @@ pub(super) async fn tell(
         others: &observed.others,
     };
     if status::is_premature(&facts, now) {
+        debug!(namespace = key.0, name = key.1, "status held: no report has been read yet");
         return Ok(SETTLING);
     }
     let next = status::status(&facts, now);
     let previous = agent.status.clone().unwrap_or_default();
     if status::is_hasty(&previous, &next, now) {
+        debug!(namespace = key.0, name = key.1, "status held: it may pass by itself");
         return Ok(SETTLING);
     }
     let ready = status::condition(&next, "Ready").cloned();
@@ -86,6 +89,8 @@ pub(super) async fn tell(
                 );
             }
         }
+    } else {
+        debug!(namespace = key.0, name = key.1, "status unchanged");
     }
     tell_of_twins(world, key, agent, &observed.twins).await;
     Ok(match outcome {
