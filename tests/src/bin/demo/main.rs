@@ -2,13 +2,14 @@
 //! a SiemAgent is applied with kubectl, its token is broken and repaired; lines of CEF as they arrive, the agent's status
 //! beside them, and a summary: produced, delivered, lost, repeated. Exit code 0 only when nothing is lost.
 //!
-//! With `--standalone` the forwarder alone, as on a plain server.
+//! Lines show in the first minute: until Kubernetes is built and stands, the forwarder alone is on show. With
+//! `--standalone` that is all of it, as on a plain server.
 
 mod screen;
 mod count;
 mod cluster;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,8 +17,10 @@ use clap::Parser;
 use siem_agent_crds::duration::GoDuration;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_tests::forwarder::Forwarder;
+use siem_agent_tests::programs::programs;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::process::Command;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
@@ -26,6 +29,8 @@ use crate::screen::Screen;
 
 /// How long what was produced may take to arrive after the last of it.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+/// How often the first part is counted, while builds have the word.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// Shows the main job on this machine.
 #[derive(Debug, Parser)]
@@ -103,42 +108,106 @@ impl Stage {
     }
 }
 
+/// A portal, a receiver, and what has arrived there.
+struct Ends {
+    defender: Defender,
+    /// `spec.syslog`.
+    syslog: String,
+    /// `None` where the receiver is somebody else's.
+    arrived: Option<Arrived>,
+}
+
+impl Ends {
+    async fn start(screen: &Screen, rate: f64, to: Option<&str>) -> Result<Self> {
+        let history = (100, Duration::from_secs(3600));
+        let options = Options { rate, history, budget: 0, ..Options::default() };
+        let defender = Defender::start(options).await?;
+        if let Some(target) = to {
+            return Ok(Self { defender, syslog: target.to_owned(), arrived: None });
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for the receiver")?;
+        let syslog = format!("{{host: 127.0.0.1, port: {}}}", listener.local_addr()?.port());
+        let arrived = Arrived::default();
+        tokio::spawn(receive(listener, arrived.clone(), screen.clone()));
+        Ok(Self { defender, syslog, arrived: Some(arrived) })
+    }
+
+    async fn standalone(&self) -> Result<Stage> {
+        let mut forwarder = Forwarder::new(&self.defender.url(), DEMO_TOKEN, &self.syslog, "")?;
+        forwarder.start().await?;
+        Ok(Stage::Standalone(forwarder))
+    }
+
+    async fn cluster(&self, screen: &Screen) -> Result<Stage> {
+        let cluster = Cluster::start(screen, &self.defender.url(), &self.syslog).await?;
+        Ok(Stage::Cluster(Box::new(cluster)))
+    }
+
+    async fn count(&self, stage: &Stage) -> Result<Count> {
+        count(&self.defender, self.arrived.as_ref(), stage).await
+    }
+}
+
+async fn build(screen: &Screen, program: &str) -> Result<()> {
+    screen.say(&format!("building {program}…"))?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--workspace", "--bin", program]).kill_on_drop(true);
+    ensure!(cargo.status().await.context("run cargo")?.success(), "{program} does not build");
+    Ok(())
+}
+
+/// Shows the forwarder alone, with a portal and a receiver of its own, until the cluster stands. `None`: interrupted.
+async fn until_the_cluster_stands(
+    screen: &Screen,
+    rate: f64,
+    to: Option<&str>,
+    interrupt: &mut Signal,
+) -> Result<Option<(Ends, Stage)>> {
+    screen.say("first the forwarder alone, while Kubernetes is built and starts")?;
+    let first = Ends::start(screen, rate, to).await?;
+    let stage = first.standalone().await?;
+    let starting = async {
+        build(screen, "siem-operator").await?;
+        programs(["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"]).await?;
+        let ends = Ends::start(screen, rate, to).await?;
+        let stage = ends.cluster(screen).await?;
+        anyhow::Ok((ends, stage))
+    };
+    tokio::pin!(starting);
+    let started = loop {
+        screen.show("without Kubernetes yet", &first.count(&stage).await?)?;
+        tokio::select! {
+            started = &mut starting => break Some(started),
+            () = sleep(GLANCE) => {}
+            _ = interrupt.recv() => break None,
+        }
+    };
+    stage.end(screen).await?;
+    if started.is_some() {
+        screen.say("now the whole job, counted anew")?;
+    }
+    started.transpose()
+}
+
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let Cli { standalone, for_, rate, to } = Cli::parse();
     let to = to.as_deref().map(target).transpose()?;
     let screen = Screen::new()?;
-    let programs: &[_] =
-        if standalone { &["siem-forwarder"] } else { &["siem-forwarder", "siem-operator"] };
-    screen.say(&format!("building {}…", programs.join(" and ")))?;
-    let bins = programs.iter().flat_map(|program| ["--bin", program]);
-    let built = Command::new("cargo").args(["build", "--quiet", "--workspace"]).args(bins).status();
-    ensure!(built.context("run cargo")?.success(), "{} does not build", programs.join(" or "));
-
-    let history = (100, Duration::from_secs(3600));
-    let mut defender =
-        Defender::start(Options { rate, history, budget: 0, ..Options::default() }).await?;
-    let (syslog, arrived) = match to {
-        Some(target) => (target, None),
-        None => {
-            let listener =
-                TcpListener::bind("127.0.0.1:0").await.context("listen for the receiver")?;
-            let syslog = format!("{{host: 127.0.0.1, port: {}}}", listener.local_addr()?.port());
-            let arrived = Arrived::default();
-            tokio::spawn(receive(listener, arrived.clone(), screen.clone()));
-            (syslog, Some(arrived))
+    build(&screen, "siem-forwarder").await?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let to = to.as_deref();
+    let (mut ends, mut stage) = if standalone {
+        let ends = Ends::start(&screen, rate, to).await?;
+        let stage = ends.standalone().await?;
+        (ends, stage)
+    } else {
+        match until_the_cluster_stands(&screen, rate, to, &mut interrupt).await? {
+            Some(started) => started,
+            None => return Ok(ExitCode::FAILURE),
         }
     };
-    let mut stage = if standalone {
-        let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
-        forwarder.start().await?;
-        Stage::Standalone(forwarder)
-    } else {
-        Stage::Cluster(Box::new(Cluster::start(&screen, &defender.url(), &syslog).await?))
-    };
 
-    // Up to here Ctrl-C simply ends everything.
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let end = for_.map(|duration| Instant::now() + duration.0);
     let is_late = || end.is_some_and(|end| Instant::now() >= end);
     let mut interrupted = false;
@@ -147,7 +216,7 @@ async fn main() -> Result<ExitCode> {
             break;
         }
         stage.look(&screen).await?;
-        screen.show(&stage.how(), &count(&defender, arrived.as_ref(), &stage).await?)?;
+        screen.show(&stage.how(), &ends.count(&stage).await?)?;
         tokio::select! {
             () = sleep(Duration::from_secs(1)) => {}
             _ = interrupt.recv() => interrupted = true,
@@ -156,13 +225,13 @@ async fn main() -> Result<ExitCode> {
     if interrupted {
         screen.say("ending: what was produced is delivered first; Ctrl-C again ends at once")?;
     }
-    defender.quiet();
+    ends.defender.quiet();
     stage.mend(&screen).await?;
     let until = Instant::now() + DRAIN;
     let mut hurried = false;
     let last = loop {
         stage.look(&screen).await?;
-        let count = count(&defender, arrived.as_ref(), &stage).await?;
+        let count = ends.count(&stage).await?;
         screen.show(&stage.how(), &count)?;
         if count.missing() == 0 || hurried || Instant::now() >= until {
             break count;
