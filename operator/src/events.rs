@@ -1,6 +1,6 @@
 //! Events: one for each transition that people care about. Pure; `reconcile` sends them.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
@@ -14,6 +14,8 @@ use crate::twins::{self, Twin};
 
 /// Ready's reasons that speak of the token.
 const OF_TOKEN: [&str; 4] = ["SecretMissing", "TokenInvalid", "TokenForbidden", "StreamForbidden"];
+/// An agent has its first status within this.
+const FIRST: SignedDuration = SignedDuration::from_mins(2);
 /// The server's own limit.
 const LONGEST_NOTE: usize = 1_000;
 
@@ -37,8 +39,11 @@ pub(crate) fn of_change(
         (!same).then_some(after)
     };
     let ready = turned("Ready", true);
+    // The backlog of an agent that was never ready is what it was made for.
+    let has_backlog = |ready: &Condition| ready.reason == "Lagging" && !was_ready(agent, previous);
     if let Some(ready) = ready
         && !(is_new && ready.reason == "Progressing")
+        && !has_backlog(ready)
     {
         let is_well =
             ready.status == "True" || ["Progressing", "Suspended"].contains(&ready.reason.as_str());
@@ -64,6 +69,15 @@ pub(crate) fn of_change(
         events.push(event(agent, &lasting, false, instance, now));
     }
     events
+}
+
+/// Whether an agent has been ready once: a Ready that is false since the agent was made has never turned.
+fn was_ready(agent: &SiemAgent, previous: &SiemAgentStatus) -> bool {
+    condition(previous, "Ready").is_some_and(|ready| {
+        let turned = ready.last_transition_time.0;
+        let made = agent.metadata.creation_timestamp.as_ref();
+        ready.status == "True" || made.is_some_and(|made| turned.duration_since(made.0) > FIRST)
+    })
 }
 
 /// The Event of an agent that exports the same as others. Its name is the same as long as they are: the server refuses a
@@ -171,6 +185,28 @@ mod tests {
         let after = with("SourceUnreachable", "no", Some("no"));
         let events = of_change(&agent(), &before, &after, "i", Timestamp::UNIX_EPOCH);
         assert_eq!(said(&events), "Warning SourceUnreachable, Warning Forbidden");
+    }
+
+    #[test]
+    fn a_new_agents_own_backlog_makes_no_event() {
+        let at = |seconds| Time(Timestamp::from_second(seconds).unwrap());
+        let mut agent = agent();
+        agent.metadata.creation_timestamp = Some(at(1_000));
+        let with = |reason: &str, turned| {
+            let mut status = status(reason, State::Connected);
+            status.conditions[0].last_transition_time = at(turned);
+            status
+        };
+        let lags = with("Lagging", 1_001);
+        let of = |before: &SiemAgentStatus| {
+            said(&of_change(&agent, before, &lags, "i", Timestamp::UNIX_EPOCH))
+        };
+        for never_ready in [SiemAgentStatus::default(), with("SecretMissing", 1_001)] {
+            assert_eq!(of(&never_ready), "");
+        }
+        for was_ready in [with("Delivering", 1_060), with("TokenInvalid", 9_000)] {
+            assert_eq!(of(&was_ready), "Warning Lagging");
+        }
     }
 
     #[test]
