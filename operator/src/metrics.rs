@@ -203,13 +203,21 @@ pub(crate) fn encode(world: &Arc<World>, work: &Work) -> Result<String, fmt::Err
     };
     registry.register(
         "controller_runtime_reconcile",
-        "Passes by their end",
+        "Reconciles by result",
         metrics.passes.clone(),
     );
     for (name, help, counter) in [
-        ("controller_runtime_reconcile_errors", "Passes that failed", &metrics.errors),
-        ("controller_runtime_reconcile_panics", "Passes that panicked", &metrics.panics),
-        ("controller_runtime_reconcile_timeouts", "Passes that took too long", &metrics.timeouts),
+        (
+            "controller_runtime_reconcile_errors",
+            "Reconciles that ended with an error",
+            &metrics.errors,
+        ),
+        ("controller_runtime_reconcile_panics", "Reconciles that panicked", &metrics.panics),
+        (
+            "controller_runtime_reconcile_timeouts",
+            "Reconciles that reached their timeout",
+            &metrics.timeouts,
+        ),
     ] {
         registry.register(name, help, by_controller(counter));
     }
@@ -217,19 +225,23 @@ pub(crate) fn encode(world: &Arc<World>, work: &Work) -> Result<String, fmt::Err
     let durations = labelled(OF_CONTROLLER, &metrics.durations);
     registry.register(
         "controller_runtime_reconcile_time_seconds",
-        "How long passes took",
+        "Duration of a reconcile, seconds",
         durations,
     );
     #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
     let workers = WORKERS as f64;
     registry.register(
         "controller_runtime_max_concurrent_reconciles",
-        "Passes that may run at once",
+        "Reconciles that may run at the same time",
         gauge(workers),
     );
     #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
     let active = metrics.active.load(Ordering::Relaxed) as f64;
-    registry.register("controller_runtime_active_workers", "Passes that run", gauge(active));
+    registry.register(
+        "controller_runtime_active_workers",
+        "Reconciles that run now",
+        gauge(active),
+    );
     queue(&mut registry, metrics, work);
     registry.register(
         "rest_client_requests",
@@ -238,10 +250,14 @@ pub(crate) fn encode(world: &Arc<World>, work: &Work) -> Result<String, fmt::Err
     );
     let master = Family::<OfName, Gauge>::default();
     master.get_or_create(&OfName { name: MANAGER }).set(world.leadership.is_leader().into());
-    registry.register("leader_election_master_status", "Whether this operator leads", master);
+    registry.register(
+        "leader_election_master_status",
+        "1 if this operator holds the Lease",
+        master,
+    );
     let version = Family::<OfVersion, Gauge>::default();
     version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
-    registry.register("siemagent_operator_build_info", "The program", version);
+    registry.register("siemagent_operator_build_info", "Version of the operator", version);
     let outdated = Gauge::<i64>::default();
     outdated.set(metrics.is_crd_outdated().into());
     registry.register(
@@ -276,20 +292,24 @@ fn queue(registry: &mut Registry, metrics: &Metrics, work: &Work) {
     let active: Vec<_> = queue.active(now).map(|active| active.as_secs_f64()).collect();
     #[expect(clippy::cast_precision_loss, reason = "a number of agents")]
     let depth = queue.depth(now) as f64;
-    gauge("workqueue_depth", "Agents that are due and wait", depth);
+    gauge("workqueue_depth", "Agents in the work queue that are due", depth);
     gauge(
         "workqueue_unfinished_work_seconds",
-        "How long the passes that run have",
+        "Sum of the running time of all reconciles that run now, seconds",
         active.iter().sum(),
     );
     gauge(
         "workqueue_longest_running_processor_seconds",
-        "How long the longest of them has",
+        "Running time of the longest reconcile that runs now, seconds",
         active.iter().copied().fold(0.0, f64::max),
     );
     for (name, help, n) in [
-        ("workqueue_adds", "How often an agent became due", queue.n_adds),
-        ("workqueue_retries", "How often a failed one did", queue.n_retries),
+        ("workqueue_adds", "Agents added to the work queue", queue.n_adds),
+        (
+            "workqueue_retries",
+            "Agents added to the work queue again after an error",
+            queue.n_retries,
+        ),
     ] {
         let family = Family::<OfQueue, Counter>::default();
         family.get_or_create(&OF_QUEUE).inc_by(n);
@@ -297,12 +317,12 @@ fn queue(registry: &mut Registry, metrics: &Metrics, work: &Work) {
     }
     registry.register(
         "workqueue_queue_duration_seconds",
-        "How long a due agent waited",
+        "Time from an agent's being due to the start of its reconcile, seconds",
         labelled(OF_QUEUE, &metrics.waits),
     );
     registry.register(
         "workqueue_work_duration_seconds",
-        "How long passes took",
+        "Duration of a reconcile, seconds",
         labelled(OF_QUEUE, &metrics.durations),
     );
 }

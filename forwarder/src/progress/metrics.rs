@@ -300,7 +300,11 @@ impl Collector for Now {
         let lag = state.streams.iter().filter_map(|(stream, known)| {
             state.lag_seconds(known, now).map(|lag| (Some(*stream), lag))
         });
-        gauge("siem_forwarder_delivery_lag_seconds", "Now minus delivered through", lag.collect())?;
+        gauge(
+            "siem_forwarder_delivery_lag_seconds",
+            "Seconds between now and siem_forwarder_delivered_through_timestamp_seconds",
+            lag.collect(),
+        )?;
         let token = match state.worst_token().0 {
             TokenState::Valid => vec![(None, 1.0)],
             TokenState::Invalid | TokenState::Forbidden | TokenState::Missing => vec![(None, 0.0)],

@@ -20,6 +20,8 @@ use crate::reports::Sighting;
 use crate::world::World;
 
 /// Makes clones that count together.
+const LAG_HELP: &str = "Seconds between now and siemagent_delivered_through_timestamp_seconds";
+
 #[derive(Debug, Clone)]
 pub(super) struct Clones(pub(super) Histogram);
 
@@ -196,7 +198,7 @@ fn through(
         "Unix time through which all that the API has shown is delivered",
         through,
     )?;
-    gauges(encoder, "siemagent_delivery_lag_seconds", "Now minus that", lag)
+    gauges(encoder, "siemagent_delivery_lag_seconds", LAG_HELP, lag)
 }
 
 fn token(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
@@ -233,7 +235,12 @@ fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result
             })
         })
     });
-    gauges(encoder, "siemagent_condition", "The conditions", each.collect::<Vec<_>>())
+    gauges(
+        encoder,
+        "siemagent_condition",
+        "1 for the status that a condition of the agent has",
+        each.collect::<Vec<_>>(),
+    )
 }
 
 /// Why each condition is as it is; one series a condition, so that there are few however many reasons there may be.
@@ -254,7 +261,7 @@ fn reasons(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<()
     gauges(
         encoder,
         "siemagent_condition_reason",
-        "The reason of each condition",
+        "1 for the reason that a condition of the agent has",
         each.collect::<Vec<_>>(),
     )
 }
@@ -276,7 +283,12 @@ fn states(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(),
             (labels, f64::from(u8::from(current == Some(state))))
         })
     });
-    gauges(encoder, "siemagent_state", "The portal's word for the agent", each.collect::<Vec<_>>())
+    gauges(
+        encoder,
+        "siemagent_state",
+        "1 for the state that the agent is in, in the portal's words",
+        each.collect::<Vec<_>>(),
+    )
 }
 
 /// The forwarder's own counts since its start; they begin anew with it, as counters may.
@@ -352,7 +364,7 @@ fn info(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), f
         };
         (labels, 1.0)
     });
-    gauges(encoder, "siemagent_info", "How the agent is set up", each)
+    gauges(encoder, "siemagent_info", "Settings of the agent as labels", each)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a time has fewer than 52 bits")]
