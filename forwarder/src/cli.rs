@@ -55,7 +55,7 @@ struct Overrides {
     /// Holds DIR/<secret or config map name>/<key>, as a pod would mount them.
     #[arg(long, value_name = "DIR", default_value = "/etc/siem-forwarder/secrets")]
     secrets: PathBuf,
-    /// The API token. Shown to everyone on this machine: the program starts itself again without it. Use --token-file.
+    /// The API token. Visible in the process list; the program re-executes itself to hide it. Prefer --token-file.
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
     /// A file with the API token.

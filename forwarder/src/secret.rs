@@ -55,7 +55,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The file cannot be read.
-    #[error("read {path}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,

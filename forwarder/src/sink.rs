@@ -161,7 +161,7 @@ pub struct Pending(oneshot::Receiver<Delivered>);
 
 /// The sink stopped before the batch was confirmed: the records are not delivered.
 #[derive(Debug, thiserror::Error)]
-#[error("stop before the target confirmed")]
+#[error("stopped before the target confirmed")]
 pub struct Stopped;
 
 impl Pending {

@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 4 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder or the lock's file refuses.
-    #[error("{verb} {path}")]
+    #[error("cannot {verb} {path}")]
     File {
         /// What was being done.
         verb: &'static str,

@@ -30,7 +30,7 @@ const CHECKSUM_BYTES: usize = 65;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or the folder refuses.
-    #[error("{verb} {path}")]
+    #[error("cannot {verb} {path}")]
     File {
         /// What was being done.
         verb: &'static str,
@@ -41,7 +41,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The stored form could not be written out.
-    #[error("encode the checkpoint")]
+    #[error("cannot encode the checkpoint")]
     Encode(#[source] serde_json::Error),
 }
 

@@ -36,7 +36,7 @@ pub struct LevelHandle {
 
 /// The folder of logs cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("write logs to {folder}")]
+#[error("cannot write logs to {folder}")]
 pub struct Error {
     folder: String,
     #[source]

@@ -54,7 +54,7 @@ pub struct ClientMaterial {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("read {path}")]
+    #[error("cannot read {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -193,7 +193,7 @@ impl Keeper {
             self.refused = fingerprint;
             error!(
                 reason = chain(error),
-                "the changed certificates cannot be used, go on with the old ones"
+                "the changed certificates cannot be used, keeping the old ones"
             );
         }
     }

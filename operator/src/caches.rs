@@ -281,7 +281,7 @@ where
             Ok(Event::InitDone) => Some(listed.clone()),
             Ok(Event::Init | Event::InitApply(_)) => None,
             Err(error) => {
-                warn!(kind, reason = chain(&error), "the watch is interrupted and goes on");
+                warn!(kind, reason = chain(&error), "watch interrupted, reconnecting");
                 None
             }
         };

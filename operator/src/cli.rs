@@ -148,7 +148,7 @@ fn read(path: &std::path::Path) -> Result<String, Failure> {
     } else {
         std::fs::read(path).map(|read| bytes = read)
     };
-    read.map_err(|error| Failure::Given(format!("read {name}: {error}")))?;
+    read.map_err(|error| Failure::Given(format!("cannot read {name}: {error}")))?;
     text(&bytes)
         .ok_or_else(|| Failure::Given(format!("{name} is no text: neither UTF-8 nor UTF-16")))
 }

@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Error {
     #[error("the API server does not answer")]
     TimedOut,
-    #[error("read {PATH}")]
+    #[error("cannot read {PATH}")]
     Read(#[source] kube::Error),
-    #[error("{PATH} is no request")]
+    #[error("{PATH} is not a valid request path")]
     Request(#[source] http::Error),
     #[error("{PATH} does not describe SiemAgent")]
     Absent,

@@ -55,9 +55,9 @@ impl Keeper {
 enum Error {
     #[error("the checkpoint")]
     Server(#[source] api::Error),
-    #[error("encode the checkpoint")]
+    #[error("cannot encode the checkpoint")]
     Encode(#[source] serde_json::Error),
-    #[error("ask the forwarder")]
+    #[error("cannot read the forwarder's report")]
     Ask(#[source] reports::Error),
 }
 
@@ -143,7 +143,7 @@ async fn keep(world: Arc<World>, asker: Arc<Asker>, key: Key) {
         }
         Err(_panic) => {
             pace.failed(&key, World::now());
-            error!(namespace, name, "a checkpoint made the operator panic; the others go on");
+            error!(namespace, name, "saving a checkpoint panicked; other agents are not affected");
             world.metrics.panicked();
         }
     }

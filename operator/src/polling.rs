@@ -35,7 +35,7 @@ pub(crate) async fn run(world: Arc<World>, work: Arc<Work>, asker: Arc<Asker>) {
             let asked = AssertUnwindSafe(ask_one(&world, &asker, &target)).catch_unwind().await;
             if asked.is_err() {
                 let (namespace, name) = (&target.key.0, &target.key.1);
-                error!(namespace, name, "a report made the operator panic; the others go on");
+                error!(namespace, name, "reading a report panicked; other agents are not affected");
                 world.metrics.panicked();
             }
             work.add_unless_failing(target.key, World::now());

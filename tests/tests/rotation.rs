@@ -104,7 +104,7 @@ async fn a_receiver_that_trusts_another_authority_is_served_once_the_certificate
     scene.defender.produce(50);
     scene.until_target_is(0.0).await?;
     scene.client.swap(&[("tls.crt", "garbage"), ("tls.key", "garbage")])?;
-    scene.until_log_says("go on with the old ones").await?;
+    scene.until_log_says("keeping the old ones").await?;
     scene.renew_client()?;
     all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
     ensure!(scene.forwarder.pid() == pid, "without a restart");
@@ -146,7 +146,7 @@ async fn a_healthy_connection_takes_up_a_renewed_certificate_without_a_repetitio
     let files = first.write(&first.client("renewed")?, &scene.folder.path().join("renewed"))?;
     let [certificate, key] = key_pair(&files)?;
     scene.client.swap(&[(certificate.0, &certificate.1), (key.0, &key.1)])?;
-    scene.until_log_says("certificates changed, connect anew").await?;
+    scene.until_log_says("certificates changed, reconnecting").await?;
     scene.defender.produce(50);
     let counts = all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
     ensure!(counts.values().all(|count| *count == 1), "nothing is repeated");
@@ -159,7 +159,7 @@ async fn a_healthy_connection_takes_up_a_renewed_certificate_without_a_repetitio
 async fn garbage_in_the_folder_leaves_the_old_certificate_at_work() -> Result<()> {
     let mut scene = Scene::set().await?;
     scene.client.swap(&[("tls.crt", "garbage"), ("tls.key", "garbage")])?;
-    scene.until_log_says("go on with the old ones").await?;
+    scene.until_log_says("keeping the old ones").await?;
     // Another connection needs the certificate again.
     scene.rsyslog.end(Signal::SIGKILL)?;
     scene.rsyslog.again().await?;

@@ -26,7 +26,7 @@ pub struct AlertStream {
     /// Whether alerts are exported. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Which of them. All conditions must hold. Default: all.
+    /// Filter of this stream; all conditions must hold. Default: everything.
     #[serde(default)]
     pub filter: AlertFilter,
 }
@@ -38,7 +38,7 @@ pub struct ActivityStream {
     /// Whether activities are exported. Default: true.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Which of them. All conditions must hold. Default: all.
+    /// Filter of this stream; all conditions must hold. Default: everything.
     #[serde(default)]
     pub filter: ActivityFilter,
 }

@@ -110,14 +110,14 @@ pub struct Persistence {
     /// Whether there is a volume. Default: false.
     #[serde(default)]
     pub enabled: bool,
-    /// Its size. Default: 1Gi.
+    /// Size of the volume. Default: 1Gi.
     #[serde(default = "size")]
     #[schemars(
         length(max = 32),
         regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
     )]
     pub size: String,
-    /// Its storage class, as a PersistentVolumeClaim has it: "" asks for a volume without a class, which somebody must
+    /// Storage class of the volume, as in a PersistentVolumeClaim: "" asks for a volume without a class, which somebody must
     /// have made. Default: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"))]

@@ -21,13 +21,13 @@ pub struct Source {
     /// The certificate authorities to trust for the API. Default: the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<BundleRef>,
-    /// The most that this agent may ask of the tenant's requests a minute. Default: its share of the tenant's 30, or of what
+    /// Maximum API requests a minute of this agent. Default: its share of the tenant's 30, or of what
     /// the cluster's administrator gives the tenant. Working agents on one URL share evenly, and what one may not use goes to
     /// the others. While all of them are in one namespace, the largest value given there is the tenant's budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 6000))]
     pub requests_per_minute: Option<i32>,
-    /// How often each stream is asked where the budget allows; stretched where it does not. Default: 4s, at least 1s, at
+    /// Poll interval of each stream. Lengthened automatically when requestsPerMinute is too low. Default: 4s, at least 1s, at
     /// most 1h.
     #[serde(default = "poll_interval")]
     pub poll_interval: GoDuration,
@@ -55,7 +55,7 @@ pub struct SecretKeyRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// The key in it. Default: token.
+    /// The key in the Secret. Default: token.
     #[serde(default = "token_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
@@ -95,7 +95,7 @@ pub struct ClientSecretRef {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// The key in it. Default: clientSecret.
+    /// The key in the Secret. Default: clientSecret.
     #[serde(default = "client_secret_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
@@ -137,7 +137,7 @@ pub struct BundleRef {
     /// The object's name.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// The key in it. Default: ca.crt.
+    /// The key in the Secret or ConfigMap. Default: ca.crt.
     #[serde(default = "ca_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,

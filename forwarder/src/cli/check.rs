@@ -47,7 +47,7 @@ async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failu
         clear &= way::to_url("identity provider", authority, &settings.source).await?;
     }
     if !clear {
-        say(false, "API", "is not asked, because the way to it fails")?;
+        say(false, "API", "not tried, because the connection to it fails")?;
     }
     let mut all_good = clear;
     for stream in settings.streams().filter(|_| clear) {
@@ -131,7 +131,7 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             say(
                 true,
                 &what,
-                "UDP tells nothing of the receiver; look for the test event there (--send-test-event)",
+                "UDP confirms nothing; send a test event (--send-test-event) and look for it at the receiver",
             )?;
             true
         }

@@ -39,7 +39,7 @@ impl Loaded {
 
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
     files::read_given_text(path, MAX_BYTES)
-        .map_err(|error| Failure::Settings(format!("read {}: {error}", path.display())))
+        .map_err(|error| Failure::Settings(format!("cannot read {}: {error}", path.display())))
 }
 
 pub(super) fn manifest(path: &Path) -> Result<SiemAgent, Failure> {

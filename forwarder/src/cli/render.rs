@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
     for record in records {
         match line(&record, arguments.stream, &layout) {
             Ok(line) => writeln!(out, "{line}").map_err(|error| Failure::world(&error))?,
-            Err(reason) => complain(&format!("skip a record that cannot be mapped: {reason}")),
+            Err(reason) => complain(&format!("record skipped: it cannot be mapped: {reason}")),
         }
     }
     out.flush().map_err(|error| Failure::world(&error))?;
@@ -106,7 +106,7 @@ fn split(input: &str) -> Option<Vec<String>> {
             Piece::Record(json) => records.push(String::from_utf8_lossy(&json).into_owned()),
             Piece::TooLarge => {
                 let reason = RejectReason::TooLarge.as_str();
-                complain(&format!("skip a record that cannot be mapped: {reason}"));
+                complain(&format!("record skipped: it cannot be mapped: {reason}"));
             }
         }
     }

@@ -160,7 +160,7 @@ fn refuse_another_source(
 
 /// An address that is none is a wrong setting; one that is taken is the world's fault.
 fn cannot_listen(listen: &str, error: &std::io::Error) -> Failure {
-    let text = format!("listen on {listen} (--listen): {error}");
+    let text = format!("cannot listen on {listen} (--listen): {error}");
     match error.kind() {
         ErrorKind::InvalidInput => Failure::Settings(format!("{text}; give ADDRESS:PORT")),
         ErrorKind::AddrInUse => {
@@ -218,14 +218,11 @@ async fn follow_live(
                     gate.set_per_minute(live.requests_per_minute);
                     progress.metrics.budget(live.requests_per_minute);
                     level.set(live.log_level);
-                    info!(
-                        requests_per_minute = live.requests_per_minute,
-                        "took over the live settings"
-                    );
+                    info!(requests_per_minute = live.requests_per_minute, "live settings applied");
                 }
                 Err(problems) => warn!(
                     reason = chain(&problems),
-                    "the live settings cannot be used, keep the old ones"
+                    "the live settings cannot be used, keeping the old ones"
                 ),
             }
             last = Some(text);

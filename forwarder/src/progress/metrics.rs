@@ -201,7 +201,7 @@ impl Metrics {
         );
         forwarder.register(
             "records_rejected",
-            "Records that cannot be mapped",
+            "Records skipped because they cannot be sent, by reason",
             self.rejected.clone(),
         );
         forwarder.register(
@@ -250,12 +250,12 @@ impl Metrics {
         );
         forwarder.register(
             "source_budget_requests_per_minute",
-            "Our share of the tenant's requests",
+            "Requests a minute that this agent may send to the API",
             self.budget.clone(),
         );
         let version = Family::<OfVersion, Gauge>::default();
         version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
-        forwarder.register("build_info", "The program", version);
+        forwarder.register("build_info", "Version of the forwarder", version);
         registry.register_collector(Box::new(Now(Arc::clone(progress))));
         registry.register_collector(Box::new(Process));
         let mut text = String::new();
@@ -330,7 +330,11 @@ impl Collector for Now {
             unconfirmed.collect(),
         )?;
         let skew = state.skew.iter().map(|skew| (None, *skew as f64 / 1_000.0));
-        gauge("siem_forwarder_clock_skew_seconds", "The API's clock minus ours", skew.collect())?;
+        gauge(
+            "siem_forwarder_clock_skew_seconds",
+            "Seconds by which the API's clock is ahead of the forwarder's",
+            skew.collect(),
+        )?;
         if state.certificates.is_empty() {
             return Ok(());
         }

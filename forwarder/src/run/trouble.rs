@@ -67,7 +67,7 @@ impl Forwarder {
         };
         match decision {
             Decision::HaltAll(_) | Decision::HaltStream(_) if n_failures == 0 => {
-                error!(%stream, reason, ?decision, "stop asking: somebody has to act");
+                error!(%stream, reason, ?decision, "polling stopped: action needed");
             }
             _ => warn!(%stream, reason, ?decision, "the source failed"),
         }

@@ -32,7 +32,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name has no address.
-    #[error("resolve {host}")]
+    #[error("cannot resolve {host}")]
     Resolve {
         /// The name.
         host: String,
@@ -41,7 +41,7 @@ pub enum Error {
         source: io::Error,
     },
     /// No address answered.
-    #[error("connect to {host} port {port}")]
+    #[error("cannot connect to {host} port {port}")]
     Connect {
         /// The name.
         host: String,
@@ -52,10 +52,10 @@ pub enum Error {
         source: io::Error,
     },
     /// Certificates or keys of ours cannot be used, and no earlier ones are there to go on with.
-    #[error("read certificates for the syslog connection")]
+    #[error("cannot read certificates for the syslog connection")]
     Material(#[source] tls::Error),
     /// The TLS handshake failed.
-    #[error("shake hands with {host} over TLS")]
+    #[error("TLS handshake with {host} failed")]
     Handshake {
         /// The name.
         host: String,

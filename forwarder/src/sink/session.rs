@@ -86,7 +86,7 @@ pub(super) async fn run(
                 match session.run(connection, &mut stop, &mut confirmed).await {
                     End::Finished => return,
                     End::Rotated => {
-                        info!("certificates changed, connect anew");
+                        info!("certificates changed, reconnecting");
                         continue;
                     }
                     End::Broken { kind, reason } => {

@@ -59,7 +59,7 @@ pub(super) async fn run(
                     Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                         warn!(
                             n_bytes = frame.len(),
-                            "skip a record: the kernel takes no datagram of that size; lower maxMessageBytes"
+                            "record skipped: the datagram is too large for the kernel; lower spec.syslog.maxMessageBytes"
                         );
                         n_refused += 1;
                         observer.too_large(job.batch.stream());

@@ -65,7 +65,7 @@ pub enum Error {
         detail: String,
     },
     /// 429 or its like.
-    #[error("the API is throttling us (429): it is asked more often than it allows")]
+    #[error("the API is throttling us (429)")]
     Throttled {
         /// What the server asked for.
         retry_after: Option<Duration>,

@@ -169,7 +169,7 @@ impl Peer {
             ),
             Error::NoCertificatesPresented => fault(
                 "the peer shows no certificate",
-                "give it one: an anonymous peer cannot be told from anybody else",
+                "give it one: without a certificate its identity cannot be checked",
             ),
             Error::UnsupportedNameType => fault(
                 "the peer's name is of a kind that no certificate holds",

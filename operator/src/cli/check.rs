@@ -62,7 +62,7 @@ async fn check(arguments: CheckArguments) -> Result<bool, Failure> {
     let client =
         run::client(prometheus_client::metrics::family::Family::default(), "check").await?;
     if !server(&client).await? {
-        return say(false, "the rest", "is not asked, because the API server does not answer");
+        return say(false, "the rest", "not tried, because the API server does not answer");
     }
     let mut all_good = crd(&client).await?;
     let own = variable("POD_NAMESPACE").unwrap_or_else(|| client.default_namespace().to_owned());
@@ -71,7 +71,7 @@ async fn check(arguments: CheckArguments) -> Result<bool, Failure> {
     all_good &= leader(&client, &own, until).await?;
     match operator_url {
         Some(url) => all_good &= operator(url.trim_end_matches('/'), until).await?,
-        None => tell("note", "operator", "is not asked, without --operator-url")?,
+        None => tell("note", "operator", "not tried: --operator-url is not set")?,
     }
     Ok(all_good)
 }

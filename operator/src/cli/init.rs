@@ -105,7 +105,7 @@ pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
             Failure::Given("the old line holds no token that --token-out could take".to_owned())
         })?;
         keep(path, token).map_err(|error| {
-            Failure::World(format!("write the token to {}: {error}", path.display()))
+            Failure::World(format!("cannot write the token to {}: {error}", path.display()))
         })?;
         token_file = path.display().to_string();
     }

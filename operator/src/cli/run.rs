@@ -117,7 +117,7 @@ async fn serve(
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
-    info!("stopping: finish what is under way, release the lease, exit");
+    info!("stopping: finishing reconciles, then releasing the lease");
     stop.send_replace(true);
     let ended = match ended {
         Some(ended) => ended,
@@ -166,7 +166,7 @@ fn has_sendable_token(credentials: &AuthInfo) -> bool {
 
 /// An address that is none is a wrong setting; one that is taken is the world's fault.
 fn cannot_listen(listen: &str, error: &std::io::Error) -> Failure {
-    let text = format!("listen on {listen} (--listen): {error}");
+    let text = format!("cannot listen on {listen} (--listen): {error}");
     match error.kind() {
         ErrorKind::InvalidInput => Failure::Given(format!("{text}; give ADDRESS:PORT")),
         _ => Failure::World(text),

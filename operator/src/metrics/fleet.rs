@@ -19,9 +19,10 @@ use crate::budget;
 use crate::reports::Sighting;
 use crate::world::World;
 
-/// Makes clones that count together.
+/// HELP of the lag, which names the metric that it is computed from.
 const LAG_HELP: &str = "Seconds between now and siemagent_delivered_through_timestamp_seconds";
 
+/// Makes clones that count together.
 #[derive(Debug, Clone)]
 pub(super) struct Clones(pub(super) Histogram);
 
@@ -295,7 +296,7 @@ fn states(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(),
 fn records(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
     for (name, help, rejected) in [
         ("siemagent_records_delivered", "Records delivered, each once", false),
-        ("siemagent_records_rejected", "Records that cannot be mapped", true),
+        ("siemagent_records_rejected", "Records skipped because they cannot be sent", true),
     ] {
         let values: Vec<_> = members
             .iter()

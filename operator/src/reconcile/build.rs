@@ -49,10 +49,10 @@ pub(crate) struct Desired {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// An object.
-    #[error("encode the {0}")]
+    #[error("cannot encode the {0}")]
     Object(&'static str, #[source] serde_json::Error),
     /// The configuration's text.
-    #[error("encode the configuration")]
+    #[error("cannot encode the configuration")]
     Configuration(#[source] serde_saphyr::ser::Error),
 }
 

@@ -176,7 +176,7 @@ async fn an_application_and_a_proxy_are_checked_on_the_way() -> Result<()> {
         1,
         &[
             ("FAIL proxy, to localhost port ", &["407", "credentialsSecretRef"]),
-            ("FAIL API: is not asked", &[]),
+            ("FAIL API: not tried", &[]),
             ("ok   SIEM, localhost port ", &[]),
         ],
     );
@@ -253,7 +253,7 @@ async fn each_failure_of_the_portal_has_its_line_and_its_advice() -> Result<()> 
     place.files.set_token("another")?;
     place.defender.forbid(Stream::Activities, false);
     for (fault, words) in [
-        ("429", ["more often", "30 requests a minute"]),
+        ("429", ["throttling us", "30 requests a minute"]),
         ("500", ["500", "Check spec.source.url"]),
         ("html", ["login page", "Check spec.source.url"]),
         ("jwks", ["data centre", "tenant's own API URL"]),
@@ -326,7 +326,7 @@ async fn each_failure_of_the_siem_has_its_line_and_its_advice() -> Result<()> {
         0,
         &[
             ("ok   DNS, SIEM, 127.0.0.1:", &[]),
-            ("ok   SIEM, 127.0.0.1 port 9:", &["UDP tells nothing"]),
+            ("ok   SIEM, 127.0.0.1 port 9:", &["UDP confirms nothing"]),
             ("ok   framing:", &["datagram"]),
         ],
     );

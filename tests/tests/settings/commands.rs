@@ -411,7 +411,7 @@ async fn a_configuration_of_the_operator_runs_and_follows_its_live_file() -> Res
     .await?;
     fs::write(&live, r#"{"version": 9}"#)?;
     until("a bad one is told", || {
-        fs::read_to_string(&errors).unwrap().contains("keep the old ones")
+        fs::read_to_string(&errors).unwrap().contains("keeping the old ones")
     })
     .await
     .context("live")

@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why it is not known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("read the rules of operator/rbac.yaml")]
+    #[error("cannot read the rules of operator/rbac.yaml")]
     Rules(#[source] serde_saphyr::Error),
-    #[error("understand the rules of operator/rbac.yaml")]
+    #[error("invalid rules in operator/rbac.yaml")]
     Roles(#[source] serde_json::Error),
     #[error("the API server does not answer")]
     TimedOut,
-    #[error("ask the API server what the account may do")]
+    #[error("cannot ask the API server for the account's rights")]
     Ask(#[source] kube::Error),
 }
 
