@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::schema;
 use crate::siem_agent::SiemAgent;
 
-pub use weight::{MAX_RAW_BYTES, MAX_SPEC_BYTES, too_large};
+pub use weight::{MAX_RAW_BYTES, MAX_RAW_LEVELS, MAX_SPEC_BYTES, too_large};
 
 /// One thing that is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -121,8 +121,14 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
 fn own(options: &OpenOptions, path: &Path) -> io::Result<File> {
     let file = open(options, path, libc::O_NOFOLLOW)?;
     // It may be from an earlier version, or the umask may have taken the user's own rights away.
-    if file.metadata()?.mode() & 0o777 != FILE_MODE {
-        file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    let mode = file.metadata()?.mode() & 0o777;
+    if mode != FILE_MODE
+        && let Err(error) = file.set_permissions(Permissions::from_mode(FILE_MODE))
+    {
+        // Another user's, on a volume that a group shares: nobody else reads it all the same.
+        if error.kind() != ErrorKind::PermissionDenied || mode & 0o007 != 0 {
+            return Err(error);
+        }
     }
     Ok(file)
 }

@@ -22,8 +22,8 @@ use crate::batch::BatchBuilder;
 use crate::checkpoint::Checkpoint;
 use crate::event::Stream;
 use crate::frame::Layout;
-use crate::parse::RejectReason;
 use crate::parse::split::Envelope;
+use crate::parse::{RejectReason, split};
 use crate::progress::Progress;
 use crate::saver::Saver;
 use crate::sink::{Sink, Stopped};
@@ -136,6 +136,9 @@ impl Forwarder {
                     last = kind;
                     let pause = self.take_note(stream, &error, n_failures);
                     state.failed(now(began).steady);
+                    if matches!(error, source::Error::Body(split::Error::Endless)) {
+                        state.page_too_large();
+                    }
                     match unless_stopped(&mut stop, pause).await {
                         // What another secret meets is a first failure.
                         Ok(true) => (n_failures, last) = (0, None),

@@ -21,11 +21,13 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use siem_agent_edge::clock;
+use siem_agent_edge::error_chain::chain;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use crate::event::Stream;
 use crate::parse::split::{Envelope, Piece, Splitter};
+use crate::secret::Secret;
 use crate::time::Millis;
 use query::Query;
 
@@ -98,6 +100,27 @@ impl Source {
         let Settings { url, auth, proxy, ca_bundle } = settings;
         let client = client::Keeper::new(proxy, ca_bundle);
         Self { url, auth: auth::Auth::new(auth), client }
+    }
+
+    /// What an error says, for logs, reports and people. Of one that repeats a secret of ours, be it in a server's words, in
+    /// a certificate's names or in a proxy's, only what kind of error it is.
+    pub fn words(&self, error: &Error) -> String {
+        let whole = chain(error);
+        if !self.repeats_a_secret(&whole) {
+            return whole;
+        }
+        let kind = error.to_string();
+        if self.repeats_a_secret(&kind) {
+            return refusal::WITHHELD.to_owned();
+        }
+        format!("{kind} ({})", refusal::WITHHELD)
+    }
+
+    /// Whether a text repeats a secret of ours, in any usual encoding.
+    pub fn repeats_a_secret(&self, text: &str) -> bool {
+        let secrets: Vec<Secret> =
+            self.auth.secrets().into_iter().chain(self.client.password()).collect();
+        echo::repeats(text, secrets.iter().map(Secret::expose))
     }
 
     /// Whether the secret is another one than this stream has tried last.
@@ -343,5 +366,22 @@ mod tests {
         let error = source.fetch(&Query::probe(Stream::Alerts, 0)).await.unwrap_err();
         assert!(matches!(error, Error::IdentityAnswer(_)), "{error:?}");
         assert!(began.elapsed() < PAGE_TIMEOUT);
+    }
+
+    #[test]
+    fn an_error_that_repeats_a_secret_says_only_of_what_kind_it_is() {
+        use crate::secret::{Kind, SecretFile};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "Pl4nted0Token1").unwrap();
+        let source = Source::new(Settings {
+            url: "https://portal.example".to_owned(),
+            auth: Auth::Token(SecretFile::new(path, Kind::Token)),
+            proxy: None,
+            ca_bundle: None,
+        });
+        let forbidden = |detail: &str| Error::Forbidden { detail: detail.to_owned() };
+        assert_eq!(source.words(&forbidden("not permitted")), "not permitted");
+        assert_eq!(source.words(&forbidden("no role for l4nted0T")), refusal::WITHHELD);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use siem_agent_crds::siem_agent::LogLevel;
 use siem_agent_edge::log::OneLine;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
@@ -30,7 +30,7 @@ pub enum LogFormat {
 /// Changes the level of a running program.
 #[derive(Debug, Clone)]
 pub struct LevelHandle {
-    level: reload::Handle<LevelFilter, Registry>,
+    level: reload::Handle<Targets, Registry>,
     files: Option<Arc<Files>>,
 }
 
@@ -88,11 +88,17 @@ pub fn start(
     Ok(LevelHandle { level: handle, files })
 }
 
-fn filter(level: LogLevel) -> LevelFilter {
+/// Below warnings only what this program says, unless everything is wanted.
+fn filter(level: LogLevel) -> Targets {
+    let ours = |level: LevelFilter| {
+        let libraries = Targets::new().with_default(level.min(LevelFilter::WARN));
+        libraries.with_target("siem_agent_forwarder", level).with_target("siem_agent_edge", level)
+    };
     match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Error => ours(LevelFilter::ERROR),
+        LogLevel::Warn => ours(LevelFilter::WARN),
+        LogLevel::Info => ours(LevelFilter::INFO),
+        LogLevel::Debug => ours(LevelFilter::DEBUG),
+        LogLevel::Trace => Targets::new().with_default(LevelFilter::TRACE),
     }
 }

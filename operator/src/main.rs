@@ -20,6 +20,7 @@ mod rollout;
 mod release;
 mod keeper;
 mod counting;
+mod shallow;
 mod queue;
 mod reconcile;
 mod names;

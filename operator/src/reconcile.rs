@@ -64,12 +64,12 @@ pub(crate) async fn reconcile(
     let stance = turns::stance(world, key, agent, &observed);
     let place = &world.settings().place;
     let outcome = match validate::validate(agent, &observed, &stance, place) {
-        Err(problems) => Outcome::Stalled(problems),
-        Ok(_) if observed.has_leftovers(agent) => Outcome::Waiting,
-        Ok(_) if let Some(problem) = validate::refused(agent, &world.tenants) => {
+        _ if let Some(problem) = validate::refused(agent, &world.tenants) => {
             stop(world, key, agent, &observed, &stance).await?;
             Outcome::Stalled(vec![problem])
         }
+        Err(problems) => Outcome::Stalled(problems),
+        Ok(_) if observed.has_leftovers(agent) => Outcome::Waiting,
         Ok(validated) => {
             let objects = build::objects(&validated).map_err(Error::Build)?;
             apply::apply(world, key, agent, &observed, &stance, objects)
@@ -93,6 +93,8 @@ async fn stop(
     }
     let mut suspended = agent.clone();
     suspended.spec.suspend = true;
+    // What makes it impossible does not keep it running.
+    suspended.spec.placement = None;
     let place = &world.settings().place;
     let Ok(validated) = validate::validate(&suspended, observed, stance, place) else {
         return Ok(());

@@ -40,18 +40,22 @@ pub(crate) enum LogLevel {
     /// State changed.
     #[default]
     Info,
-    /// Each reconcile with its outcome, each decision of it, each request that changes nothing.
+    /// Each reconcile with its outcome, and why a status is held.
     Debug,
+    /// What the libraries log as well.
+    Trace,
 }
 
 impl LogLevel {
-    /// What this program says, and the client's complaints.
+    /// What this program says, and the libraries' complaints; but for the API's client, which repeats an answer that it
+    /// cannot read as a whole.
     fn directives(self) -> &'static str {
         match self {
             Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "warn,siem_operator=info",
-            Self::Debug => "warn,siem_operator=debug",
+            Self::Warn => "warn,kube_client=error",
+            Self::Info => "warn,kube_client=error,siem_operator=info",
+            Self::Debug => "warn,kube_client=error,siem_operator=debug",
+            Self::Trace => "trace,kube_client=error",
         }
     }
 }

@@ -23,7 +23,8 @@ pub const ACCOUNT: &str = "siem-agent-operator";
 /// Where an operator runs and as whom.
 #[derive(Clone, Debug)]
 pub struct Place {
-    namespace: String,
+    /// Where the operator runs.
+    pub namespace: String,
     account: String,
     watched: Vec<String>,
     /// The account's kubeconfig.

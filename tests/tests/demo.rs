@@ -35,6 +35,7 @@ impl Demo {
         fs::create_dir(folder.path().join("tmp"))?;
         let shown = fs::File::create(folder.path().join("shown"))?;
         let child = Command::new(program("demo")?)
+            .arg("--built")
             .args(arguments)
             .env("TMPDIR", folder.path().join("tmp"))
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))

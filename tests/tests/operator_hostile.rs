@@ -457,11 +457,17 @@ async fn one_users_largest_agents_do_not_end_the_operator() -> Result<()> {
             json!({"alerts": {"filter": {"raw": {"x": {"eq": vec![1; 600_000]}}}}});
         scene.kubectl(&["create", "-f", "-"], &agent.to_string()).await?;
     }
+    // Small, and nested deeper than any reader of JSON follows.
+    let deep = (0..1_000).fold(json!({}), |inner, _| json!({"a": inner}));
+    let mut agent = manifest("deep", SOURCE, json!({}));
+    agent["spec"]["eventTypes"] = json!({"alerts": {"filter": {"raw": {"x": deep}}}});
+    scene.kubectl(&["create", "-f", "-"], &agent.to_string()).await?;
     apply(&scene, "soc").await?;
     let operator = Operator::start(&scene.place, &[]).await?;
     scene.until("deployment/soc-forwarder", |_| true).await?;
-    for n in 0..N_AGENTS {
-        let name = format!("large-{n}");
+    let large = (0..N_AGENTS).map(|n| (format!("large-{n}"), "filter.raw: takes 1200"));
+    let deep = ("deep".to_owned(), "filter.raw: is nested deeper than 16 levels");
+    for (name, expected) in large.chain([deep]) {
         let get = [
             "get",
             "siemagent",
@@ -472,7 +478,7 @@ async fn one_users_largest_agents_do_not_end_the_operator() -> Result<()> {
         let until = Instant::now() + 2 * PATIENCE;
         loop {
             let words = scene.kubectl(&get, "").await?;
-            if words.contains("filter.raw: takes 1200") {
+            if words.contains(expected) {
                 break;
             }
             ensure!(Instant::now() < until, "{name} is not refused: {words} {}", operator.log());

@@ -49,6 +49,7 @@ async fn an_agent_gets_what_render_prints_and_leaves_nothing_behind() -> Result<
     let read_back = scene.kubectl(&["get", "siemagent/soc", "-o", "yaml"], "").await?;
     let rendered = std::process::Command::new(program("siem-operator")?)
         .args(["render", "--forwarder-image", "image:1", "-f", "-"])
+        .args(["--operator-namespace", &scene.place.namespace])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()

@@ -10,11 +10,20 @@ pub const MAX_SPEC_BYTES: usize = 64 * 1024;
 /// The most that one raw filter may take as JSON: its small parts take many times as much once they are read.
 pub const MAX_RAW_BYTES: usize = 4 * 1024;
 
+/// How deeply a raw filter may be nested: a filter of the API is three levels deep.
+pub const MAX_RAW_LEVELS: usize = 16;
+
 /// What is too large in a spec.
 pub fn too_large(spec: &Value) -> Option<Problem> {
     let n_bytes = |value: &Value| value.to_string().len();
     for stream in ["alerts", "activities"] {
         let raw = spec.pointer(&format!("/eventTypes/{stream}/filter/raw"));
+        if raw.is_some_and(|raw| is_deeper(raw, MAX_RAW_LEVELS)) {
+            return Some(Problem::new(
+                format!("spec.eventTypes.{stream}.filter.raw"),
+                format!("is nested deeper than {MAX_RAW_LEVELS} levels"),
+            ));
+        }
         if let Some(n_bytes) = raw.map(n_bytes).filter(|n_bytes| *n_bytes > MAX_RAW_BYTES) {
             return Some(Problem::new(
                 format!("spec.eventTypes.{stream}.filter.raw"),
@@ -31,6 +40,15 @@ pub fn too_large(spec: &Value) -> Option<Problem> {
     })
 }
 
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(values) => Box::new(values.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        _ => return false,
+    };
+    levels == 0 || inner.any(|value| is_deeper(value, levels - 1))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -43,6 +61,10 @@ mod tests {
         assert_eq!(too_large(&raw(4_000)), None);
         let problem = too_large(&raw(4_100)).unwrap();
         assert_eq!(problem.path, "spec.eventTypes.alerts.filter.raw");
+        let nested = |n: usize| (1..n).fold(json!({}), |inner, _| json!({"x": inner}));
+        let raw = |n| json!({"eventTypes": {"activities": {"filter": {"raw": nested(n)}}}});
+        assert_eq!(too_large(&raw(16)), None);
+        assert!(too_large(&raw(17)).unwrap().message.contains("deeper than 16"));
         let spec = |n: usize| json!({"displayName": "a".repeat(n)});
         assert_eq!(too_large(&spec(65_000)), None);
         assert_eq!(too_large(&spec(65_600)).unwrap().path, "spec");

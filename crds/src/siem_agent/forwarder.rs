@@ -77,7 +77,7 @@ pub struct Forwarder {
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub pod_annotations: BTreeMap<String, String>,
-    /// error, warn, info or debug. Default: info.
+    /// error, warn, info, debug or trace. Default: info.
     #[serde(default)]
     pub log_level: LogLevel,
     /// Keeps the state on a volume instead of an emptyDir.
@@ -101,6 +101,8 @@ pub enum LogLevel {
     Info,
     /// Each poll, page, batch, confirmation and save, with its numbers.
     Debug,
+    /// What the libraries log as well.
+    Trace,
 }
 
 /// A volume for the state.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use siem_agent_crds::printable::printable;
 use siem_agent_edge::clock;
-use siem_agent_edge::error_chain::chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -42,9 +41,9 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
 
 async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
     let source = Source::new(settings.source.clone());
-    let mut clear = way::to_url("API", &settings.source.url, &settings.source).await?;
+    let mut clear = way::to_url("API", &settings.source.url, &settings.source, &source).await?;
     if let Auth::ClientCredentials { authority, .. } = &settings.source.auth {
-        clear &= way::to_url("identity provider", authority, &settings.source).await?;
+        clear &= way::to_url("identity provider", authority, &settings.source, &source).await?;
     }
     if !clear {
         say(false, "API", "not tried, because the connection to it fails")?;
@@ -56,7 +55,7 @@ async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failu
             Ok(found) => say(true, &what, &found)?,
             Err(error) => {
                 all_good = false;
-                say(false, &what, &told(&error))?;
+                say(false, &what, &told(&source, &error))?;
             }
         }
     }
@@ -99,10 +98,10 @@ async fn last_day(
 }
 
 /// What is wrong and what to do about it.
-fn told(error: &source::Error) -> String {
+fn told(source: &Source, error: &source::Error) -> String {
     match error.advice() {
-        "" => chain(error),
-        advice => format!("{}. {advice}", chain(error).trim_end_matches('.')),
+        "" => source.words(error),
+        advice => format!("{}. {advice}", source.words(error).trim_end_matches('.')),
     }
 }
 

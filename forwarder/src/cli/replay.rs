@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use siem_agent_edge::clock;
-use siem_agent_edge::error_chain::chain;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -105,14 +104,22 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
                         matches!(error, source::Error::Endless(_) | source::Error::Nowhere);
                     match decision {
                         _ if is_endless => {
-                            return Err(Failure::World(format!("{stream}: {}", chain(&error))));
+                            return Err(Failure::World(format!(
+                                "{stream}: {}",
+                                source.words(&error)
+                            )));
                         }
                         Decision::Retry(wait) | Decision::PauseAll(wait)
                             if n_failures < MAX_FAILURES =>
                         {
                             sleep(wait).await;
                         }
-                        _ => return Err(Failure::World(format!("{stream}: {}", chain(&error)))),
+                        _ => {
+                            return Err(Failure::World(format!(
+                                "{stream}: {}",
+                                source.words(&error)
+                            )));
+                        }
                     }
                     query = Some(asked);
                 }

@@ -57,7 +57,12 @@ pub struct StreamState {
     evidence: Evidence,
     rescan: Option<(Walk, Query)>,
     unasked: Option<Millis>,
+    /// Records asked for a page: fewer where the API's pages grow too large.
+    page_limit: usize,
 }
+
+/// So few records are no page too large, however long each is: a record that is longer than 4 MiB is skipped.
+const SMALLEST_PAGE: usize = 10;
 
 impl StreamState {
     /// A stream that has asked nothing in this life.
@@ -78,6 +83,7 @@ impl StreamState {
             clock: ServerClock::default(),
             evidence: Evidence::default(),
             rescan: None,
+            page_limit: Query::largest_page(stream),
         }
     }
 
@@ -98,7 +104,8 @@ impl StreamState {
             let from = self.schedule.from(kind, &self.cursor);
             let late = self.schedule.late();
             let evident = self.evidence.settled(now, late);
-            let query = Query::since(self.stream, self.filters.clone(), from);
+            let query =
+                Query::since(self.stream, self.filters.clone(), from).at_most(self.page_limit);
             (Walk::new(&self.cursor, from, now, late, evident), query)
         })
     }
@@ -113,6 +120,11 @@ impl StreamState {
         self.schedule.again(now);
     }
 
+    /// A page was given up because it is larger than any may be: the next ones have fewer records.
+    pub fn page_too_large(&mut self) {
+        self.page_limit = (self.page_limit / 4).max(SMALLEST_PAGE);
+    }
+
     /// A page was read to its end, and all of it is accounted for.
     pub fn page_read(
         &mut self,
@@ -121,6 +133,7 @@ impl StreamState {
         has_next: bool,
         now: Now,
     ) -> PageRead {
+        self.page_limit = (self.page_limit * 2).min(Query::largest_page(self.stream));
         let heard = self.clock.hear(answer.asked, answer.answered, answer.date);
         let sure = self.clock.sure(now, now.steady);
         let asked_from = sure.map(|sure| {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use siem_agent_crds::report::{SourceState, TokenState};
 use siem_agent_edge::clock;
-use siem_agent_edge::error_chain::chain;
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
@@ -32,7 +31,7 @@ impl Forwarder {
         n_failures: u32,
     ) -> impl Future<Output = bool> + '_ {
         let now = clock::now();
-        let reason = chain(error);
+        let reason = self.source.words(error);
         if let Some(code) = error.code() {
             self.progress.metrics.requested(stream, &code);
         }

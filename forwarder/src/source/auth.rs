@@ -182,6 +182,15 @@ impl Auth {
         refusal::shown(text, harmless, known)
     }
 
+    /// Every secret that a server may have been sent, and what lies in the file now.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        let stored = self.file().read().ok();
+        let state = self.lock();
+        let access = state.access.iter().map(|access| access.token.clone());
+        let thrown_away = state.thrown_away.iter().map(|(token, _)| token.clone());
+        state.used.iter().cloned().chain(access).chain(thrown_away).chain(stored).collect()
+    }
+
     fn cached(&self, secret: &Secret) -> Option<Secret> {
         let state = self.lock();
         let access = state.access.as_ref()?;

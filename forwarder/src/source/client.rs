@@ -59,6 +59,9 @@ impl Failed {
     }
 }
 
+/// A shorter password may be a word of our own.
+const MIN_PASSWORD: usize = 8;
+
 /// A proxy on the way to the API.
 #[derive(Debug, Clone)]
 pub struct Proxy {
@@ -211,6 +214,12 @@ impl Keeper {
     pub(super) fn has_proxy(&self, url: &str) -> bool {
         let serves = |proxy: &Proxy| url.parse().is_ok_and(|url| proxy.serves(&url));
         self.proxy.as_ref().is_some_and(serves)
+    }
+
+    /// The proxy's password, where there is one that no word could be by chance.
+    pub(super) fn password(&self) -> Option<Secret> {
+        let credentials = self.proxy.as_ref()?.credentials.as_ref()?;
+        credentials.password.read().ok().filter(|password| password.expose().len() >= MIN_PASSWORD)
     }
 
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]

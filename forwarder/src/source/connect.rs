@@ -32,9 +32,24 @@ pub(super) const US: &str = concat!("siem-forwarder/", env!("CARGO_PKG_VERSION")
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A proxy's answer to CONNECT is shorter.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-/// A proxy offers a few schemes, and their names are short.
-const MAX_SCHEMES: usize = 6;
-const MAX_SCHEME_BYTES: usize = 20;
+/// IANA's registry of HTTP authentication schemes, and what Windows' proxies add.
+const SCHEMES: [&str; 14] = [
+    "Basic",
+    "Bearer",
+    "Concealed",
+    "Digest",
+    "DPoP",
+    "GNAP",
+    "HOBA",
+    "Kerberos",
+    "Mutual",
+    "Negotiate",
+    "NTLM",
+    "PrivateToken",
+    "SCRAM-SHA-256",
+    "VAPID",
+];
+const ANOTHER_SCHEME: &str = "another scheme";
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +89,8 @@ pub(crate) enum Error {
 /// What a proxy asks for with 407.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
-    /// The schemes that it offers, as it writes them.
-    schemes: Vec<String>,
+    /// The schemes that it offers, by their registered names: nothing that it writes itself is shown.
+    schemes: Vec<&'static str>,
     /// Whether it was given a user name and a password.
     was_answered: bool,
 }
@@ -83,11 +98,12 @@ pub struct Challenge {
 impl Challenge {
     /// Reads the values of `Proxy-Authenticate` (RFC 9110, section 11.6.1).
     pub(crate) fn read<'a>(values: impl IntoIterator<Item = &'a str>, was_answered: bool) -> Self {
-        let mut schemes: Vec<String> = Vec::new();
+        let mut schemes: Vec<&'static str> = Vec::new();
         for scheme in values.into_iter().flat_map(schemes_of) {
-            let is_known = schemes.iter().any(|known| known.eq_ignore_ascii_case(scheme));
-            if !is_known && schemes.len() < MAX_SCHEMES {
-                schemes.push(scheme.to_owned());
+            let known = SCHEMES.iter().find(|known| known.eq_ignore_ascii_case(scheme));
+            let scheme = known.copied().unwrap_or(ANOTHER_SCHEME);
+            if !schemes.contains(&scheme) {
+                schemes.push(scheme);
             }
         }
         Self { schemes, was_answered }
@@ -141,10 +157,8 @@ fn schemes_of(value: &str) -> impl Iterator<Item = &str> {
             char == ',' && !in_quotes
         })
         .filter_map(|part| part.split_whitespace().next())
-        .filter(|word| {
-            let belongs = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-            word.len() <= MAX_SCHEME_BYTES && word.bytes().all(belongs)
-        })
+        // A parameter after a comma.
+        .filter(|word| !word.contains('='))
 }
 
 /// A proxy with what it is asked with.
@@ -410,6 +424,13 @@ mod tests {
                 "credentialsSecretRef",
             ),
             ("HTTP/1.1 407 No\r\n\r\n", Some(&basic), "other credentials", "Correct"),
+            // A scheme of its own making could be a part of what it was sent.
+            (
+                "HTTP/1.1 407 No\r\nProxy-Authenticate: UExBTlRF, 504c414e, ntlm\r\n\r\n",
+                Some(&basic),
+                "offers another scheme, NTLM only (407)",
+                "cntlm",
+            ),
         ] {
             let (outcome, _) = asked(answer, "example.com", authorization).await;
             let Err(Error::Challenged(challenge)) = outcome else {

@@ -25,6 +25,8 @@ pub struct Query {
     from: Millis,
     until: Option<Millis>,
     position: Position,
+    /// Whether activities are listed in scan mode.
+    scan: bool,
     limit: usize,
 }
 
@@ -53,11 +55,24 @@ enum Position {
 impl Query {
     /// Everything listed at or after `from` that the user's filters let through.
     pub fn since(stream: Stream, filters: Map<String, Value>, from: Millis) -> Self {
-        let limit = match stream {
+        let scan = stream == Stream::Activities;
+        let limit = Self::largest_page(stream);
+        Self { stream, filters, from, until: None, position: Position::Start, scan, limit }
+    }
+
+    /// The most records that a page of this stream can have.
+    pub fn largest_page(stream: Stream) -> usize {
+        match stream {
             Stream::Alerts => ALERT_PAGE,
             Stream::Activities => SCAN_PAGE,
-        };
-        Self { stream, filters, from, until: None, position: Position::Start, limit }
+        }
+    }
+
+    /// The same, at most so many records a page.
+    #[must_use]
+    pub fn at_most(mut self, limit: usize) -> Self {
+        self.limit = self.limit.min(limit);
+        self
     }
 
     /// The same, up to and including a time.
@@ -69,7 +84,8 @@ impl Query {
 
     /// One record at most, to learn whether the token is good.
     pub fn probe(stream: Stream, from: Millis) -> Self {
-        Self { stream, filters: Map::new(), from, until: None, position: Position::Start, limit: 1 }
+        let (filters, position) = (Map::new(), Position::Start);
+        Self { stream, filters, from, until: None, position, scan: false, limit: 1 }
     }
 
     /// The lower end of the window.
@@ -111,7 +127,7 @@ impl Query {
 
     /// Whether records are listed in scan mode.
     fn is_scan(&self) -> bool {
-        self.limit == SCAN_PAGE && !matches!(self.position, Position::Skip(_))
+        self.scan && !matches!(self.position, Position::Skip(_))
     }
 
     fn page_limit(&self) -> usize {
@@ -187,6 +203,21 @@ mod tests {
             let next = page(query.next(Some(no_cursor), Some(2_000), 4_990));
             assert_eq!(next.body()["filters"]["created"], json!({"gte": 2_000}));
         }
+    }
+
+    #[test]
+    fn a_page_has_fewer_records_where_the_apis_pages_are_too_large() {
+        let of = |stream, limit| Query::since(stream, Map::new(), 1_000).at_most(limit).body();
+        assert_eq!(of(Stream::Activities, 1_250)["limit"], 1_250);
+        assert_eq!(of(Stream::Activities, 1_250)["isScan"], true);
+        assert_eq!(of(Stream::Activities, 50_000)["limit"], 5_000);
+        assert_eq!(of(Stream::Alerts, 25)["limit"], 25);
+        let next = page(Query::since(Stream::Activities, Map::new(), 0).at_most(78).next(
+            Some(json!({"opaque": 1})),
+            Some(1),
+            78,
+        ));
+        assert_eq!(next.body()["limit"], 78);
     }
 
     #[test]

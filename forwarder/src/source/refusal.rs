@@ -10,7 +10,7 @@ use super::wire::answer;
 /// The longest text of a server that is passed on.
 const MAX_DETAIL_CHARS: usize = 300;
 /// In place of a text that is not passed on.
-const WITHHELD: &str = "the server's words repeat a part of the secret and are withheld";
+pub(super) const WITHHELD: &str = "the server's words repeat a part of the secret and are withheld";
 
 /// The words of a refusal: of its JSON, or its plain text; else its status in words.
 pub(super) fn words(body: &[u8], status: StatusCode) -> String {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{HeaderValue, header};
-use kube::client::ClientBuilder;
+use kube::client::{ClientBuilder, DynBody};
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +16,7 @@ use siem_agent_edge::listen;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tower::timeout::TimeoutLayer;
+use tower::util::MapResponseLayer;
 use tracing::info;
 
 use super::{Failure, RunArguments, variable};
@@ -30,6 +31,7 @@ use crate::memory::Memory;
 use crate::metrics::{Metrics, OfRequest};
 use crate::release::{Place, Platform, Settings};
 use crate::reports::Reports;
+use crate::shallow::shallow;
 use crate::telemetry;
 use crate::tenants::Tenants;
 use crate::turns::Turns;
@@ -154,7 +156,8 @@ pub(super) async fn client(
     }
     let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
     let in_time = TimeoutLayer::new(ANSWER_PATIENCE);
-    Ok(builder.with_layer(&in_time).with_layer(&Counting(requests)).build())
+    let shallow = MapResponseLayer::new(shallow::<Box<DynBody>>);
+    Ok(builder.with_layer(&in_time).with_layer(&Counting(requests)).with_layer(&shallow).build())
 }
 
 /// The client would panic over another one.

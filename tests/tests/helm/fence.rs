@@ -212,6 +212,17 @@ async fn behind_the_policies_the_operator_works_and_its_account_can_do_nothing_e
         ),
         ("is not root", spec, json!({"securityContext": {"runAsNonRoot": false}})),
         (
+            "is not root",
+            container,
+            json!({"securityContext": {"allowPrivilegeEscalation": false, "runAsNonRoot": false, "runAsUser": 0}}),
+        ),
+        (
+            "is not root",
+            container,
+            json!({"securityContext": {"allowPrivilegeEscalation": false, "seccompProfile": {"type": "Unconfined"}}}),
+        ),
+        ("without a command", container, json!({"livenessProbe": {"exec": {"command": ["/x"]}}})),
+        (
             "is not one of ghcr.io/siem-agent-operator/siem-forwarder",
             container,
             json!({"image": "evil.example.com/shell:1"}),

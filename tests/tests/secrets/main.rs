@@ -310,7 +310,8 @@ async fn the_search_would_find_them() -> Result<()> {
             .filter(|(_, bytes)| !search.found_in(bytes).is_empty())
             .map(|(path, _)| path.rsplit('/').next().unwrap().to_owned())
             .collect();
-        if found.len() >= 2 || Instant::now() > until {
+        // Before it becomes another program, a child shows its parent's arguments.
+        if found.iter().any(|found| found == "environ") || Instant::now() > until {
             break found;
         }
         sleep(LOOK).await;

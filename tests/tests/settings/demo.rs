@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 async fn demo(arguments: &[&str]) -> Result<(Output, String)> {
     let running = Command::new(program("demo")?)
-        .args(["--standalone", "--for", "3s", "--rate", "20"])
+        .args(["--built", "--standalone", "--for", "3s", "--rate", "20"])
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())

@@ -310,7 +310,7 @@ async fn a_refusal_keeps_its_words_whatever_form_it_has() -> Result<()> {
         "{status}"
     );
     let reason = status["source"]["reason"].as_str().unwrap();
-    ensure!(reason.contains("500 Out of order: try the other door"), "{reason}");
+    ensure!(reason.contains("500: Out of order: try the other door"), "{reason}");
     world.defender.clear_faults();
     Ok(())
 }

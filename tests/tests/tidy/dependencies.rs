@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::root;
 
-const CRATES: [&str; 4] = ["crds", "forwarder", "operator", "tests"];
+const CRATES: [&str; 5] = ["crds", "edge", "forwarder", "operator", "tests"];
 
 /// The names below a heading of a manifest, up to the next one.
 fn names(manifest: &str, heading: &str) -> BTreeSet<String> {

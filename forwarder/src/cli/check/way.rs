@@ -17,7 +17,7 @@ use super::say;
 use crate::cli::Failure;
 use crate::sink::{self, Duplex, Transport};
 use crate::source::connect::{self, bare};
-use crate::source::{self, Proxy};
+use crate::source::{self, Proxy, Source};
 use crate::tls::{Material, Peer, Side};
 
 /// A step takes this long at most.
@@ -36,12 +36,20 @@ pub(super) async fn to_url(
     name: &str,
     url: &str,
     settings: &source::Settings,
+    source: &Source,
 ) -> Result<bool, Failure> {
     let Ok(url) = url.parse::<Uri>() else {
         return say(false, name, "the URL cannot be read").map(|()| false);
     };
     let mut lines = Vec::new();
     let walked = walk_to_url(name, &url, settings, &mut lines).await;
+    // Certificates have names that a server chooses, which may know the token from somebody else.
+    let walked = walked.map_err(|Stop { what, words }| {
+        let is_safe = !source.repeats_a_secret(&words);
+        let withheld =
+            || "the server repeats a part of the secret; its words are withheld".to_owned();
+        Stop { what, words: if is_safe { words } else { withheld() } }
+    });
     told(lines, walked)
 }
 

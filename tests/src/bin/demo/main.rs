@@ -48,6 +48,9 @@ struct Cli {
     /// Sends to this receiver instead, tcp://host:port; what arrives is then what the forwarder says was delivered.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
+    /// The programs are built already, as by a test, whose build has failpoints.
+    #[arg(long, hide = true)]
+    built: bool,
 }
 
 /// What is on show.
@@ -161,13 +164,16 @@ async fn until_the_cluster_stands(
     screen: &Screen,
     rate: f64,
     to: Option<&str>,
+    built: bool,
     interrupt: &mut Signal,
 ) -> Result<Option<(Ends, Stage)>> {
     screen.say("first the forwarder alone, while Kubernetes is built and starts")?;
     let first = Ends::start(screen, rate, to).await?;
     let stage = first.standalone().await?;
     let starting = async {
-        build(screen, "siem-operator").await?;
+        if !built {
+            build(screen, "siem-operator").await?;
+        }
         programs(["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"]).await?;
         let ends = Ends::start(screen, rate, to).await?;
         let stage = ends.cluster(screen).await?;
@@ -191,10 +197,12 @@ async fn until_the_cluster_stands(
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let Cli { standalone, for_, rate, to } = Cli::parse();
+    let Cli { standalone, for_, rate, to, built } = Cli::parse();
     let to = to.as_deref().map(target).transpose()?;
     let screen = Screen::new()?;
-    build(&screen, "siem-forwarder").await?;
+    if !built {
+        build(&screen, "siem-forwarder").await?;
+    }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let to = to.as_deref();
     let (mut ends, mut stage) = if standalone {
@@ -202,7 +210,7 @@ async fn main() -> Result<ExitCode> {
         let stage = ends.standalone().await?;
         (ends, stage)
     } else {
-        match until_the_cluster_stands(&screen, rate, to, &mut interrupt).await? {
+        match until_the_cluster_stands(&screen, rate, to, built, &mut interrupt).await? {
             Some(started) => started,
             None => return Ok(ExitCode::FAILURE),
         }
