@@ -37,7 +37,7 @@ fn is_control(char: char) -> bool {
     char.is_control() || matches!(char, '\u{2028}' | '\u{2029}')
 }
 
-/// Format characters and letters without a shape. What is part of a visible sign, such as a variation selector, is none.
+/// Format characters and letters without a shape. A variation selector is part of a visible sign and does not count.
 fn is_invisible(char: char) -> bool {
     is_direction(char)
         || matches!(

@@ -175,7 +175,7 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
         *counting.entry(&member.key.0).or_default() += 1;
     }
     let n_counting = counting.values().sum();
-    let mut tell = |claimant: &Claimant, requests: u32| {
+    let mut give = |claimant: &Claimant, requests: u32| {
         let others = Others::of(claimant, &counting, n_counting);
         shares.insert(claimant.key.clone(), Share { requests: requests.max(1), others });
     };
@@ -183,7 +183,7 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
     for (unit, part) in units.iter().zip(parts) {
         let most: Vec<_> = unit.members.iter().map(|member| member.most()).collect();
         for (member, share) in unit.members.iter().zip(divide(part, &most)) {
-            tell(member, share);
+            give(member, share);
         }
     }
     let one_more = total / (u32::try_from(units.len()).unwrap_or(u32::MAX).saturating_add(1));
@@ -193,10 +193,10 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
     }
     for claimant in of(Standing::Silent) {
         let n_silent = n_silent.get(claimant.key.0.as_str()).copied().unwrap_or(1).max(1);
-        tell(claimant, (one_more / n_silent).min(claimant.most()));
+        give(claimant, (one_more / n_silent).min(claimant.most()));
     }
     for claimant in of(Standing::Idle) {
-        tell(claimant, one_more.min(claimant.most()));
+        give(claimant, one_more.min(claimant.most()));
     }
 }
 

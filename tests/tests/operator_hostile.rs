@@ -409,7 +409,7 @@ async fn nobody_takes_a_tenants_requests_from_another_namespace_without_its_toke
         );
         foe.kubectl(&["apply", "-f", "-"], &manifest).await?;
     }
-    // While they are new they count as one, and ask for so little that the rest is left; the victim is told with whom it shares.
+    // While they are new they count as one, and ask for so little that the rest is left; the victim's status names with whom it shares.
     let shared = format!("shared with 3 other agents, in the namespace {}", foe.namespace);
     victim
         .until("siemagent/soc", |agent| {

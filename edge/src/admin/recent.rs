@@ -35,7 +35,7 @@ impl Recent {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Bytes>> {
-        // What panicked was making the answer; there is none then.
+        // Making the answer panicked, so no answer is kept.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -61,7 +61,7 @@ pub struct StreamState {
     page_limit: usize,
 }
 
-/// So few records are no page too large, however long each is: a record that is longer than 4 MiB is skipped.
+/// A page of this many records stays below the limit, however long each is: a record above 4 MiB is skipped.
 const SMALLEST_PAGE: usize = 10;
 
 impl StreamState {

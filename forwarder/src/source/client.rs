@@ -40,7 +40,7 @@ pub enum Failed {
     #[error("no answer within {} seconds", READ_TIMEOUT.as_secs())]
     Silent,
     /// The address is no URL.
-    #[error("the URL is not a URL")]
+    #[error("invalid URL")]
     Url,
 }
 

@@ -138,7 +138,7 @@ pub enum Error {
     #[error("the CA bundle for the API is unusable")]
     Tls(#[source] tls::Error),
     /// The proxy's URL is none.
-    #[error("the proxy's URL is not a URL")]
+    #[error("invalid proxy URL")]
     ProxyUrl,
     /// The list would not end.
     #[error("the list was given up and is read again from the watermark")]
