@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use siem_agent_forwarder::batch::BatchBuilder;
-use siem_agent_forwarder::checkpoint::Mark;
+use siem_agent_forwarder::delivery::BatchBuilder;
 use siem_agent_forwarder::event::Stream;
 use siem_agent_forwarder::frame::{self, Framing, Header, Layout, TimeFormat};
 use siem_agent_forwarder::map::Dialect;
 use siem_agent_forwarder::parse;
 use siem_agent_forwarder::parse::split::{Piece, Splitter};
+use siem_agent_forwarder::record::Mark;
 use tokio::time::Instant;
 
 const N_RECORDS: usize = 500;

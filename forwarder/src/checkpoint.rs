@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cursor::Cursor;
 use crate::event::Stream;
-
-pub use crate::record::{Mark, RecordKey};
-pub use crate::time::Millis;
+use crate::time::Millis;
 
 /// The cursors of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::delivery::Delivered;
 use crate::record::{Mark, RecordKey};
-use crate::sink::Delivered;
 use crate::time::Millis;
 
 /// Where one stream stands. Times are milliseconds since the Unix epoch, by the API's clock.
@@ -101,9 +101,10 @@ impl Cursor {
     }
 
     /// Remembers what the sink has proven to be delivered.
+    #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
     pub fn advance(&mut self, delivered: Delivered) {
-        for mark in delivered.into_marks() {
-            self.remember(mark);
+        for mark in delivered.marks() {
+            self.remember(*mark);
         }
     }
 

@@ -1,10 +1,11 @@
 //! The records of the API as the mapping sees them: checked, and free of the wire's names and looseness.
 //!
 //! A field that the record does not have, or has as `null`, `"null"` or blank, is `None` (or left out of a list).
+//! Pure.
 
 pub use siem_agent_crds::report::Stream;
 
-use crate::checkpoint::Millis;
+use crate::time::Millis;
 
 /// A record of either stream.
 #[derive(Debug, Clone, PartialEq)]

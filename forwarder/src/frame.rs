@@ -17,9 +17,9 @@ use thiserror::Error;
 use self::time::Style;
 use crate::cef::Record;
 use crate::cef::escape::sanitized;
-use crate::checkpoint::Millis;
 use crate::event::Event;
 use crate::map::{self, Dialect};
+use crate::time::Millis;
 
 /// APP-NAME of RFC 5424.
 const APP_NAME: &str = "siem-forwarder";

@@ -1,21 +1,22 @@
 //! The forwarder, in the order of its flow:
 //!
 //! ```text
-//! settings -> source -> parse -> map -> cef -> frame -> batch -> sink -> checkpoint -> store -> progress -> admin
-//!                \________________________ run ________________________/
+//! settings -> source -> parse -> map -> cef -> frame -> delivery -> checkpoint -> store -> progress -> admin
+//!                \______________________ run ______________________/
 //! ```
 //!
 //! `run` is the loop. Modules marked pure in ARCHITECTURE.md do no I/O and read no clock.
 
 pub mod settings;
+pub mod plan;
 pub mod source;
 pub mod parse;
 pub mod event;
 pub mod map;
 pub mod cef;
 pub mod frame;
-pub mod batch;
-pub mod sink;
+pub mod delivery;
+pub(crate) mod duplex;
 pub mod time;
 pub mod record;
 pub mod cursor;

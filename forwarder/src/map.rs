@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::cef::{Field, Record};
-use crate::checkpoint::Millis;
 use crate::event::Event;
+use crate::time::Millis;
 
 /// How closely the lines follow the vendor's agent or the standard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,9 @@ mod typed;
 
 use serde_json::value::RawValue;
 
-use crate::checkpoint::Millis;
 use crate::event::{Activity, Alert, Entity, EntityKind, Event, Stream};
 use crate::source::wire::{repair, text};
+use crate::time::Millis;
 
 /// The first millisecond of the year 10000, which no time format of ours can write.
 const YEAR_10000: Millis = 253_402_300_800_000;

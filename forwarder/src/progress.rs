@@ -14,9 +14,10 @@ use siem_agent_crds::checkpoint::MAX_ALERT_IDS;
 use siem_agent_crds::report::{self, Report};
 
 use crate::cursor::Cursor;
+use crate::delivery::sink::Sink;
+use crate::delivery::target::{Observer, Role, Target};
 use crate::event::Stream;
 use crate::parse::RejectReason;
-use crate::sink::{Observer, Role, Sink, Target};
 use crate::time::Millis;
 
 pub use metrics::Metrics;

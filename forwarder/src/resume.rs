@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use siem_agent_crds::checkpoint as kept;
 
-use crate::checkpoint::{Checkpoint, Millis, RecordKey};
+use crate::checkpoint::Checkpoint;
 use crate::cursor::Cursor;
 use crate::event::Stream;
+use crate::record::RecordKey;
 use crate::run::schedule::lateness;
+use crate::time::{Millis, millis};
 
 /// What the operator keeps.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ pub fn resume(
     start: &Start<'_>,
     streams: impl Iterator<Item = Stream>,
 ) -> (Checkpoint, Vec<(Stream, Origin)>) {
-    let start_from = i64::try_from(start.start_from.as_millis()).unwrap_or(i64::MAX);
+    let start_from = millis(start.start_from);
     let was_elsewhere = matches!(kept, Kept::OtherSource)
         || found.as_ref().is_some_and(|found| found.source() != start.source);
     let found = found.filter(|found| found.source() == start.source);

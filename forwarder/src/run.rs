@@ -18,15 +18,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument as _, debug, debug_span, warn};
 
-use crate::batch::BatchBuilder;
 use crate::checkpoint::Checkpoint;
+use crate::delivery::BatchBuilder;
+use crate::delivery::pending::Stopped;
+use crate::delivery::sink::Sink;
 use crate::event::Stream;
-use crate::frame::Layout;
 use crate::parse::split::Envelope;
 use crate::parse::{RejectReason, split};
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::saver::Saver;
-use crate::sink::{Sink, Stopped};
 use crate::source::gate::Gate;
 use crate::source::query::{Next, Query};
 use crate::source::{self, Arrived, Source};
@@ -55,21 +56,6 @@ pub struct Forwarder {
     pub saver: Saver,
     /// What is reported about it.
     pub progress: Arc<Progress>,
-}
-
-/// What to follow, and how.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The enabled streams with the user's filters in the API's own form.
-    pub streams: Vec<(Stream, serde_json::Map<String, serde_json::Value>)>,
-    /// How often each is asked where the budget allows.
-    pub poll_interval: Duration,
-    /// How far behind the watermark each poll of activities looks again.
-    pub overlap: Duration,
-    /// How far back an export begins, at most, when it starts anew.
-    pub start_from: Duration,
-    /// The form of the lines.
-    pub layout: Layout,
 }
 
 /// Why a walk ended early.

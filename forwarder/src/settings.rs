@@ -11,12 +11,12 @@ use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest::{Problem, Problems};
 use siem_agent_crds::siem_agent as spec;
 
+use crate::delivery::settings::{self as sink, Transport};
 use crate::event::Stream;
 use crate::frame::{self, Framing, Header, Layout, TimeFormat};
 use crate::map::Dialect;
-use crate::run::Plan;
+use crate::plan::Plan;
 use crate::secret::{Kind, SecretFile};
-use crate::sink::{self, Transport};
 use crate::source::{self, Auth, Credentials, Proxy};
 use crate::tls::{ClientMaterial, Material};
 

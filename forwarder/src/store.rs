@@ -12,11 +12,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint::{Checkpoint, Millis, RecordKey};
+use crate::checkpoint::Checkpoint;
 use crate::cursor::Cursor;
 use crate::event::Stream;
 use crate::files;
+use crate::record::RecordKey;
 use crate::run::schedule::lateness;
+use crate::time::Millis;
 
 const VERSION: u32 = 1;
 const GENERATIONS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];

@@ -15,12 +15,13 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{CheckArguments, Failure, load, runtime};
-use crate::batch::BatchBuilder;
-use crate::checkpoint::Mark;
+use crate::delivery::BatchBuilder;
+use crate::delivery::sink::Sink;
+use crate::delivery::target::{Observer, Role, Target};
 use crate::event::{Activity, Event, Stream};
 use crate::frame;
+use crate::record::Mark;
 use crate::settings::Settings;
-use crate::sink::{Observer, Role, Sink, Target};
 use crate::source::query::Query;
 use crate::source::{self, Arrived, Auth, Source};
 

@@ -8,10 +8,10 @@ use siem_agent_crds::{manifest, proxy_address};
 use tracing::warn;
 
 use super::{Failure, Overrides, token};
+use crate::delivery::settings::Transport;
 use crate::files;
 use crate::secret::{Kind, SecretFile};
 use crate::settings::Settings;
-use crate::sink::Transport;
 use crate::source::Auth;
 use crate::tls::Material;
 

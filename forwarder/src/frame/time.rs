@@ -5,7 +5,7 @@
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, date};
 
-use crate::checkpoint::Millis;
+use crate::time::Millis;
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -15,9 +15,10 @@ use siem_agent_edge::clock;
 use siem_agent_edge::process::Process;
 
 use super::Progress;
+use crate::delivery::sink::Sink;
+use crate::delivery::target::Target;
 use crate::event::Stream;
 use crate::parse::RejectReason;
-use crate::sink::{Sink, Target};
 
 /// From a poll interval to the latency that the API itself has been seen to have, seconds.
 const LATENCY_BUCKETS: [f64; 14] =

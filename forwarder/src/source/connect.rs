@@ -23,8 +23,8 @@ use tower::Service;
 use zeroize::Zeroizing;
 
 use super::client::Proxy;
+use crate::duplex::Duplex;
 use crate::secret::Secret;
-use crate::sink::Duplex;
 
 /// How we call ourselves.
 pub(super) const US: &str = concat!("siem-forwarder/", env!("CARGO_PKG_VERSION"));

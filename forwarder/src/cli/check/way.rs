@@ -15,7 +15,8 @@ use tokio_rustls::TlsConnector;
 
 use super::say;
 use crate::cli::Failure;
-use crate::sink::{self, Duplex, Transport};
+use crate::delivery::settings::{self as sink, Transport};
+use crate::duplex::Duplex;
 use crate::source::connect::{self, bare};
 use crate::source::{self, Proxy, Source};
 use crate::tls::{Material, Peer, Side};

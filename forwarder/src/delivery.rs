@@ -1,12 +1,36 @@
-//! Frames that travel together, with the marks by which the checkpoint will remember them.
+//! What is handed to the SIEM and what comes back: batches of frames, and the proof that one was delivered.
 //!
 //! A batch is the unit of writing and of confirmation: one contiguous run of bytes, so that a resend is the same bytes
-//! in the same order, and the end of every frame in it, for transports that send frames one by one. Pure.
+//! in the same order, and the end of every frame in it, for transports that send frames one by one. It carries the marks
+//! by which the cursor will remember its records.
+//!
+//! What "delivered" means depends on the transport:
+//!
+//! - **TCP and TLS**: the peer's kernel has acknowledged every byte of the batch (`tcpi_bytes_acked` of `TCP_INFO`,
+//!   counted on everything the socket carries: for TLS the ciphertext, handshake included), *and* the connection then
+//!   stayed healthy (state ESTABLISHED, nothing on the read half that ends it) for the grace. When a connection breaks,
+//!   everything unconfirmed is sent again on the next one, the same bytes in the same order.
+//! - **UDP**: the kernel has taken the datagram. The protocol tells no more; this transport is lossy.
+//!
+//! Only a file below `delivery/` can make a [`Delivered`]. None of them ever looks at the source, drops a batch that it
+//! took, or writes a record's content to a log. This file is pure.
+
+pub mod sink;
+pub mod pending;
+pub mod settings;
+pub mod target;
+pub(crate) mod connect;
+mod health;
+mod in_flight;
+mod tcp;
+mod tcp_info;
+mod udp;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 
-use crate::checkpoint::Mark;
 use crate::event::Stream;
+use crate::record::Mark;
 
 /// Frames on their way to the target.
 #[derive(Debug)]
@@ -75,9 +99,41 @@ impl Batch {
     pub fn stream(&self) -> Stream {
         self.stream
     }
+}
 
-    pub(crate) fn into_marks(self) -> Vec<Mark> {
-        self.marks
+/// Proof that a batch was delivered, as the transport defines it.
+#[derive(Debug)]
+pub struct Delivered {
+    stream: Stream,
+    marks: Vec<Mark>,
+    n_refused: usize,
+    at: Timestamp,
+}
+
+impl Delivered {
+    /// Only the transports below `delivery/` call this, at the moment of confirmation.
+    fn confirm(batch: Batch, n_refused: usize, at: Timestamp) -> Self {
+        Self { stream: batch.stream, marks: batch.marks, n_refused, at }
+    }
+
+    /// How many records of it the target has: all but those that the transport can never carry.
+    pub fn n_delivered(&self) -> usize {
+        self.marks.len() - self.n_refused
+    }
+
+    /// When the confirmation came.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The stream of the records.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// The marks of the records, in the order in which they were sent.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
     }
 }
 

@@ -17,11 +17,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
-use super::connect::{Connection, Duplex, connect};
+use super::connect::{Connection, connect};
 use super::health::{Health, Verdict};
-use super::outbox::Outbox;
-use super::{Job, Observer, Role, Settings, Target, Transport};
+use super::in_flight::InFlight;
+use super::pending::Job;
+use super::settings::{Settings, Transport};
+use super::target::{Observer, Role, Target};
+use crate::duplex::Duplex;
 use crate::retry::Backoff;
+use crate::time::millis;
 use crate::tls::{self, Keeper, Peer, Side};
 
 /// How often the kernel is asked for acknowledgements while some are awaited.
@@ -59,7 +63,7 @@ pub(super) async fn run(
         Transport::Tls { material, .. } => Some(material.clone()),
         Transport::Udp | Transport::Tcp => None,
     });
-    let mut outbox = Outbox::default();
+    let mut in_flight = InFlight::default();
     let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
     loop {
         let attempt = tokio::select! {
@@ -77,7 +81,7 @@ pub(super) async fn run(
             Ok(connection) => {
                 let mut session = Session {
                     settings: &settings,
-                    outbox: &mut outbox,
+                    in_flight: &mut in_flight,
                     jobs: &mut jobs,
                     target: &target,
                     observer: observer.as_ref(),
@@ -100,14 +104,14 @@ pub(super) async fn run(
                 chain(&error)
             }
         };
-        outbox.rewind();
+        in_flight.rewind();
         if confirmed || began.elapsed() >= HEALTHY {
             backoff.reset();
         }
         let wait = backoff.next(fastrand::f64());
         warn!(
             reason,
-            retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            retry_in_ms = millis(wait),
             "no connection to the target"
         );
         target.send_modify(|state| *state = state.failed(clock::now(), reason));
@@ -133,7 +137,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 struct Session<'a> {
     settings: &'a Settings,
-    outbox: &'a mut Outbox,
+    in_flight: &'a mut InFlight,
     jobs: &'a mut mpsc::UnboundedReceiver<Job>,
     target: &'a watch::Sender<Target>,
     observer: &'a dyn Observer,
@@ -183,16 +187,16 @@ impl Session<'_> {
 
         loop {
             if stopping {
-                self.outbox.drop_unwritten();
+                self.in_flight.drop_unwritten();
             }
-            if (stopping || handles_gone || rotate) && !writing && self.outbox.is_empty() {
+            if (stopping || handles_gone || rotate) && !writing && self.in_flight.is_empty() {
                 if let Some(writer) = idle_writer {
                     close(writer, &mut reader).await;
                 }
                 return if stopping || handles_gone { End::Finished } else { End::Rotated };
             }
             if !rotate && let Some(writer) = idle_writer.take() {
-                match self.outbox.start_write() {
+                match self.in_flight.start_write() {
                     Some((bytes, n_again)) => {
                         self.observer.resent(n_again);
                         write = Box::pin(write_whole(Some((writer, bytes))));
@@ -223,33 +227,33 @@ impl Session<'_> {
                             Ok(Ok(_)) | Err(_) => broken_by(&error, peer),
                         };
                     }
-                    self.outbox.finish_write(written.load(Ordering::Relaxed));
+                    self.in_flight.finish_write(written.load(Ordering::Relaxed));
                     if mutated() {
-                        self.outbox.acknowledge(u64::MAX, Instant::now());
-                        *confirmed |= self.outbox.confirm(Duration::ZERO, Instant::now()) > 0;
+                        self.in_flight.acknowledge(u64::MAX, Instant::now());
+                        *confirmed |= self.in_flight.confirm(Duration::ZERO, Instant::now()) > 0;
                     }
                 }
                 // Up where confirmations come, or where nothing waits for one.
-                () = &mut announce, if !announced && (*confirmed || !self.outbox.awaits_confirmation()) => {
+                () = &mut announce, if !announced && (*confirmed || !self.in_flight.awaits_confirmation()) => {
                     announced = true;
                     info!(host = self.settings.host, port = self.settings.port, "connected to the target");
                     self.target.send_replace(Target::Up { since: clock::now() });
                 }
-                _ = look.tick(), if self.outbox.awaits_confirmation() => {
+                _ = look.tick(), if self.in_flight.awaits_confirmation() => {
                     let seen = match kernel.look() {
                         Ok(seen) => seen,
                         Err(error) => return broken_by(&error, peer),
                     };
                     let now = Instant::now();
-                    self.outbox.acknowledge(seen.bytes_acked, now);
+                    self.in_flight.acknowledge(seen.bytes_acked, now);
                     if seen.established {
                         let grace = first_grace.map_or(self.settings.grace, |first| first.max(self.settings.grace));
-                        if self.outbox.confirm(grace, now) > 0 {
+                        if self.in_flight.confirm(grace, now) > 0 {
                             first_grace = None;
                             *confirmed = true;
                         }
                     }
-                    let owes = self.outbox.awaits_confirmation();
+                    let owes = self.in_flight.awaits_confirmation();
                     match health.judge(&seen, owes, now) {
                         Verdict::Well if matches!(*self.target.borrow(), Target::Stalled { .. }) => {
                             info!("the target takes records again");
@@ -270,7 +274,7 @@ impl Session<'_> {
                     }
                 }
                 job = self.jobs.recv(), if !handles_gone && !stopping => match job {
-                    Some(job) => self.outbox.push(job),
+                    Some(job) => self.in_flight.push(job),
                     None => handles_gone = true,
                 },
                 _ = material.tick(), if !rotate => {

@@ -10,13 +10,13 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::confirm::{Counting, Kernel};
-use super::{Settings, Transport};
+use super::settings::{Settings, Transport};
+use super::tcp_info::{Counting, Kernel};
+use crate::duplex::Duplex;
 use crate::tls;
 
 /// A dead address costs at most this long; the others are tried meanwhile.
@@ -28,9 +28,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The name has no address.
     #[error("cannot resolve {host}")]
     Resolve {
@@ -64,10 +65,6 @@ pub enum Error {
         source: tls::Fault,
     },
 }
-
-/// Anything that reads and writes.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// An open connection with what is needed to confirm what it carries.
 pub(super) struct Connection {

@@ -1,6 +1,9 @@
-//! What is known of the target: a small state that changes only when its meaning does. Pure.
+//! What is known of the target: a small state that changes only when its meaning does, and what is reported about it.
+//! Pure.
 
 use jiff::Timestamp;
+
+use crate::event::Stream;
 
 /// The target as the sink sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +61,37 @@ impl Target {
                 Self::Down { since: *since, reason }
             }
             Self::Up { .. } | Self::Datagram => Self::Down { since: now, reason },
+        }
+    }
+}
+
+/// Who counts what happens to the connection.
+pub trait Observer: Send + Sync + 'static {
+    /// Records that had been written before and are written again.
+    fn resent(&self, n_records: usize);
+    /// A record whose datagram the kernel refuses for its size.
+    fn too_large(&self, stream: Stream);
+    /// A connection ended; the reason is one of a small fixed set.
+    fn disconnected(&self, reason: &'static str);
+    /// When the first certificate of a chain in use ends; `None` where there is no chain.
+    fn certificate_ends(&self, role: Role, at: Option<Timestamp>);
+}
+
+/// Whose certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Ours, which the SIEM may ask for.
+    Client,
+    /// The SIEM's.
+    Server,
+}
+
+impl Role {
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
         }
     }
 }

@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Job, Observer, Settings, Target};
+use super::pending::Job;
+use super::settings::Settings;
+use super::target::{Observer, Target};
 use crate::retry::Backoff;
 
 const RETRY_MIN: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! Batches that are not confirmed, in the order in which they were taken. Pure but for the proof it hands out.
+//! Batches that are not confirmed, in the order in which they were taken. Pure but for the confirmations it makes.
 //!
 //! Each is unwritten, or written up to an offset of the socket's bytes, or acknowledged since a moment. A broken
 //! connection turns all of them back into unwritten ones, in the same order.
@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Delivered, Job};
+use super::pending::Job;
 
 /// The unconfirmed batches.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct InFlight {
     entries: VecDeque<Entry>,
 }
 
@@ -32,7 +32,7 @@ enum Written {
     Acknowledged { at: Instant },
 }
 
-impl Outbox {
+impl InFlight {
     pub(super) fn push(&mut self, job: Job) {
         self.entries.push_back(Entry { job, written: Written::No, attempts: 0 });
     }
@@ -103,16 +103,6 @@ impl Outbox {
     }
 }
 
-impl Job {
-    /// Makes the proof and frees the room.
-    pub(super) fn confirm(self, n_refused: usize) {
-        let Self { batch, room, done } = self;
-        drop(room);
-        // Whoever waited may have ended; then nobody advances, and the record comes again.
-        let _ = done.send(Delivered::confirm(batch, n_refused));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -120,19 +110,19 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
-    use crate::batch::BatchBuilder;
-    use crate::checkpoint::Mark;
+    use crate::delivery::{BatchBuilder, Delivered};
     use crate::event::Stream;
+    use crate::record::Mark;
 
     const GRACE: Duration = Duration::from_millis(250);
     const MILLISECOND: Duration = Duration::from_millis(1);
 
-    /// An outbox with a batch for each text, and what waits for their confirmations.
+    /// What is in flight: a batch for each text, and what waits for their confirmations.
     async fn filled<const N: usize>(
         texts: [&str; N],
-    ) -> (Outbox, [oneshot::Receiver<Delivered>; N]) {
+    ) -> (InFlight, [oneshot::Receiver<Delivered>; N]) {
         let room = Arc::new(Semaphore::new(1024));
-        let mut outbox = Outbox::default();
+        let mut in_flight = InFlight::default();
         let mut waiting = Vec::new();
         for text in texts {
             let mut builder = BatchBuilder::new(Stream::Activities);
@@ -140,18 +130,18 @@ mod tests {
             let n_bytes = u32::try_from(text.len()).unwrap();
             let room = Arc::clone(&room).acquire_many_owned(n_bytes).await.unwrap();
             let (done, confirmed) = oneshot::channel();
-            outbox.push(Job { batch: builder.take().unwrap(), room, done });
+            in_flight.push(Job::new(builder.take().unwrap(), room, done));
             waiting.push(confirmed);
         }
-        (outbox, waiting.try_into().unwrap())
+        (in_flight, waiting.try_into().unwrap())
     }
 
     /// Writes all that is not written: the bytes, and how many of the records were written before.
-    fn write(outbox: &mut Outbox, mut offset: u64) -> Vec<(Bytes, usize)> {
+    fn write(in_flight: &mut InFlight, mut offset: u64) -> Vec<(Bytes, usize)> {
         let mut written = Vec::new();
-        while let Some((bytes, n_again)) = outbox.start_write() {
+        while let Some((bytes, n_again)) = in_flight.start_write() {
             offset += bytes.len() as u64;
-            outbox.finish_write(offset);
+            in_flight.finish_write(offset);
             written.push((bytes, n_again));
         }
         written
@@ -159,47 +149,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_is_acknowledged_whole_for_the_grace_is_confirmed() {
-        let (mut outbox, [mut first, mut second, mut third]) =
+        let (mut in_flight, [mut first, mut second, mut third]) =
             filled(["first\n", "second\n", "third\n"]).await;
         let began = Instant::now();
-        assert!(!outbox.awaits_confirmation(), "nothing is written");
-        assert_eq!(write(&mut outbox, 0).len(), 3);
-        assert_eq!(outbox.confirm(Duration::ZERO, began), 0, "nothing is acknowledged");
+        assert!(!in_flight.awaits_confirmation(), "nothing is written");
+        assert_eq!(write(&mut in_flight, 0).len(), 3);
+        assert_eq!(in_flight.confirm(Duration::ZERO, began), 0, "nothing is acknowledged");
         // The first one whole, of the second one all bytes but the last.
-        outbox.acknowledge(12, began);
-        assert_eq!(outbox.confirm(GRACE, began + GRACE - MILLISECOND), 0);
+        in_flight.acknowledge(12, began);
+        assert_eq!(in_flight.confirm(GRACE, began + GRACE - MILLISECOND), 0);
         first.try_recv().unwrap_err();
         // That it is seen acknowledged again makes it no younger.
-        outbox.acknowledge(13, began + GRACE - MILLISECOND);
-        assert_eq!(outbox.confirm(GRACE, began + GRACE), 1);
+        in_flight.acknowledge(13, began + GRACE - MILLISECOND);
+        assert_eq!(in_flight.confirm(GRACE, began + GRACE), 1);
         assert_eq!(first.try_recv().unwrap().n_delivered(), 1);
         second.try_recv().unwrap_err();
-        assert_eq!(outbox.confirm(GRACE, began + GRACE + GRACE - 2 * MILLISECOND), 0);
-        assert_eq!(outbox.confirm(GRACE, began + GRACE + GRACE - MILLISECOND), 1);
+        assert_eq!(in_flight.confirm(GRACE, began + GRACE + GRACE - 2 * MILLISECOND), 0);
+        assert_eq!(in_flight.confirm(GRACE, began + GRACE + GRACE - MILLISECOND), 1);
         second.try_recv().unwrap();
-        assert_eq!(outbox.confirm(GRACE, began + 100 * GRACE), 0, "never acknowledged");
+        assert_eq!(in_flight.confirm(GRACE, began + 100 * GRACE), 0, "never acknowledged");
         third.try_recv().unwrap_err();
-        assert!(!outbox.is_empty());
+        assert!(!in_flight.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_break_the_same_bytes_come_in_the_same_order_and_are_counted() {
-        let (mut outbox, [mut first, mut second, mut third]) =
+        let (mut in_flight, [mut first, mut second, mut third]) =
             filled(["first\n", "second\n", "third\n"]).await;
         let began = Instant::now();
-        let before = write(&mut outbox, 0);
+        let before = write(&mut in_flight, 0);
         assert!(before.iter().all(|(_, n_again)| *n_again == 0), "{before:?}");
-        outbox.acknowledge(6, began);
-        assert_eq!(outbox.confirm(GRACE, began + GRACE), 1);
+        in_flight.acknowledge(6, began);
+        assert_eq!(in_flight.confirm(GRACE, began + GRACE), 1);
         first.try_recv().unwrap();
         // The second one is acknowledged, but not for long enough.
-        outbox.acknowledge(13, began + GRACE);
-        outbox.rewind();
-        assert_eq!(outbox.confirm(Duration::ZERO, began + 100 * GRACE), 0, "of another connection");
-        let again = write(&mut outbox, 0);
+        in_flight.acknowledge(13, began + GRACE);
+        in_flight.rewind();
+        assert_eq!(in_flight.confirm(Duration::ZERO, began + 100 * GRACE), 0, "of another connection");
+        let again = write(&mut in_flight, 0);
         assert_eq!(again, [("second\n".into(), 1), ("third\n".into(), 1)]);
-        outbox.acknowledge(13, began);
-        assert_eq!(outbox.confirm(GRACE, began + GRACE), 2, "offsets begin anew");
-        assert!(second.try_recv().is_ok() && third.try_recv().is_ok() && outbox.is_empty());
+        in_flight.acknowledge(13, began);
+        assert_eq!(in_flight.confirm(GRACE, began + GRACE), 2, "offsets begin anew");
+        assert!(second.try_recv().is_ok() && third.try_recv().is_ok() && in_flight.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::confirm::Look;
+use super::tcp_info::Look;
 
 /// Without an acknowledgement this long, while some are owed, the target is reported as stalled.
 const STALLED: Duration = Duration::from_secs(5);
