@@ -22,6 +22,7 @@ pub mod target;
 pub(crate) mod connect;
 mod health;
 mod in_flight;
+mod session;
 mod tcp;
 mod tcp_info;
 mod udp;

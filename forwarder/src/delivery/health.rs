@@ -1,14 +1,10 @@
-//! Whether a connection that owes us confirmations is well, stalled or dead, from what the kernel knows of it. Pure.
+//! Whether a connection that owes us acknowledgements is well, stalled or dead, from what the kernel knows of it. Pure.
 //!
 //! A receiver that does not read closes its window. Its kernel then goes on answering our kernel's probes, so it is
 //! alive, and breaking the connection would only send again what it may hold already: such a stall is waited out, for a
 //! while. A peer whose kernel answers nothing at all is gone.
 
 use std::time::Duration;
-
-use tokio::time::Instant;
-
-use super::tcp_info::Look;
 
 /// Without an acknowledgement this long, while some are owed, the target is reported as stalled.
 const STALLED: Duration = Duration::from_secs(5);
@@ -17,10 +13,23 @@ const GIVEN_UP: Duration = Duration::from_secs(10 * 60);
 /// A peer whose kernel answers nothing this long is gone.
 const GONE: Duration = Duration::from_secs(20);
 
+/// One look at the connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Bytes of ours that the peer's kernel has acknowledged on this connection.
+    pub(super) bytes_acked: u64,
+    /// Whether both directions are open.
+    pub(super) established: bool,
+    /// Whether a segment or a probe of ours waits for an answer.
+    pub(super) unanswered: bool,
+    /// How long the peer's kernel has acknowledged nothing.
+    pub(super) silent_for: Duration,
+}
+
 /// What is to be done about the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Confirmations come, or none is owed.
+    /// Acknowledgements come, or none is owed.
     Well,
     /// The peer is alive and takes nothing.
     Stalled,
@@ -34,13 +43,14 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     bytes_acked: u64,
-    progress_at: Option<Instant>,
-    unanswered_since: Option<Instant>,
+    progress_at: Option<Duration>,
+    unanswered_since: Option<Duration>,
 }
 
 impl Health {
-    /// Judges a look at the connection; `owes` says whether something was written and is not confirmed.
-    pub(super) fn judge(&mut self, look: &Look, owes: bool, now: Instant) -> Verdict {
+    /// Judges a look at the connection; `owes` says whether something was written and is not acknowledged. Times count
+    /// from any moment.
+    pub(super) fn judge(&mut self, look: &Look, owes: bool, now: Duration) -> Verdict {
         if !owes {
             *self = Self { bytes_acked: look.bytes_acked, ..Self::default() };
             return Verdict::Well;
@@ -51,7 +61,8 @@ impl Health {
         }
         self.unanswered_since =
             if look.unanswered { self.unanswered_since.or(Some(now)) } else { None };
-        let since = |time: Option<Instant>| time.map_or(Duration::ZERO, |time| now - time);
+        let since =
+            |time: Option<Duration>| time.map_or(Duration::ZERO, |time| now.saturating_sub(time));
         let without_progress = since(self.progress_at);
         if since(self.unanswered_since).min(without_progress) >= GONE && look.silent_for >= GONE {
             Verdict::Gone
@@ -76,10 +87,10 @@ mod tests {
 
     /// The verdicts of looks a second apart.
     fn verdicts(looks: impl IntoIterator<Item = Look>) -> Vec<Verdict> {
-        let (began, mut health) = (Instant::now(), Health::default());
+        let mut health = Health::default();
         let looks = looks.into_iter().enumerate();
         let judge = |(second, look): (usize, Look)| {
-            health.judge(&look, true, began + Duration::from_secs(second as u64))
+            health.judge(&look, true, Duration::from_secs(second as u64))
         };
         looks.map(judge).collect()
     }
@@ -106,7 +117,7 @@ mod tests {
         assert!(verdicts(slow).iter().all(|verdict| *verdict == Verdict::Well));
         let mut health = Health::default();
         for second in 0..1_000 {
-            let now = Instant::now() + Duration::from_secs(second);
+            let now = Duration::from_secs(second);
             assert_eq!(health.judge(&look(7, false, second), false, now), Verdict::Well);
         }
     }

@@ -1,27 +1,22 @@
-//! Batches that are not confirmed, in the order in which they were taken. Pure but for the confirmations it makes.
+//! What is handed over and not confirmed, in the order in which it was taken. Pure.
 //!
-//! Each is unwritten, or written up to an offset of the socket's bytes, or acknowledged since a moment. A broken
-//! connection turns all of them back into unwritten ones, in the same order.
+//! Each batch is unwritten, being written, written up to an offset of the connection's bytes, or acknowledged since a
+//! moment of that connection. A broken connection turns all of them back into unwritten ones, in the same order.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::time::Instant;
-
-use super::pending::Job;
-
 /// The unconfirmed batches.
-#[derive(Debug, Default)]
-pub(super) struct InFlight {
-    entries: VecDeque<Entry>,
+#[derive(Debug)]
+pub(super) struct InFlight<T> {
+    entries: VecDeque<Entry<T>>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    job: Job,
+struct Entry<T> {
+    batch: T,
     written: Written,
-    attempts: u32,
+    was_written: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +24,16 @@ enum Written {
     No,
     InProgress,
     Until { offset: u64 },
-    Acknowledged { at: Instant },
+    Acknowledged { at: Duration },
 }
 
-impl InFlight {
-    pub(super) fn push(&mut self, job: Job) {
-        self.entries.push_back(Entry { job, written: Written::No, attempts: 0 });
+impl<T> InFlight<T> {
+    pub(super) fn new() -> Self {
+        Self { entries: VecDeque::new() }
+    }
+
+    pub(super) fn push(&mut self, batch: T) {
+        self.entries.push_back(Entry { batch, written: Written::No, was_written: false });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -46,16 +45,22 @@ impl InFlight {
         self.entries.front().is_some_and(|entry| entry.written != Written::No)
     }
 
-    /// Takes the next batch to write, and how many of its records were written before.
-    pub(super) fn start_write(&mut self) -> Option<(Bytes, usize)> {
-        let entry = self.entries.iter_mut().find(|entry| entry.written == Written::No)?;
-        entry.written = Written::InProgress;
-        entry.attempts += 1;
-        let n_again = if entry.attempts > 1 { entry.job.batch.n_records() } else { 0 };
-        Some((entry.job.batch.bytes().clone(), n_again))
+    /// Whether something was written that the peer's kernel has not acknowledged.
+    pub(super) fn awaits_acknowledgement(&self) -> bool {
+        let written =
+            |entry: &Entry<T>| matches!(entry.written, Written::InProgress | Written::Until { .. });
+        self.entries.iter().any(written)
     }
 
-    /// The batch in progress is written whole; the socket has carried `offset` bytes in all.
+    /// Takes the next batch to write, and whether it was written before.
+    pub(super) fn start_write(&mut self) -> Option<(&T, bool)> {
+        let entry = self.entries.iter_mut().find(|entry| entry.written == Written::No)?;
+        entry.written = Written::InProgress;
+        let is_again = std::mem::replace(&mut entry.was_written, true);
+        Some((&entry.batch, is_again))
+    }
+
+    /// The batch in progress is written whole; the connection has carried `offset` bytes in all.
     pub(super) fn finish_write(&mut self, offset: u64) {
         if let Some(entry) =
             self.entries.iter_mut().find(|entry| entry.written == Written::InProgress)
@@ -65,7 +70,7 @@ impl InFlight {
     }
 
     /// Notes which batches the peer's kernel has acknowledged.
-    pub(super) fn acknowledge(&mut self, bytes_acked: u64, now: Instant) {
+    pub(super) fn acknowledge(&mut self, bytes_acked: u64, now: Duration) {
         for entry in &mut self.entries {
             match entry.written {
                 Written::Until { offset } if offset <= bytes_acked => {
@@ -77,17 +82,17 @@ impl InFlight {
         }
     }
 
-    /// Confirms the batches that were acknowledged at least `grace` ago. The caller has just seen the connection healthy.
-    pub(super) fn confirm(&mut self, grace: Duration, now: Instant) -> usize {
-        let mut n_confirmed = 0;
+    /// Lets go of the batches that were acknowledged at least `grace` ago. The caller has just seen the connection
+    /// healthy, and confirms them.
+    pub(super) fn confirm(&mut self, grace: Duration, now: Duration) -> Vec<T> {
+        let mut confirmed = Vec::new();
         while let Some(Entry { written: Written::Acknowledged { at }, .. }) = self.entries.front()
-            && now.duration_since(*at) >= grace
+            && now.saturating_sub(*at) >= grace
             && let Some(entry) = self.entries.pop_front()
         {
-            n_confirmed += 1;
-            entry.job.confirm(0);
+            confirmed.push(entry.batch);
         }
-        n_confirmed
+        confirmed
     }
 
     /// The connection broke: everything has to be written again.
@@ -105,91 +110,73 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::{Semaphore, oneshot};
-
     use super::*;
-    use crate::delivery::{BatchBuilder, Delivered};
-    use crate::event::Stream;
-    use crate::record::Mark;
 
     const GRACE: Duration = Duration::from_millis(250);
     const MILLISECOND: Duration = Duration::from_millis(1);
+    const BEGAN: Duration = Duration::from_secs(1);
 
-    /// What is in flight: a batch for each text, and what waits for their confirmations.
-    async fn filled<const N: usize>(
-        texts: [&str; N],
-    ) -> (InFlight, [oneshot::Receiver<Delivered>; N]) {
-        let room = Arc::new(Semaphore::new(1024));
-        let mut in_flight = InFlight::default();
-        let mut waiting = Vec::new();
+    fn filled<const N: usize>(texts: [&'static str; N]) -> InFlight<&'static str> {
+        let mut in_flight = InFlight::new();
         for text in texts {
-            let mut builder = BatchBuilder::new(Stream::Activities);
-            builder.push(text.as_bytes(), Mark::new(text, 1));
-            let n_bytes = u32::try_from(text.len()).unwrap();
-            let room = Arc::clone(&room).acquire_many_owned(n_bytes).await.unwrap();
-            let (done, confirmed) = oneshot::channel();
-            in_flight.push(Job::new(builder.take().unwrap(), room, done));
-            waiting.push(confirmed);
+            in_flight.push(text);
         }
-        (in_flight, waiting.try_into().unwrap())
+        in_flight
     }
 
-    /// Writes all that is not written: the bytes, and how many of the records were written before.
-    fn write(in_flight: &mut InFlight, mut offset: u64) -> Vec<(Bytes, usize)> {
+    /// Writes all that is not written: the batches, and whether they were written before.
+    fn write(in_flight: &mut InFlight<&'static str>, mut offset: u64) -> Vec<(&'static str, bool)> {
         let mut written = Vec::new();
-        while let Some((bytes, n_again)) = in_flight.start_write() {
-            offset += bytes.len() as u64;
+        while let Some((text, is_again)) =
+            in_flight.start_write().map(|(text, again)| (*text, again))
+        {
+            offset += text.len() as u64;
             in_flight.finish_write(offset);
-            written.push((bytes, n_again));
+            written.push((text, is_again));
         }
         written
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_what_is_acknowledged_whole_for_the_grace_is_confirmed() {
-        let (mut in_flight, [mut first, mut second, mut third]) =
-            filled(["first\n", "second\n", "third\n"]).await;
-        let began = Instant::now();
+    #[test]
+    fn only_what_is_acknowledged_whole_for_the_grace_is_confirmed() {
+        let mut in_flight = filled(["first\n", "second\n", "third\n"]);
         assert!(!in_flight.awaits_confirmation(), "nothing is written");
-        assert_eq!(write(&mut in_flight, 0).len(), 3);
-        assert_eq!(in_flight.confirm(Duration::ZERO, began), 0, "nothing is acknowledged");
+        let written = write(&mut in_flight, 0);
+        assert_eq!(written, [("first\n", false), ("second\n", false), ("third\n", false)]);
+        assert!(in_flight.confirm(Duration::ZERO, BEGAN).is_empty(), "nothing is acknowledged");
         // The first one whole, of the second one all bytes but the last.
-        in_flight.acknowledge(12, began);
-        assert_eq!(in_flight.confirm(GRACE, began + GRACE - MILLISECOND), 0);
-        first.try_recv().unwrap_err();
+        in_flight.acknowledge(12, BEGAN);
+        assert!(in_flight.confirm(GRACE, BEGAN + GRACE - MILLISECOND).is_empty());
         // That it is seen acknowledged again makes it no younger.
-        in_flight.acknowledge(13, began + GRACE - MILLISECOND);
-        assert_eq!(in_flight.confirm(GRACE, began + GRACE), 1);
-        assert_eq!(first.try_recv().unwrap().n_delivered(), 1);
-        second.try_recv().unwrap_err();
-        assert_eq!(in_flight.confirm(GRACE, began + GRACE + GRACE - 2 * MILLISECOND), 0);
-        assert_eq!(in_flight.confirm(GRACE, began + GRACE + GRACE - MILLISECOND), 1);
-        second.try_recv().unwrap();
-        assert_eq!(in_flight.confirm(GRACE, began + 100 * GRACE), 0, "never acknowledged");
-        third.try_recv().unwrap_err();
-        assert!(!in_flight.is_empty());
+        in_flight.acknowledge(13, BEGAN + GRACE - MILLISECOND);
+        assert_eq!(in_flight.confirm(GRACE, BEGAN + GRACE), ["first\n"]);
+        assert!(in_flight.confirm(GRACE, BEGAN + GRACE + GRACE - 2 * MILLISECOND).is_empty());
+        assert_eq!(in_flight.confirm(GRACE, BEGAN + GRACE + GRACE - MILLISECOND), ["second\n"]);
+        assert!(in_flight.confirm(GRACE, BEGAN + 100 * GRACE).is_empty(), "never acknowledged");
+        assert!(in_flight.awaits_confirmation() && in_flight.awaits_acknowledgement());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn after_a_break_the_same_bytes_come_in_the_same_order_and_are_counted() {
-        let (mut in_flight, [mut first, mut second, mut third]) =
-            filled(["first\n", "second\n", "third\n"]).await;
-        let began = Instant::now();
-        let before = write(&mut in_flight, 0);
-        assert!(before.iter().all(|(_, n_again)| *n_again == 0), "{before:?}");
-        in_flight.acknowledge(6, began);
-        assert_eq!(in_flight.confirm(GRACE, began + GRACE), 1);
-        first.try_recv().unwrap();
+    #[test]
+    fn what_is_still_being_written_is_confirmed_by_no_number() {
+        let mut in_flight = filled(["first\n"]);
+        assert_eq!(in_flight.start_write(), Some((&"first\n", false)));
+        in_flight.acknowledge(u64::MAX, BEGAN);
+        assert!(in_flight.confirm(Duration::ZERO, BEGAN).is_empty());
+    }
+
+    #[test]
+    fn after_a_break_the_same_batches_come_in_the_same_order_and_are_counted() {
+        let mut in_flight = filled(["first\n", "second\n", "third\n"]);
+        write(&mut in_flight, 0);
+        in_flight.acknowledge(6, BEGAN);
+        assert_eq!(in_flight.confirm(GRACE, BEGAN + GRACE), ["first\n"]);
         // The second one is acknowledged, but not for long enough.
-        in_flight.acknowledge(13, began + GRACE);
+        in_flight.acknowledge(13, BEGAN + GRACE);
         in_flight.rewind();
-        assert_eq!(in_flight.confirm(Duration::ZERO, began + 100 * GRACE), 0, "of another connection");
-        let again = write(&mut in_flight, 0);
-        assert_eq!(again, [("second\n".into(), 1), ("third\n".into(), 1)]);
-        in_flight.acknowledge(13, began);
-        assert_eq!(in_flight.confirm(GRACE, began + GRACE), 2, "offsets begin anew");
-        assert!(second.try_recv().is_ok() && third.try_recv().is_ok() && in_flight.is_empty());
+        assert!(in_flight.confirm(Duration::ZERO, BEGAN + 100 * GRACE).is_empty());
+        assert_eq!(write(&mut in_flight, 0), [("second\n", true), ("third\n", true)]);
+        in_flight.acknowledge(13, BEGAN);
+        assert_eq!(in_flight.confirm(GRACE, BEGAN + GRACE), ["second\n", "third\n"]);
+        assert!(in_flight.is_empty(), "offsets begin anew");
     }
 }

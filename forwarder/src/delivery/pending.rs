@@ -66,3 +66,43 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::delivery::BatchBuilder;
+    use crate::event::Stream;
+    use crate::record::Mark;
+
+    #[tokio::test]
+    async fn a_confirmation_frees_the_room_and_hands_out_the_proof() {
+        let window = Arc::new(Semaphore::new(10));
+        let room = Arc::clone(&window).acquire_many_owned(4).await.unwrap();
+        let mut builder = BatchBuilder::new(Stream::Activities);
+        builder.push(b"one\n", Mark::new("1", 1));
+        let (done, confirmed) = oneshot::channel();
+        let job = Job::new(builder.take().unwrap(), room, done);
+        let mut pending = Pending::new(confirmed);
+        assert!(pending.poll_confirmed().unwrap().is_none());
+        assert_eq!(window.available_permits(), 6);
+        job.confirm(0);
+        assert_eq!(window.available_permits(), 10);
+        assert_eq!(pending.confirmed().await.unwrap().n_delivered(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_let_go_is_not_delivered() {
+        let window = Arc::new(Semaphore::new(10));
+        let room = Arc::clone(&window).acquire_many_owned(4).await.unwrap();
+        let mut builder = BatchBuilder::new(Stream::Activities);
+        builder.push(b"one\n", Mark::new("1", 1));
+        let (done, confirmed) = oneshot::channel();
+        drop(Job::new(builder.take().unwrap(), room, done));
+        Pending::new(confirmed).confirmed().await.unwrap_err();
+        assert_eq!(window.available_permits(), 10);
+    }
+}

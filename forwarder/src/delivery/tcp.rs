@@ -1,8 +1,8 @@
-//! The task that owns the connection: connects, writes in order, confirms, and begins anew when a connection breaks.
+//! The task that owns the connection, TCP or TLS: connects, reads, writes, and connects again when a connection breaks.
 //!
-//! One connection at a time. The read half is read from the first moment to the last, because that is where a refusal,
-//! a FIN or an alert shows. A syslog receiver only listens: a peer that answers with data is another kind of server (HTTP,
-//! SMTP, Redis), and what it has acknowledged is not delivered.
+//! One connection at a time. It decides nothing about confirmation: `session` does, from what is read, written and
+//! acknowledged. The read half is read from the first moment to the last, because that is where a refusal, a FIN or an
+//! alert shows.
 
 use std::io;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use super::connect::{Connection, connect};
-use super::health::{Health, Verdict};
 use super::in_flight::InFlight;
 use super::pending::Job;
+use super::session::{Action, Cause, Closing, Next, Report, Rules, SessionState};
 use super::settings::{Settings, Transport};
 use super::target::{Observer, Role, Target};
 use crate::duplex::Duplex;
@@ -41,14 +41,18 @@ const MATERIAL_INTERVAL: Duration = Duration::from_secs(10);
 /// The same while there is no connection.
 const PAUSE_INTERVAL: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Why a session ended.
+
+/// Why a connection ended.
 enum End {
-    /// The peer closed or the connection broke.
-    Broken { kind: &'static str, reason: String },
-    /// Our certificates changed; everything was confirmed.
-    Rotated,
-    /// The program stops, or nobody needs the sink any more.
-    Finished,
+    /// It was closed in order.
+    Closed(Closing),
+    /// The peer closed it, or it broke.
+    Broken {
+        kind: &'static str,
+        reason: String,
+        /// Whether it had confirmed anything.
+        confirmed: bool,
+    },
 }
 
 /// Runs until `stop` and everything written is confirmed, or every handle is gone.
@@ -63,7 +67,7 @@ pub(super) async fn run(
         Transport::Tls { material, .. } => Some(material.clone()),
         Transport::Udp | Transport::Tcp => None,
     });
-    let mut in_flight = InFlight::default();
+    let mut in_flight = InFlight::new();
     let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX);
     loop {
         let attempt = tokio::select! {
@@ -76,8 +80,7 @@ pub(super) async fn run(
             observer.certificate_ends(Role::Server, connection.server_ends);
         }
         let began = Instant::now();
-        let mut confirmed = false;
-        let reason = match attempt {
+        let (reason, confirmed) = match attempt {
             Ok(connection) => {
                 let mut session = Session {
                     settings: &settings,
@@ -87,21 +90,21 @@ pub(super) async fn run(
                     observer: observer.as_ref(),
                     keeper: &mut keeper,
                 };
-                match session.run(connection, &mut stop, &mut confirmed).await {
-                    End::Finished => return,
-                    End::Rotated => {
+                match session.run(connection, &mut stop).await {
+                    End::Closed(Closing::Finished) => return,
+                    End::Closed(Closing::Rotated) => {
                         info!("certificates changed, reconnecting");
                         continue;
                     }
-                    End::Broken { kind, reason } => {
+                    End::Broken { kind, reason, confirmed } => {
                         observer.disconnected(kind);
-                        reason
+                        (reason, confirmed)
                     }
                 }
             }
             Err(error) => {
                 observer.disconnected("connect");
-                chain(&error)
+                (chain(&error), false)
             }
         };
         in_flight.rewind();
@@ -109,11 +112,7 @@ pub(super) async fn run(
             backoff.reset();
         }
         let wait = backoff.next(fastrand::f64());
-        warn!(
-            reason,
-            retry_in_ms = millis(wait),
-            "no connection to the target"
-        );
+        warn!(reason, retry_in_ms = millis(wait), "no connection to the target");
         target.send_modify(|state| *state = state.failed(clock::now(), reason));
         tokio::select! {
             () = pause(wait, &mut keeper) => {}
@@ -137,7 +136,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 struct Session<'a> {
     settings: &'a Settings,
-    in_flight: &'a mut InFlight,
+    in_flight: &'a mut InFlight<Job>,
     jobs: &'a mut mpsc::UnboundedReceiver<Job>,
     target: &'a watch::Sender<Target>,
     observer: &'a dyn Observer,
@@ -147,140 +146,124 @@ struct Session<'a> {
 type Writer = WriteHalf<Box<dyn Duplex>>;
 
 impl Session<'_> {
-    async fn run(
-        &mut self,
-        connection: Connection,
-        stop: &mut watch::Receiver<bool>,
-        confirmed: &mut bool,
-    ) -> End {
+    /// One connection until it ends: reports each event to the state machine, and does what comes back.
+    async fn run(&mut self, connection: Connection, stop: &mut watch::Receiver<bool>) -> End {
         let Connection { stream, written, kernel, with_client_certificate, server_ends: _ } =
             connection;
-        let peer = match self.settings.transport {
+        let Settings { transport, grace, .. } = self.settings;
+        let peer = match transport {
             Transport::Tls { .. } => Some(Peer { side: Side::Syslog, with_client_certificate }),
             Transport::Udp | Transport::Tcp => None,
         };
+        let rules = Rules {
+            grace: *grace,
+            first_grace: if with_client_certificate { LATE_REFUSAL.max(*grace) } else { *grace },
+            confirms_when_written: mutated(),
+        };
+        let mut state = SessionState::new(rules, self.in_flight);
+        if *stop.borrow() {
+            state.on_stop();
+        }
+        let report = Reporter { settings: self.settings, target: self.target };
+
+        let opened = Instant::now();
         let (mut reader, writer) = tokio::io::split(stream);
         let mut idle_writer = Some(writer);
         let mut write = Box::pin(write_whole(None));
-        let mut writing = false;
-
-        let opened = Instant::now();
-        let settle = if with_client_certificate {
-            self.settings.grace.max(LATE_REFUSAL)
-        } else {
-            self.settings.grace
-        };
-        let mut first_grace = with_client_certificate.then_some(LATE_REFUSAL);
-        let mut announced = false;
-        let announce = sleep(settle);
-        tokio::pin!(announce);
-
-        let mut look = interval(LOOK_INTERVAL);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut material = interval(MATERIAL_INTERVAL);
         material.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rotate = false;
-        let mut stopping = *stop.borrow();
-        let mut handles_gone = false;
+        // The first tick comes at once, when nothing can have changed.
+        material.reset();
         let mut scratch = [0_u8; 512];
-        let mut health = Health::default();
-
         loop {
-            if stopping {
-                self.in_flight.drop_unwritten();
-            }
-            if (stopping || handles_gone || rotate) && !writing && self.in_flight.is_empty() {
-                if let Some(writer) = idle_writer {
-                    close(writer, &mut reader).await;
-                }
-                return if stopping || handles_gone { End::Finished } else { End::Rotated };
-            }
-            if !rotate && let Some(writer) = idle_writer.take() {
-                match self.in_flight.start_write() {
-                    Some((bytes, n_again)) => {
-                        self.observer.resent(n_again);
-                        write = Box::pin(write_whole(Some((writer, bytes))));
-                        writing = true;
+            match state.next() {
+                Next::Write { batch, is_again } => {
+                    if is_again {
+                        self.observer.resent(batch.batch.n_records());
                     }
-                    None => idle_writer = Some(writer),
+                    let bytes = batch.batch.bytes().clone();
+                    write = Box::pin(write_whole(idle_writer.take().map(|writer| (writer, bytes))));
                 }
+                Next::Close(closing) => {
+                    if let Some(writer) = idle_writer {
+                        close(writer, &mut reader).await;
+                    }
+                    return End::Closed(closing);
+                }
+                Next::Wait => {}
             }
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                read = reader.read(&mut scratch) => match read {
-                    Ok(0) => return broken("closed", closed(peer)),
-                    Ok(_) => {
-                        let reason = "the peer answers with data: it is no syslog receiver; \
-                                      check the host and port of the SIEM's syslog input";
-                        return broken("talks", reason.to_owned());
-                    }
-                    Err(error) => return broken_by(&error, peer),
-                },
-                (writer, result) = &mut write, if writing => {
-                    writing = false;
+                read = reader.read(&mut scratch) => read.map(|n_bytes| state.on_read(n_bytes)),
+                (writer, result) = &mut write, if idle_writer.is_none() => {
                     idle_writer = writer;
-                    if let Err(error) = result {
-                        // The read half often knows more: an alert says why, a broken pipe does not.
-                        let told = timeout(LOOK_INTERVAL, reader.read(&mut scratch)).await;
-                        return match told {
-                            Ok(Err(read_error)) => broken_by(&read_error, peer),
-                            Ok(Ok(_)) | Err(_) => broken_by(&error, peer),
-                        };
-                    }
-                    self.in_flight.finish_write(written.load(Ordering::Relaxed));
-                    if mutated() {
-                        self.in_flight.acknowledge(u64::MAX, Instant::now());
-                        *confirmed |= self.in_flight.confirm(Duration::ZERO, Instant::now()) > 0;
-                    }
-                }
-                // Up where confirmations come, or where nothing waits for one.
-                () = &mut announce, if !announced && (*confirmed || !self.in_flight.awaits_confirmation()) => {
-                    announced = true;
-                    info!(host = self.settings.host, port = self.settings.port, "connected to the target");
-                    self.target.send_replace(Target::Up { since: clock::now() });
-                }
-                _ = look.tick(), if self.in_flight.awaits_confirmation() => {
-                    let seen = match kernel.look() {
-                        Ok(seen) => seen,
-                        Err(error) => return broken_by(&error, peer),
-                    };
-                    let now = Instant::now();
-                    self.in_flight.acknowledge(seen.bytes_acked, now);
-                    if seen.established {
-                        let grace = first_grace.map_or(self.settings.grace, |first| first.max(self.settings.grace));
-                        if self.in_flight.confirm(grace, now) > 0 {
-                            first_grace = None;
-                            *confirmed = true;
+                    match result {
+                        Ok(()) => {
+                            Ok(state.on_written(written.load(Ordering::Relaxed), opened.elapsed()))
                         }
-                    }
-                    let owes = self.in_flight.awaits_confirmation();
-                    match health.judge(&seen, owes, now) {
-                        Verdict::Well if matches!(*self.target.borrow(), Target::Stalled { .. }) => {
-                            info!("the target takes records again");
-                            self.target.send_replace(Target::Up { since: clock::now() });
-                        }
-                        Verdict::Well => {}
-                        Verdict::Stalled if matches!(*self.target.borrow(), Target::Stalled { .. }) => {}
-                        Verdict::Stalled => {
-                            warn!("the target keeps the connection and takes nothing");
-                            self.target.send_modify(|state| *state = state.stalled(clock::now()));
-                        }
-                        Verdict::GivenUp => {
-                            return broken("stalled", "the target has taken nothing for ten minutes".to_owned());
-                        }
-                        Verdict::Gone => {
-                            return broken("timeout", "the target's host has not answered for 20 seconds".to_owned());
+                        Err(error) => {
+                            // The read half often knows more: an alert says why, a broken pipe does not.
+                            let told = timeout(LOOK_INTERVAL, reader.read(&mut scratch)).await;
+                            Err(match told {
+                                Ok(Err(read_error)) => read_error,
+                                Ok(Ok(_)) | Err(_) => error,
+                            })
                         }
                     }
                 }
-                job = self.jobs.recv(), if !handles_gone && !stopping => match job {
-                    Some(job) => self.in_flight.push(job),
-                    None => handles_gone = true,
-                },
-                _ = material.tick(), if !rotate => {
-                    rotate = self.keeper.changed() && opened.elapsed() >= MATERIAL_INTERVAL;
+                _ = ticks.tick(), if state.needs_ticks() => {
+                    kernel.look().map(|look| state.on_tick(&look, opened.elapsed()))
                 }
-                () = stopped(stop), if !stopping => stopping = true,
+                job = self.jobs.recv(), if state.takes_batches() => Ok(match job {
+                    Some(job) => state.on_batch(job),
+                    None => state.on_last_batch(),
+                }),
+                _ = material.tick(), if state.may_rotate() => Ok(if self.keeper.changed() {
+                    state.on_new_certificates()
+                } else {
+                    Action::none()
+                }),
+                () = stopped(stop), if state.may_stop() => Ok(state.on_stop()),
+            };
+            let confirmed = state.has_confirmed();
+            let Action { confirmed: delivered, report: news, broken } = match event {
+                Ok(action) => action,
+                Err(error) => return broken_by(&error, peer, confirmed),
+            };
+            delivered.into_iter().for_each(|job| job.confirm(0));
+            if let Some(news) = news {
+                report.tell(news);
+            }
+            if let Some(cause) = broken {
+                return given_up(cause, peer, confirmed);
+            }
+        }
+    }
+}
+
+/// Logs and publishes what has become of the target.
+struct Reporter<'a> {
+    settings: &'a Settings,
+    target: &'a watch::Sender<Target>,
+}
+
+impl Reporter<'_> {
+    fn tell(&self, report: Report) {
+        match report {
+            Report::Up => {
+                let Settings { host, port, .. } = self.settings;
+                info!(host, port, "connected to the target");
+                self.target.send_replace(Target::Up { since: clock::now() });
+            }
+            Report::Recovered => {
+                info!("the target takes records again");
+                self.target.send_replace(Target::Up { since: clock::now() });
+            }
+            Report::Stalled => {
+                warn!("the target keeps the connection and takes nothing");
+                self.target.send_modify(|state| *state = state.stalled(clock::now()));
             }
         }
     }
@@ -292,11 +275,22 @@ fn mutated() -> bool {
     false
 }
 
-fn broken(kind: &'static str, reason: String) -> End {
-    End::Broken { kind, reason }
+fn given_up(cause: Cause, peer: Option<Peer>, confirmed: bool) -> End {
+    let (kind, reason) = match cause {
+        Cause::Closed => ("closed", closed(peer)),
+        Cause::Talks => (
+            "talks",
+            "the peer answers with data: it is no syslog receiver; \
+             check the host and port of the SIEM's syslog input"
+                .to_owned(),
+        ),
+        Cause::Stalled => ("stalled", "the target has taken nothing for ten minutes".to_owned()),
+        Cause::Gone => ("timeout", "the target's host has not answered for 20 seconds".to_owned()),
+    };
+    End::Broken { kind, reason, confirmed }
 }
 
-fn broken_by(error: &io::Error, peer: Option<Peer>) -> End {
+fn broken_by(error: &io::Error, peer: Option<Peer>, confirmed: bool) -> End {
     let kind = match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
         io::ErrorKind::TimedOut => "timeout",
@@ -309,7 +303,7 @@ fn broken_by(error: &io::Error, peer: Option<Peer>) -> End {
         (_, None) if error.kind() == io::ErrorKind::UnexpectedEof => closed(peer),
         _ => error.to_string(),
     };
-    broken(kind, reason)
+    End::Broken { kind, reason, confirmed }
 }
 
 fn closed(peer: Option<Peer>) -> String {

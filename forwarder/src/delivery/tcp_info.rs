@@ -16,6 +16,8 @@ use nix::sys::socket::GetSockOpt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::health::Look;
+
 /// `TCP_INFO`.
 #[derive(Debug, Clone, Copy)]
 struct TcpInfo;
@@ -36,19 +38,6 @@ const ESTABLISHED: u8 = 1;
 pub(super) struct Kernel {
     socket: OwnedFd,
     baseline: u64,
-}
-
-/// One look at the connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// Bytes of ours that the peer's kernel has acknowledged on this connection.
-    pub(super) bytes_acked: u64,
-    /// Whether both directions are open.
-    pub(super) established: bool,
-    /// Whether a segment or a probe of ours waits for an answer.
-    pub(super) unanswered: bool,
-    /// How long the peer's kernel has acknowledged nothing.
-    pub(super) silent_for: Duration,
 }
 
 impl Kernel {
