@@ -16,12 +16,12 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use siem_agent_forwarder::delivery::BatchBuilder;
-use siem_agent_forwarder::event::Stream;
-use siem_agent_forwarder::frame::{self, Framing, Header, Layout, TimeFormat};
-use siem_agent_forwarder::map::Dialect;
+use siem_agent_forwarder::event::{Event, Stream};
+use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::parse;
 use siem_agent_forwarder::parse::split::{Piece, Splitter};
 use siem_agent_forwarder::record::Mark;
+use siem_agent_forwarder::syslog::{self, Frame, Framing, Header, Layout, TimeFormat};
 use tokio::time::Instant;
 
 const N_RECORDS: usize = 500;
@@ -144,16 +144,19 @@ impl Corpus {
             host: Some("soc".to_owned()),
             framing: Framing::Newline,
             max_message_bytes: 8_000,
-            dialect: Dialect::Agent,
-            version: "0.1.0".to_owned(),
         };
         Self { stream, records, page, layout }
+    }
+
+    fn frame(&self, event: &Event) -> Frame {
+        let record = map::record(event, Dialect::Agent, "0.1.0");
+        syslog::frame(record, event.timestamp(), &self.layout).unwrap()
     }
 
     fn through_the_pipeline(&self) -> usize {
         let frame = |json: &Vec<u8>| {
             let event = parse::record(self.stream, json).unwrap();
-            black_box(frame::frame(&event, &self.layout)).unwrap().bytes.len()
+            black_box(self.frame(&event)).bytes.len()
         };
         self.records.iter().map(frame).sum()
     }
@@ -180,7 +183,7 @@ impl Corpus {
                 let Piece::Record(json) = piece else { continue };
                 let event = parse::record(self.stream, &json).unwrap();
                 let mark = Mark::new(event.id(), event.timestamp());
-                builder.push(&frame::frame(&event, &self.layout).unwrap().bytes, mark);
+                builder.push(&self.frame(&event).bytes, mark);
             }
             // As the pipeline does: what a chunk completes travels together.
             n_records += builder.take().map_or(0, |batch| black_box(batch).n_records());

@@ -1,8 +1,8 @@
 //! The forwarder, in the order of its flow:
 //!
 //! ```text
-//! settings -> source -> parse -> map -> cef -> frame -> delivery -> checkpoint -> store -> progress -> admin
-//!                \______________________ run ______________________/
+//! settings -> source -> parse -> map -> format -> syslog -> delivery -> checkpoint -> store -> progress -> admin
+//!                \________________________ run ________________________/
 //! ```
 //!
 //! `run` is the loop. Modules marked pure in ARCHITECTURE.md do no I/O and read no clock.
@@ -13,8 +13,8 @@ pub mod source;
 pub mod parse;
 pub mod event;
 pub mod map;
-pub mod cef;
-pub mod frame;
+pub mod format;
+pub mod syslog;
 pub mod delivery;
 pub(crate) mod duplex;
 pub mod time;

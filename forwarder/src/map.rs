@@ -1,20 +1,19 @@
 //! The mapping: an [`Event`] becomes a CEF [`Record`], field by field as `docs/cef-mapping.md` lists them.
 //!
 //! `Agent` writes what the vendor's agent wrote, empty fields included, because parsers were built on it. `Strict`
-//! follows the CEF standard (Implementation Standard, "ArcSight Extension Dictionary") in lengths and emptiness.
+//! follows the CEF standard (Implementation Standard, "ArcSight Extension Dictionary") in lengths and emptiness. Pure.
 
 mod activity;
 mod address;
 mod alert;
 pub mod describe;
-mod strict;
 mod text;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::cef::{Field, Record};
 use crate::event::Event;
+use crate::format::cef::{Field, Record, strict};
 use crate::time::Millis;
 
 /// How closely the lines follow the vendor's agent or the standard.
@@ -24,6 +23,15 @@ pub enum Dialect {
     Agent,
     /// As the CEF standard demands.
     Strict,
+}
+
+/// What an event is mapped to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format {
+    /// The dialect of the CEF part.
+    pub dialect: Dialect,
+    /// Device Version.
+    pub version: String,
 }
 
 /// Maps an event.
@@ -86,14 +94,10 @@ fn columns<'a, T>(columns: &[Column<T>], of: &'a T) -> Vec<Field<'a>> {
         if value.is_none() && column.is_left_out {
             continue;
         }
-        fields.extend(column.label.map(|(key, text)| field(key, text)));
-        fields.push(field(column.key, value.unwrap_or_default()));
+        fields.extend(column.label.map(|(key, text)| Field::new(key, text)));
+        fields.push(Field::new(column.key, value.unwrap_or_default()));
     }
     fields
-}
-
-fn field<'a>(key: &'static str, value: impl Into<Cow<'a, str>>) -> Field<'a> {
-    Field { key, value: value.into() }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a column may have no value")]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::event::Stream;
-use crate::frame::Layout;
+use crate::map::Format;
+use crate::syslog::Layout;
 
 /// What to follow, and how.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Plan {
     pub overlap: Duration,
     /// How far back an export begins, at most, when it starts anew.
     pub start_from: Duration,
-    /// The form of the lines.
+    /// What an event is mapped to.
+    pub format: Format,
+    /// The form of the messages.
     pub layout: Layout,
 }

@@ -13,11 +13,11 @@ use siem_agent_crds::siem_agent as spec;
 
 use crate::delivery::settings::{self as sink, Transport};
 use crate::event::Stream;
-use crate::frame::{self, Framing, Header, Layout, TimeFormat};
-use crate::map::Dialect;
+use crate::map::{Dialect, Format};
 use crate::plan::Plan;
 use crate::secret::{Kind, SecretFile};
 use crate::source::{self, Auth, Credentials, Proxy};
+use crate::syslog::{self, Framing, Header, Layout, TimeFormat};
 use crate::tls::{ClientMaterial, Material};
 
 /// What the API allows a tenant, where neither the manifest nor an operator gives a share.
@@ -51,6 +51,7 @@ impl Settings {
                 poll_interval: config.source.poll_interval.0,
                 overlap: config.source.overlap.0,
                 start_from: config.start_from.0,
+                format: format(config),
                 layout: layout(config),
             },
             source: source(&config.source, &config.paths),
@@ -75,7 +76,7 @@ impl Settings {
     }
 }
 
-/// The form of the lines that this configuration asks for.
+/// The form of the messages that this configuration asks for.
 pub fn layout(config: &Config) -> Layout {
     let format = &config.format;
     let arc_sight = format.kind == spec::FormatType::ArcSight;
@@ -94,14 +95,20 @@ pub fn layout(config: &Config) -> Layout {
             spec::TimeFormat::RFC3164WithYear => TimeFormat::Rfc3164WithYear,
         },
         pri,
-        host: format.include_system_name.then(|| frame::host_name(name)),
+        host: format.include_system_name.then(|| syslog::host_name(name)),
         framing: match config.syslog.framing() {
             None => Framing::Datagram,
             Some(spec::Framing::Newline) => Framing::Newline,
             Some(spec::Framing::OctetCounting) => Framing::OctetCounting,
         },
         max_message_bytes: config.syslog.max_message_bytes(),
-        dialect: match format.dialect {
+    }
+}
+
+/// What an event is mapped to by this configuration.
+pub fn format(config: &Config) -> Format {
+    Format {
+        dialect: match config.format.dialect {
             spec::Dialect::Agent => Dialect::Agent,
             spec::Dialect::Strict => Dialect::Strict,
         },

@@ -8,11 +8,13 @@ use std::fs;
 use std::path::Path;
 
 use siem_agent_forwarder::event::{Event, Stream};
-use siem_agent_forwarder::frame::{
-    Error, Frame, Framing, Header, Layout, TimeFormat, frame, host_name, line,
-};
-use siem_agent_forwarder::map::Dialect;
+use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::parse;
+use siem_agent_forwarder::syslog::{
+    self, Error, Frame, Framing, Header, Layout, TimeFormat, host_name,
+};
+
+const VERSION: &str = "0.1.0";
 
 fn layout() -> Layout {
     Layout {
@@ -22,9 +24,15 @@ fn layout() -> Layout {
         host: Some("soc".to_owned()),
         framing: Framing::Newline,
         max_message_bytes: 65_536,
-        dialect: Dialect::Agent,
-        version: "0.1.0".to_owned(),
     }
+}
+
+fn frame(event: &Event, layout: &Layout) -> Result<Frame, Error> {
+    syslog::frame(map::record(event, Dialect::Agent, VERSION), event.timestamp(), layout)
+}
+
+fn line(event: &Event, layout: &Layout) -> Result<String, Error> {
+    syslog::line(map::record(event, Dialect::Agent, VERSION), event.timestamp(), layout)
 }
 
 fn check(path: &Path, actual: &str) {
@@ -46,8 +54,9 @@ fn every_record_becomes_its_golden_line() {
             if path.extension().is_some_and(|extension| extension == "json") {
                 let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
                 check(&path.with_extension("cef"), &line(&event, &layout()).unwrap());
-                let strict = Layout { dialect: Dialect::Strict, ..layout() };
-                check(&path.with_extension("strict.cef"), &line(&event, &strict).unwrap());
+                let strict = map::record(&event, Dialect::Strict, VERSION);
+                let strict = syslog::line(strict, event.timestamp(), &layout()).unwrap();
+                check(&path.with_extension("strict.cef"), &strict);
                 n_records += 1;
             }
         }

@@ -7,15 +7,18 @@
 #[path = "reader/cef.rs"]
 mod reader;
 
+use std::ops::Deref;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use siem_agent_forwarder::cef::escape::{self, sanitized};
 use siem_agent_forwarder::event::{Event, Stream};
-use siem_agent_forwarder::frame::{Error, Frame, Framing, Header, Layout, TimeFormat, frame, line};
+use siem_agent_forwarder::format::cef::escape::{self, sanitized};
 use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::parse::split::{Piece, Splitter};
 use siem_agent_forwarder::parse::{self, RejectReason};
+use siem_agent_forwarder::syslog::{self, Error, Frame, Framing, Header, TimeFormat};
 
+const VERSION: &str = "0.1.0";
 /// Never shortened, whatever the limit.
 const UNTOUCHED: [&str; 8] = ["externalId", "rt", "start", "end", "dvc", "src", "c6a1", "cs5"];
 /// Whatever some reader takes for the end of a line.
@@ -102,6 +105,31 @@ fn event() -> BoxedStrategy<Event> {
     .boxed()
 }
 
+/// How a record is mapped, and the message around it.
+#[derive(Debug, Clone)]
+struct Layout {
+    dialect: Dialect,
+    layout: syslog::Layout,
+}
+
+impl Deref for Layout {
+    type Target = syslog::Layout;
+
+    fn deref(&self) -> &syslog::Layout {
+        &self.layout
+    }
+}
+
+fn frame(event: &Event, layout: &Layout) -> Result<Frame, Error> {
+    let record = map::record(event, layout.dialect, VERSION);
+    syslog::frame(record, event.timestamp(), layout)
+}
+
+fn line(event: &Event, layout: &Layout) -> Result<String, Error> {
+    let record = map::record(event, layout.dialect, VERSION);
+    syslog::line(record, event.timestamp(), layout)
+}
+
 prop_compose! {
     fn layout()(
         header in prop::sample::select(vec![Header::Agent, Header::Rfc5424, Header::Rfc3164]),
@@ -112,7 +140,8 @@ prop_compose! {
         pri in any::<Option<u8>>(), host in prop_oneof![3 => Just("soc".to_owned()).boxed(), 1 => "[!-~]{1,255}".boxed()],
     ) -> Layout {
         let host = Some(host);
-        Layout { header, time_format, pri, host, framing, max_message_bytes, dialect, version: "0.1.0".to_owned() }
+        let layout = syslog::Layout { header, time_format, pri, host, framing, max_message_bytes };
+        Layout { dialect, layout }
     }
 }
 
@@ -123,7 +152,8 @@ fn read(message: &str) -> reader::Line {
 }
 
 fn untrimmed(layout: &Layout) -> Layout {
-    Layout { max_message_bytes: usize::MAX, ..layout.clone() }
+    let whole = syslog::Layout { max_message_bytes: usize::MAX, ..layout.layout.clone() };
+    Layout { dialect: layout.dialect, layout: whole }
 }
 
 /// The line, where the event has one under this limit.
@@ -173,7 +203,7 @@ proptest! {
 
     #[test]
     fn what_is_written_is_what_a_reader_reads(event in event(), layout in layout()) {
-        let record = map::record(&event, layout.dialect, &layout.version);
+        let record = map::record(&event, layout.dialect, VERSION);
         let read = read(&line(&event, &untrimmed(&layout)).unwrap());
         let meant: Vec<(String, String)> = record.extension.iter()
             .map(|field| (field.key.to_owned(), sanitized(&field.value).into_owned())).collect();
@@ -250,7 +280,8 @@ proptest! {
 
     #[test]
     fn octet_counts_delimit_whatever_stands_between(events in prop::collection::vec(event(), 1..6), layout in layout()) {
-        let layout = Layout { framing: Framing::OctetCounting, ..layout };
+        let counted = syslog::Layout { framing: Framing::OctetCounting, ..layout.layout };
+        let layout = Layout { dialect: layout.dialect, layout: counted };
         let events: Vec<(Frame, String)> = events.iter()
             .filter_map(|event| fitting(event, &layout).map(|line| (frame(event, &layout).unwrap(), line))).collect();
         let stream: Vec<u8> = events.iter().flat_map(|(frame, _)| frame.bytes.clone()).collect();

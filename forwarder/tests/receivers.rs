@@ -10,8 +10,8 @@ use fancy_regex::Regex;
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
 use siem_agent_forwarder::event::Stream;
-use siem_agent_forwarder::frame::{Layout, line};
-use siem_agent_forwarder::{parse, settings};
+use siem_agent_forwarder::syslog::line;
+use siem_agent_forwarder::{map, parse, settings};
 
 /// The `format` of the CEF source in Microsoft's log forwarder (`security_events.conf`).
 const MICROSOFT: &str = r"(?<time>(?:\w+ +){2,3}(?:\d+:){2}\d+|\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}.[\w\-\:\+]{3,12}):?\s*(?:(?<host>[^: ]+) ?:?)?\s*(?<ident>.*CEF.+?(?=0\|)|%ASA[0-9\-]{8,10})\s*:?(?<message>0\|.*|.*)";
@@ -20,7 +20,7 @@ const MICROSOFT: &str = r"(?<time>(?:\w+ +){2,3}(?:\d+:){2}\d+|\d{4}-\d{2}-\d{2}
 const SPEAK_OF_CEF: [&str; 3] = ["activity/forged", "activity/ipv6-and-fallbacks", "alert/forged"];
 
 /// What the least manifest gives.
-fn defaults() -> Layout {
+fn defaults() -> Config {
     let text = fs::read_to_string("../crds/fixtures/legal/minimal.yaml").unwrap();
     let agent = manifest::read(&text).map_err(|problems| problems.to_string()).unwrap();
     let nowhere = Paths {
@@ -30,12 +30,13 @@ fn defaults() -> Layout {
         checkpoint: None,
         live: None,
     };
-    settings::layout(&Config::for_agent(&agent, nowhere))
+    Config::for_agent(&agent, nowhere)
 }
 
 /// The name and the line of every golden record.
 fn lines() -> Vec<(String, String)> {
-    let layout = defaults();
+    let config = defaults();
+    let (format, layout) = (settings::format(&config), settings::layout(&config));
     let mut lines = Vec::new();
     for (folder, stream) in [("activity", Stream::Activities), ("alert", Stream::Alerts)] {
         for entry in fs::read_dir(format!("fixtures/{folder}")).unwrap() {
@@ -43,7 +44,8 @@ fn lines() -> Vec<(String, String)> {
             if path.extension().is_some_and(|extension| extension == "json") {
                 let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
                 let name = format!("{folder}/{}", path.file_stem().unwrap().display());
-                lines.push((name, line(&event, &layout).unwrap()));
+                let record = map::record(&event, format.dialect, &format.version);
+                lines.push((name, line(record, event.timestamp(), &layout).unwrap()));
             }
         }
     }

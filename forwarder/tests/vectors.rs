@@ -13,7 +13,7 @@ use std::fs;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use siem_agent_forwarder::cef::{Field, Record, escape};
+use siem_agent_forwarder::format::cef::{Field, Record, escape};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

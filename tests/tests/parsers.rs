@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_forwarder::cef::Record;
-use siem_agent_forwarder::cef::escape::{self, sanitized};
 use siem_agent_forwarder::event::{Event, Stream};
+use siem_agent_forwarder::format::cef::Record;
+use siem_agent_forwarder::format::cef::escape::{self, sanitized};
 use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::parse;
 use siem_agent_tests::installed::installed;

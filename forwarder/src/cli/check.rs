@@ -19,11 +19,13 @@ use crate::delivery::BatchBuilder;
 use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role, Target};
 use crate::event::{Activity, Event, Stream};
-use crate::frame;
+use crate::map;
+use crate::plan::Plan;
 use crate::record::Mark;
 use crate::settings::Settings;
 use crate::source::query::Query;
 use crate::source::{self, Arrived, Auth, Source};
+use crate::syslog;
 
 /// Long enough for every time-out of the connection itself.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -116,7 +118,7 @@ impl Observer for Silent {
 }
 
 async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
-    let layout = &settings.plan.layout;
+    let Plan { format, layout, .. } = &settings.plan;
     for (field, words) in receiver::warnings(layout) {
         line("WARN", field, &words)?;
     }
@@ -169,7 +171,8 @@ async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Fail
             ..Activity::default()
         }));
         let mut batch = BatchBuilder::new(Stream::Activities);
-        let frame = frame::frame(&event, layout).map_err(|error| Failure::world(&error))?;
+        let record = map::record(&event, format.dialect, &format.version);
+        let frame = syslog::frame(record, now, layout).map_err(|error| Failure::world(&error))?;
         batch.push(&frame.bytes, Mark::new(event.id(), now));
         if let Some(batch) = batch.take() {
             let sent = async { sink.send(batch).await?.confirmed().await };

@@ -10,11 +10,12 @@ use siem_agent_crds::config::{Config, Paths};
 
 use super::{Failure, RenderArguments, complain, load};
 use crate::event::Stream;
-use crate::frame::{self, Layout};
+use crate::map::{self, Format};
 use crate::parse::split::{Piece, Splitter};
 use crate::parse::{self, RejectReason};
 use crate::settings;
 use crate::source::wire::{elements, pick, repair};
+use crate::syslog::{self, Layout};
 
 pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
     let agent = load::manifest(&arguments.manifest)?;
@@ -25,7 +26,8 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
         checkpoint: None,
         live: None,
     };
-    let layout = settings::layout(&Config::for_agent(&agent, nowhere));
+    let config = Config::for_agent(&agent, nowhere);
+    let (format, layout) = (settings::format(&config), settings::layout(&config));
     let mut input = Vec::new();
     io::stdin().read_to_end(&mut input).map_err(|error| Failure::world(&error))?;
     if input.starts_with(b"\xff\xfe") || input.starts_with(b"\xfe\xff") {
@@ -38,7 +40,7 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     for record in records {
-        match line(&record, arguments.stream, &layout) {
+        match line(&record, arguments.stream, &format, &layout) {
             Ok(line) => writeln!(out, "{line}").map_err(|error| Failure::world(&error))?,
             Err(reason) => complain(&format!("record skipped: it cannot be mapped: {reason}")),
         }
@@ -47,11 +49,17 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(record: &str, stream: Option<Stream>, layout: &Layout) -> Result<String, String> {
+fn line(
+    record: &str,
+    stream: Option<Stream>,
+    format: &Format,
+    layout: &Layout,
+) -> Result<String, String> {
     let stream = stream.unwrap_or_else(|| guess(record));
     let event =
         parse::record(stream, record.as_bytes()).map_err(|reject| reject.reason.as_str())?;
-    frame::line(&event, layout)
+    let record = map::record(&event, format.dialect, &format.version);
+    syslog::line(record, event.timestamp(), layout)
         .map_err(|error| format!("{}: {error}", RejectReason::MessageTooLong.as_str()))
 }
 

@@ -17,6 +17,7 @@ use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role};
 use crate::event::Stream;
 use crate::parse::split::Piece;
+use crate::plan::Plan;
 use crate::record::{Mark, RecordKey};
 use crate::retry::{self, Decision};
 use crate::run::walk::{Admission, Walk};
@@ -25,7 +26,7 @@ use crate::source::gate::{Gate, Purpose};
 use crate::source::query::{Next, Query};
 use crate::source::{self, Arrived, Source};
 use crate::telemetry::{self, LogFormat};
-use crate::{frame, parse};
+use crate::{map, parse, syslog};
 
 /// A source that fails so often in a row is not waited for.
 const MAX_FAILURES: u32 = 8;
@@ -171,7 +172,9 @@ async fn page(
             };
             let listed = event.created().unwrap_or_else(|| event.timestamp());
             if window.admits(event.id(), listed) {
-                let Ok(frame) = frame::frame(&event, &settings.plan.layout) else {
+                let Plan { format, layout, .. } = &settings.plan;
+                let record = map::record(&event, format.dialect, &format.version);
+                let Ok(frame) = syslog::frame(record, event.timestamp(), layout) else {
                     window.n_rejected += 1;
                     continue;
                 };

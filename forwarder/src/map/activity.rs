@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use super::text::plain;
 use super::{Column, Described, IPV6_LABEL, app_symbol, columns, given, ipv4, ipv6, number};
-use crate::cef::Record;
-use crate::cef::escape::sanitized;
 use crate::event::Activity;
+use crate::format::cef::Record;
+use crate::format::cef::escape::sanitized;
 
 /// What the header holds, in words.
 pub(super) const HEADER: Described = Described {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::text::plain;
 use super::{Column, Described, IPV6_LABEL, app_symbol, columns, found, given, ipv4, ipv6, number};
-use crate::cef::Record;
 use crate::event::{Alert, Entity, EntityKind};
+use crate::format::cef::Record;
 
 /// What the header holds, in words.
 pub(super) const HEADER: Described = Described {

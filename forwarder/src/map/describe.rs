@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{APPS, Column, Described, activity, alert, strict};
+use super::{APPS, Column, Described, activity, alert};
+use crate::format::cef::strict;
 
 const OPENING: &str = "# From a record to a line
 

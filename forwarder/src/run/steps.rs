@@ -14,7 +14,7 @@ use super::walk::{Admission, Walk};
 use crate::delivery::pending::{Pending, Stopped};
 use crate::delivery::{Batch, Delivered};
 use crate::event::Stream;
-use crate::frame::{self, Frame};
+use crate::map::{self, Format};
 use crate::parse::split::Piece;
 use crate::parse::{self, RejectReason};
 use crate::record::{Mark, RecordKey};
@@ -22,6 +22,7 @@ use crate::saver::Change;
 use crate::server_clock::Heard;
 use crate::source;
 use crate::source::query::Query;
+use crate::syslog::{self, Frame};
 use crate::time::Now;
 
 /// A target that takes nothing for this long in the middle of a page: the page is let go and asked for again later.
@@ -86,7 +87,9 @@ impl Forwarder {
             Admission::Late => self.progress.metrics.late(stream),
             Admission::New => {}
         }
-        let frame = match frame::frame(&event, &self.plan.layout) {
+        let Format { dialect, version } = &self.plan.format;
+        let record = map::record(&event, *dialect, version);
+        let frame = match syslog::frame(record, event.timestamp(), &self.plan.layout) {
             Ok(frame) => frame,
             Err(error) => {
                 let reason = RejectReason::MessageTooLong;

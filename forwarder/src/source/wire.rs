@@ -12,7 +12,7 @@ use std::fmt;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::cef::escape::is_nothing;
+use crate::format::cef::escape::is_nothing;
 
 /// The fields of a JSON object with these names. `None` when the text is no object.
 pub fn pick<'a, const N: usize>(

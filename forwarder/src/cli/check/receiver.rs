@@ -1,6 +1,6 @@
 //! What a receiver must be set up for, in words: framing and length. Pure.
 
-use crate::frame::{Framing, Header, Layout, TimeFormat};
+use crate::syslog::{Framing, Header, Layout, TimeFormat};
 
 /// Where rsyslog cuts a message unless its limit was raised: the lowest usual limit on TCP and TLS.
 const USUAL_LIMIT: usize = 8_096;
@@ -59,7 +59,6 @@ pub(super) fn warnings(layout: &Layout) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::map::Dialect;
 
     fn layout(framing: Framing, max_message_bytes: usize) -> Layout {
         Layout {
@@ -69,8 +68,6 @@ mod tests {
             host: None,
             framing,
             max_message_bytes,
-            dialect: Dialect::Agent,
-            version: String::new(),
         }
     }
 

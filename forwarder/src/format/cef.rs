@@ -1,9 +1,11 @@
 //! A CEF record (ArcSight Common Event Format, version 0) and its one-line form.
 //!
 //! `CEF:0|Vendor|Product|Version|SignatureID|Name|Severity|key=value key=value…`. Values are kept as they are and
-//! escaped only when the line is written, by [`escape`]; so they can be measured and shortened without cutting an escape.
+//! escaped only when the line is written, by [`escape`]; so they can be measured and shortened without cutting an escape. Pure.
 
 pub mod escape;
+pub mod strict;
+pub(crate) mod trim;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -34,6 +36,13 @@ pub struct Field<'a> {
     pub key: &'static str,
     /// The value, not escaped.
     pub value: Cow<'a, str>,
+}
+
+impl<'a> Field<'a> {
+    /// A pair.
+    pub fn new(key: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
+        Self { key, value: value.into() }
+    }
 }
 
 impl Record<'_> {

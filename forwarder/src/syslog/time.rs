@@ -1,6 +1,7 @@
 //! The time of a message, in UTC and in English whatever the machine's locale.
 //!
 //! By the calendar rather than by an instant's type: that ends hours before the year 10000 does, for the sake of zones.
+//! Pure.
 
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, date};

@@ -1,12 +1,12 @@
 //! Shortens a record that is too long, field by field, so that no character and no escape is cut.
 //!
 //! Free text goes first, then names and lists; what was shortened ends in `...`. Where not even that is enough, whole
-//! pairs are left out. The identifier of the event, its times and its addresses are never touched.
+//! pairs are left out. The identifier of the event, its times and its addresses are never touched. Pure.
 
 use std::borrow::Cow;
 
-use crate::cef::escape::{escaped_len, header_escaped_len, sanitized};
-use crate::cef::{Field, Record};
+use super::escape::{escaped_len, header_escaped_len, sanitized};
+use super::{Field, Record};
 
 /// In the order in which they are shortened.
 const FREE_TEXT: [&str; 3] = ["msg", "cs3", "requestClientApplication"];
@@ -27,7 +27,7 @@ const LEFT_OUT: [&str; 9] = [
 const MARK: &str = "...";
 
 /// Takes at least `excess` bytes off the record's line, as far as there is something to take; whether there was any.
-pub(super) fn shorten(record: &mut Record<'_>, excess: usize) -> bool {
+pub(crate) fn shorten(record: &mut Record<'_>, excess: usize) -> bool {
     let before = excess;
     let mut excess = excess;
     for key in FREE_TEXT {

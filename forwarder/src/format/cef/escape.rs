@@ -2,7 +2,7 @@
 //!
 //! Control characters other than CR and LF become a space, characters that change the direction of text vanish, and
 //! white space at both ends is dropped; then in the header a line break becomes one space and `\` and `|` are escaped;
-//! in the extension `\`, `=`, LF and CR are.
+//! in the extension `\`, `=`, LF and CR are. Pure.
 
 use std::borrow::Cow;
 

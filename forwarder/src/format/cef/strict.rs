@@ -1,28 +1,32 @@
-//! The dialect that follows the CEF standard to the letter: lengths in bytes, no empty values, no stray quotes.
+//! The dialect that follows the CEF standard to the letter: lengths in bytes, no empty values, no stray quotes. Pure.
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{IPV6_LABEL, field};
-use crate::cef::escape::sanitized;
-use crate::cef::{Field, Record};
+use super::escape::sanitized;
+use super::{Field, Record};
 
+/// A label that the vendor's agent writes with quotes around it.
+const QUOTED_LABEL: &str = "c6a1Label";
 const EXTERNAL_ID: usize = 40;
-pub(super) const SIGNATURE: usize = 1_023;
-pub(super) const NAME: usize = 512;
-pub(super) const VERSION: usize = 31;
+/// The longest SIGNATURE.
+pub const SIGNATURE: usize = 1_023;
+/// The longest NAME.
+pub const NAME: usize = 512;
+/// The longest VERSION.
+pub const VERSION: usize = 31;
 
-pub(super) fn record(record: Record<'_>) -> Record<'_> {
+/// The record as the standard wants it.
+pub fn record(record: Record<'_>) -> Record<'_> {
     let Record { version, signature, name, severity, extension } = record;
     let mut strict: Vec<Field<'_>> = Vec::with_capacity(extension.len() + 2);
     let mut event_id = None;
     for Field { key, value } in extension {
-        let is_label = key == "c6a1Label" && value == IPV6_LABEL;
-        let value = if is_label { IPV6_LABEL.trim_matches('"').into() } else { value };
+        let value = if key == QUOTED_LABEL { unquoted(value) } else { value };
         if key == "externalId" && sanitized(&value).len() > EXTERNAL_ID {
-            strict.push(field("externalId", digest(&value)));
+            strict.push(Field::new("externalId", digest(&value)));
             event_id = Some(value);
             continue;
         }
@@ -34,13 +38,13 @@ pub(super) fn record(record: Record<'_>) -> Record<'_> {
             }
             continue;
         }
-        strict.push(field(key, value));
+        strict.push(Field::new(key, value));
     }
     if let Some(id) = event_id {
         let at = strict.iter().position(|field| field.key == "c6a1Label").unwrap_or(strict.len());
         strict.splice(
             at..at,
-            [field("cs5Label", "eventId"), field("cs5", cut(id, max_bytes("cs5")))],
+            [Field::new("cs5Label", "eventId"), Field::new("cs5", cut(id, max_bytes("cs5")))],
         );
     }
     Record {
@@ -53,7 +57,7 @@ pub(super) fn record(record: Record<'_>) -> Record<'_> {
 }
 
 /// The dictionary's lengths of values, bytes; times, numbers and addresses are short by their nature.
-pub(super) const LENGTHS: [(&str, usize); 10] = [
+pub const LENGTHS: [(&str, usize); 10] = [
     ("externalId", EXTERNAL_ID),
     ("msg", 1_023),
     ("suser", 1_023),
@@ -95,6 +99,13 @@ fn is_of_type(key: &str, value: &str) -> bool {
     }
 }
 
+fn unquoted(value: Cow<'_, str>) -> Cow<'_, str> {
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => Cow::Owned(inner.to_owned()),
+        None => value,
+    }
+}
+
 fn max_bytes(key: &str) -> usize {
     LENGTHS.iter().find(|(own, _)| *own == key).map_or(usize::MAX, |(_, length)| *length)
 }
@@ -120,10 +131,10 @@ mod tests {
     #[test]
     fn a_value_of_another_type_than_its_key_is_left_out_with_its_label() {
         let kept = |key, label: Option<(&'static str, &'static str)>, value: &'static str| {
-            let mut extension = vec![field("externalId", "a")];
-            extension.extend(label.map(|(key, text)| field(key, text)));
-            extension.push(field(key, value));
-            extension.push(field("msg", "m"));
+            let mut extension = vec![Field::new("externalId", "a")];
+            extension.extend(label.map(|(key, text)| Field::new(key, text)));
+            extension.push(Field::new(key, value));
+            extension.push(Field::new("msg", "m"));
             let (version, signature, name) = ("0".into(), "S".into(), "N".into());
             let whole = Record { version, signature, name, severity: 0, extension };
             let keys: Vec<_> = record(whole).extension.iter().map(|field| field.key).collect();
@@ -147,8 +158,8 @@ mod tests {
             ("dvc", None, "192.0.2.1", false),
             ("dvc", None, "2001:db8::1", true),
             ("src", None, "host", true),
-            ("c6a1", Some(("c6a1Label", IPV6_LABEL)), "192.0.2.1", true),
-            ("c6a1", Some(("c6a1Label", IPV6_LABEL)), "2001:db8::1", false),
+            ("c6a1", Some(("c6a1Label", "\"Device IPv6 Address\"")), "192.0.2.1", true),
+            ("c6a1", Some(("c6a1Label", "\"Device IPv6 Address\"")), "2001:db8::1", false),
             ("suser", None, "n/a", false),
         ] {
             assert_eq!(kept(key, label, value), is_left_out, "{key}={value}");

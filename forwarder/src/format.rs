@@ -1,0 +1,3 @@
+//! The formats in which a record is written. Pure.
+
+pub mod cef;
