@@ -5,7 +5,7 @@
 //!                \________________________ run ________________________/
 //! ```
 //!
-//! `run` is the loop. Modules marked pure in ARCHITECTURE.md do no I/O and read no clock.
+//! `run` is the loop of each stream, `pipeline` one agent's export around it. Modules marked pure in ARCHITECTURE.md do no I/O and read no clock.
 
 pub mod settings;
 pub mod plan;
@@ -26,6 +26,7 @@ pub mod store;
 pub mod resume;
 pub mod saver;
 pub mod retry;
+pub mod pipeline;
 pub mod run;
 pub mod progress;
 pub mod admin;

@@ -117,6 +117,15 @@ impl Progress {
         Arc::new(Self { identity, metrics, state: Mutex::new(state) })
     }
 
+    /// These streams are exported from here on. What is known of those that were stays.
+    pub fn follow(&self, streams: impl IntoIterator<Item = Stream>) {
+        let mut state = self.lock();
+        let mut known = std::mem::take(&mut state.streams);
+        let followed = streams.into_iter();
+        state.streams =
+            followed.map(|stream| (stream, known.remove(&stream).unwrap_or_default())).collect();
+    }
+
     /// Everything after a watermark was asked for, of which the API keeps only what happened after the other time: counts
     /// what lies between, once. Gives its length in seconds where it is another gap than the last one.
     pub fn asked_from(&self, stream: Stream, watermark: Millis, kept_from: Millis) -> Option<f64> {

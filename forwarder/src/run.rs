@@ -229,8 +229,12 @@ impl Forwarder {
                 }
             }
             if let Some(batch) = batch.take() {
-                let pending = self.send(batch, &mut page).await?; //             E  Pending
-                unconfirmed.push(pending);
+                let sending = self.send(batch, &mut page); //                    E  Pending
+                // Whatever was sent before may be confirmed all the same.
+                match unless_stopped(stop, sending).await.flatten() {
+                    Ok(pending) => unconfirmed.push(pending),
+                    Err(Stopped) => break Err(Interrupted::Stopped),
+                }
             }
             self.settle(&mut unconfirmed, state, walk, None).await?;
         };

@@ -95,6 +95,13 @@ impl Saver {
         }
     }
 
+    /// Where the streams stand, and their file, once nothing is offered any more.
+    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
+    pub fn into_parts(self) -> (Checkpoint, Store) {
+        let inner = self.inner.into_inner().expect("nothing panics while the lock is held");
+        (inner.checkpoint, inner.store)
+    }
+
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while the lock is held")

@@ -12,20 +12,16 @@ use siem_agent_edge::error_chain::chain;
 use siem_agent_edge::{clock, listen};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
 use crate::admin;
 use crate::checkpoint::Checkpoint;
-use crate::delivery::sink::Sink;
-use crate::event::Stream;
+use crate::pipeline::{Pipeline, Shared, State};
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
-use crate::run::Forwarder;
-use crate::saver::Saver;
-use crate::source::Source;
 use crate::source::gate::Gate;
 use crate::state_folder::{self, StateFolder};
 use crate::store::Store;
@@ -86,51 +82,27 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     for (stream, origin) in origins {
         info!(%stream, from = origin.as_str(), "resuming stream");
     }
-    for (stream, cursor) in checkpoint.cursors() {
-        progress.moved(stream, cursor);
-        if stream == Stream::Alerts {
-            progress.remembered(cursor);
-        }
-    }
 
     let (stop, stopping) = watch::channel(false);
-    let (drain, draining) = watch::channel(false);
-    let (sink, sink_task) =
-        Sink::start(settings.sink.clone(), Arc::clone(&progress) as _, draining);
-    progress.watch(sink.clone());
-    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&progress), stopping.clone()));
+    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&progress), stopping));
     let watching = tokio::spawn(level.clone().watch_files());
     let gate = Arc::new(Gate::new(settings.requests_per_minute));
     progress.metrics.budget(settings.requests_per_minute);
     let live = config.paths.live.clone().map(|path| {
         tokio::spawn(follow_live(path, level, Arc::clone(&gate), Arc::clone(&progress)))
     });
-    let forwarder = Forwarder {
-        agent: format!("{}/{}", config.agent.namespace, config.agent.name),
-        plan: settings.plan,
-        source: Source::new(settings.source),
-        gate,
-        sink,
-        saver: Saver::new(checkpoint.clone(), store, progress.metrics.clone()),
-        checkpoint,
-        progress: Arc::clone(&progress),
-    };
     info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, listen, "started");
-
-    let running = crate::run::run(&forwarder, stopping);
-    tokio::pin!(running);
+    let agent = format!("{}/{}", config.agent.namespace, config.agent.name);
+    let shared = Shared { agent, gate, progress };
+    let mut pipeline = Pipeline::start(shared, settings, State { checkpoint, store });
     tokio::select! {
-        () = &mut running => {}
+        () = pipeline.ended() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     info!("stopping: confirming what was sent, then saving");
     stop.send_replace(true);
-    drain.send_replace(true);
-    running.await;
-    progress.unwatch();
-    // It has nothing left to say, or will not say it in time.
-    let _ = timeout(Duration::from_secs(3), sink_task).await;
+    pipeline.stop().await;
     if let Some(live) = live {
         live.abort();
     }

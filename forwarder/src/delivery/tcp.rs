@@ -234,7 +234,7 @@ impl Session<'_> {
             };
             delivered.into_iter().for_each(|job| job.confirm(0));
             if let Some(news) = news {
-                report.tell(news);
+                report.publish(news);
             }
             if let Some(cause) = broken {
                 return given_up(cause, peer, confirmed);
@@ -250,7 +250,7 @@ struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    fn tell(&self, report: Report) {
+    fn publish(&self, report: Report) {
         match report {
             Report::Up => {
                 let Settings { host, port, .. } = self.settings;
