@@ -6,8 +6,9 @@
 //! - **settled**, behind it: up to this time nothing new can appear any more. Every look begins there or later.
 //!
 //! Between `settled` and the newest record every delivered record is remembered by its key, so that a look never
-//! delivers one twice. Keys are forgotten only as `settled` rises, and neither time ever goes back: [`Cursor::advance`]
-//! consumes the sink's proof of delivery, [`Cursor::pass`] a walk's proof that everything listed is accounted for.
+//! delivers one twice. Keys are forgotten only as `settled` rises, and neither time ever goes back:
+//! [`Cursor::record_delivered`] consumes a proof of delivery, [`Cursor::advance`] a walk's proof that everything listed is
+//! accounted for.
 
 use std::collections::BTreeMap;
 
@@ -100,9 +101,9 @@ impl Cursor {
         (index < times.len()).then(|| *times.select_nth_unstable(index).1)
     }
 
-    /// Remembers what the sink has proven to be delivered.
+    /// Remembers what is proven to be delivered.
     #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
-    pub fn advance(&mut self, delivered: Delivered) {
+    pub fn record_delivered(&mut self, delivered: Delivered) {
         for mark in delivered.marks() {
             self.remember(*mark);
         }
@@ -114,7 +115,7 @@ impl Cursor {
     }
 
     /// Raises both times to what a page or a whole walk has proven, and forgets what is settled.
-    pub fn pass(&mut self, passed: Passed) {
+    pub fn advance(&mut self, passed: Passed) {
         let Passed { through, settled } = passed;
         self.watermark = self.watermark.max(through.unwrap_or(Millis::MIN));
         let settled = settled.unwrap_or(Millis::MIN);
@@ -179,7 +180,7 @@ mod tests {
                 let key = RecordKey::from_bits(number as u64);
                 cursor.remember(Mark::with_event_time(key, time, time));
                 let before = (cursor.watermark(), cursor.settled());
-                cursor.pass(Passed { through: Some(through), settled: Some(settled) });
+                cursor.advance(Passed { through: Some(through), settled: Some(settled) });
                 prop_assert!(cursor.watermark() >= before.0.max(through));
                 prop_assert!(cursor.settled() >= before.1.max(settled));
                 prop_assert!(cursor.watermark() >= cursor.settled());

@@ -236,7 +236,7 @@ impl Forwarder {
         debug!(%stream, n_delivered = delivered.n_delivered(), "batch confirmed");
         self.progress.delivered(stream, delivered.n_delivered() as u64);
         fail::fail_point!("after_confirmation", |_| std::process::abort());
-        state.cursor.advance(delivered);
+        state.cursor.record_delivered(delivered);
         self.saver.offer(stream, &state.cursor, Change::Records);
     }
 

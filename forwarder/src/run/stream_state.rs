@@ -151,7 +151,7 @@ impl StreamState {
                 walk.end(&self.clock, answer.asked, now)
             };
             if let Some(passed) = proven {
-                self.cursor.pass(passed);
+                self.cursor.advance(passed);
             }
             if let Some(highest) = walk.highest() {
                 let listed = highest.min(self.clock.limit(now).unwrap_or(highest));

@@ -228,9 +228,9 @@ mod tests {
         assert!(walk.page(&clock(), NOW).is_none());
         assert!(walk.end(&clock(), 499_000, NOW).is_none());
         walk.settle(2);
-        cursor.pass(walk.page(&clock(), NOW).unwrap());
+        cursor.advance(walk.page(&clock(), NOW).unwrap());
         assert_eq!((cursor.watermark(), cursor.settled()), (time + 5, time + 5));
-        cursor.pass(walk.end(&clock(), 499_000, NOW).unwrap());
+        cursor.advance(walk.end(&clock(), 499_000, NOW).unwrap());
         assert_eq!(cursor.watermark(), NOW.wall - 1_000, "when it was asked for");
         assert_eq!(cursor.settled(), NOW.wall - 1_000 - 300_000, "what is late may still come");
     }
@@ -269,7 +269,7 @@ mod tests {
             walk.admit(&cursor, key(number), Some(time));
             walk.settle(1);
             cursor.skip(key(number), time);
-            cursor.pass(walk.end(&no_clock, steady, in_1970(steady)).unwrap());
+            cursor.advance(walk.end(&no_clock, steady, in_1970(steady)).unwrap());
             evidence.note(steady, time, late);
             assert_eq!(cursor.watermark(), time);
             assert!(cursor.settled() <= (time - late).max(1_000), "{steady}");
@@ -284,8 +284,8 @@ mod tests {
         walk.admit(&cursor, key(1), Some(NOW.wall + 86_400_000));
         walk.settle(1);
         for clock in [clock(), ServerClock::default()] {
-            cursor.pass(walk.page(&clock, NOW).unwrap());
-            cursor.pass(walk.end(&clock, 499_000, NOW).unwrap());
+            cursor.advance(walk.page(&clock, NOW).unwrap());
+            cursor.advance(walk.end(&clock, 499_000, NOW).unwrap());
             assert_eq!(cursor.watermark(), NOW.wall);
             assert_eq!(cursor.settled(), NOW.wall - 10_000);
         }
