@@ -19,6 +19,7 @@ use crate::delivery::sink::Sink;
 use crate::event::Stream;
 use crate::progress::Progress;
 use crate::resume::{self, Kept};
+use crate::run::clearance::Clearance;
 use crate::run::{self, Forwarder};
 use crate::saver::Saver;
 use crate::settings::Settings;
@@ -72,6 +73,7 @@ impl Pipeline {
                 progress.remembered(cursor);
             }
         }
+        let streams = plan.streams.iter().map(|(stream, _)| *stream).collect::<Vec<_>>();
         let (stop, stopping) = watch::channel(false);
         let (sink, sink_task) = Sink::start(sink, Arc::clone(&progress) as _, stopping.clone());
         progress.watch(sink.clone());
@@ -79,7 +81,7 @@ impl Pipeline {
             agent,
             plan,
             source: Source::new(source),
-            gate,
+            clearance: Clearance::new(gate, streams),
             sink,
             saver: Saver::new(checkpoint.clone(), store, progress.metrics.clone()),
             checkpoint,

@@ -1,4 +1,4 @@
-//! What the program knows of itself: the metrics and the report. Everything is told to it; it decides nothing.
+//! The metrics and the report: a fold over what happens. It decides nothing, and nothing that decides asks it.
 //!
 //! Times are kept as times, and lag is worked out when somebody asks, so that a program that stopped cannot show a
 //! small lag for ever. Labels are typed and few; none comes from a record.
@@ -7,7 +7,6 @@ mod metrics;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use siem_agent_crds::checkpoint::MAX_ALERT_IDS;
@@ -52,7 +51,6 @@ struct State {
     sources: BTreeMap<Stream, SourceState>,
     streams: BTreeMap<Stream, StreamState>,
     skew: Option<Millis>,
-    clock_contradicted: bool,
     sink: Option<Sink>,
     certificates: BTreeMap<Role, Timestamp>,
     checkpoint: report::CheckpointReport,
@@ -83,10 +81,6 @@ struct StreamState {
     forbidden: Option<String>,
     n_delivered: u64,
     n_rejected: u64,
-    /// A record of it has come.
-    has_begun: bool,
-    /// Through which time a gap is counted.
-    gap_counted: Option<Millis>,
 }
 
 impl Progress {
@@ -109,7 +103,6 @@ impl Progress {
             sources: BTreeMap::new(),
             streams,
             skew: None,
-            clock_contradicted: false,
             sink: None,
             certificates: BTreeMap::new(),
             checkpoint,
@@ -126,25 +119,9 @@ impl Progress {
             followed.map(|stream| (stream, known.remove(&stream).unwrap_or_default())).collect();
     }
 
-    /// Everything after a watermark was asked for, of which the API keeps only what happened after the other time: counts
-    /// what lies between, once. Gives its length in seconds where it is another gap than the last one.
-    pub fn asked_from(&self, stream: Stream, watermark: Millis, kept_from: Millis) -> Option<f64> {
-        let mut state = self.lock();
-        let counted = &mut state.streams.entry(stream).or_default().gap_counted;
-        let from = counted.map_or(watermark, |counted| counted.max(watermark));
-        let gap @ 1.. = u64::try_from(kept_from.saturating_sub(from)).ok()? else { return None };
-        let seconds = Duration::from_millis(gap).as_secs_f64();
+    /// So much time of a stream is lost: the API does not hold it any more.
+    pub fn gap(&self, stream: Stream, seconds: f64) {
         self.metrics.gap(stream, seconds);
-        let is_another = counted.is_none_or(|counted| counted < watermark);
-        *counted = Some(kept_from);
-        is_another.then_some(seconds)
-    }
-
-    /// A record of this stream has come. Says whether it is the first since the start.
-    pub fn begins(&self, stream: Stream) -> bool {
-        let mut state = self.lock();
-        let stream = state.streams.entry(stream).or_default();
-        !std::mem::replace(&mut stream.has_begun, true)
     }
 
     /// Lets the report look at the target.
@@ -157,11 +134,9 @@ impl Progress {
         self.lock().sink = None;
     }
 
-    /// The source answered a request of this stream. Says whether the token was refused or absent before.
-    pub fn answered(&self, stream: Stream, now: Timestamp) -> bool {
+    /// The source answered a request of this stream.
+    pub fn answered(&self, stream: Stream, now: Timestamp) {
         let mut state = self.lock();
-        let was_refused =
-            matches!(state.token.state, report::TokenState::Invalid | report::TokenState::Missing);
         if let Some(stream) = state.streams.get_mut(&stream) {
             stream.forbidden = None;
         }
@@ -170,7 +145,6 @@ impl Progress {
             state.source(stream, report::SourceState::Reachable, None, now);
         }
         state.token(report::TokenState::Valid, None, now);
-        was_refused
     }
 
     /// A page of this stream was read to its end.
@@ -191,16 +165,6 @@ impl Progress {
             stream.forbidden = Some(reason);
         }
         state.token(report::TokenState::Valid, None, now);
-    }
-
-    /// The streams for which another secret is worth a try: one for all of them where the token itself is refused or
-    /// absent, else each that it may not read.
-    pub fn refused_streams(&self) -> Vec<Stream> {
-        let state = self.lock();
-        let of_all =
-            matches!(state.token.state, report::TokenState::Invalid | report::TokenState::Missing);
-        let refused = state.streams.iter().filter(|(_, known)| of_all || known.forbidden.is_some());
-        refused.map(|(stream, _)| *stream).take(if of_all { 1 } else { usize::MAX }).collect()
     }
 
     /// The source cannot be asked just now.
@@ -244,18 +208,9 @@ impl Progress {
         }
     }
 
-    /// The server's clock minus ours, as it is believed. Says whether they differed by more than `tolerance` before,
-    /// where that has changed.
-    pub fn skewed(&self, skew: Millis, tolerance: Millis) -> Option<bool> {
-        let mut state = self.lock();
-        let was_wrong = state.skew.is_some_and(|skew| skew.abs() > tolerance);
-        state.skew = Some(skew);
-        (was_wrong != (skew.abs() > tolerance)).then_some(was_wrong)
-    }
-
-    /// An answer's date contradicts the others. Says whether it is the first one.
-    pub fn clock_contradicted(&self) -> bool {
-        !std::mem::replace(&mut self.lock().clock_contradicted, true)
+    /// The server's clock minus ours, as it is believed.
+    pub fn skewed(&self, skew: Millis) {
+        self.lock().skew = Some(skew);
     }
 
     /// The alerts that are remembered, the newest where a checkpoint does not hold all. Told only when some were delivered:
@@ -265,11 +220,6 @@ impl Progress {
         let newest = alerts.seen().filter(|(_, time)| *time >= since).take(MAX_ALERT_IDS);
         let ids = newest.map(|(key, _)| format!("{:016x}", key.bits())).collect();
         self.lock().checkpoint.alert_ids = ids;
-    }
-
-    /// When the token was last tried, successfully or not.
-    pub fn last_token_check(&self) -> Option<Timestamp> {
-        self.lock().token.last_check
     }
 
     /// The whole report.
@@ -504,7 +454,7 @@ mod tests {
         assert_eq!(token(), is(Invalid, "dead", Some(8)));
         progress.token_refused(Missing, "gone".to_owned(), at(9));
         assert_eq!(token(), is(Missing, "gone", Some(9)));
-        assert!(answers(Alerts, 10), "the other stream is to be tried too");
+        answers(Alerts, 10);
         assert_eq!(token(), is(Forbidden, "the token may not read activities: later", Some(10)));
         answers(Activities, 11);
         assert_eq!(token(), is(Valid, "", Some(11)));
@@ -543,25 +493,5 @@ mod tests {
         assert_eq!(said(), (report::SourceState::Unreachable, Some(at(11))));
         progress.read_whole(Stream::Activities, at(30));
         assert_eq!(said(), (report::SourceState::Reachable, Some(at(30))));
-    }
-
-    #[test]
-    fn a_gap_is_counted_and_told_once_however_short_it_is() {
-        let progress = nothing_known();
-        let counted = |watermark, kept_from| {
-            let told = progress.asked_from(Stream::Activities, watermark, kept_from);
-            let text = progress.metrics.encode(&progress).unwrap();
-            let series = "siem_forwarder_gap_seconds_total{stream=\"activities\"} ";
-            let seconds: f64 =
-                text.lines().find_map(|line| line.strip_prefix(series)?.parse().ok()).unwrap();
-            // Both are halves of a second at the finest, which a float holds exactly.
-            (told.map(|seconds| seconds.to_string()), seconds.to_string())
-        };
-        let is = |told: Option<&str>, counted: &str| (told.map(str::to_owned), counted.to_owned());
-        assert_eq!(counted(10_000, 9_000), is(None, "0"), "all of it is kept");
-        assert_eq!(counted(10_000, 12_000), is(Some("2"), "2"));
-        assert_eq!(counted(10_000, 12_500), is(None, "2.5"), "the same gap, and a little more");
-        assert_eq!(counted(12_500, 12_400), is(None, "2.5"));
-        assert_eq!(counted(20_000, 21_000), is(Some("1"), "3.5"), "another one");
     }
 }

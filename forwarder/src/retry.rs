@@ -1,8 +1,10 @@
 //! When to try again: the backoff law, and what each kind of failure at the source means for the next request.
 //!
-//! Pure: time and jitter are arguments. The variants of [`Failure`] follow the decisions, not the errors' origins.
+//! Pure: time and jitter are arguments. What is refused waits as `run::credential` has it.
 
 use std::time::Duration;
+
+use crate::source::failure::{Failure, Refusal};
 
 /// Waits that grow with decorrelated jitter: each lies between `min` and three times the one before, at most `max`.
 #[derive(Debug, Clone)]
@@ -33,45 +35,17 @@ impl Backoff {
     }
 }
 
-/// What failed at the source, as far as the next step depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// The token is refused: 401, or the identity provider's own refusal.
-    Unauthorized,
-    /// The token lacks the right for this stream: 403.
-    Forbidden,
-    /// The request itself is refused, 400: the same question will get the same answer.
-    Refused,
-    /// There is no token to send.
-    SecretMissing,
-    /// 429, or 503 with `Retry-After`.
-    Throttled {
-        /// What the server asked for.
-        retry_after: Option<Duration>,
-    },
-    /// Anything that may pass by itself: 5xx, time-outs, cut bodies, proxies.
-    Transient,
-}
-
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// No request of any stream before this long has passed, or until the secret changes.
-    HaltAll(Duration),
-    /// No request of this stream before this long has passed, or until the secret changes.
-    HaltStream(Duration),
+    /// When to try again is for [`Credential`](crate::run::credential::Credential) to say.
+    Halt(Refusal),
     /// No request of any stream before this long has passed.
     PauseAll(Duration),
-    /// This stream waits this long; the other goes on.
+    /// This stream waits this long; the others are read on.
     Retry(Duration),
 }
 
-/// A dead token is tried at most this often.
-const DEAD_TOKEN: Duration = Duration::from_secs(60);
-/// A dead token is tried at least this often, so that one revived at the portal is noticed without help.
-const DEAD_TOKEN_MAX: Duration = Duration::from_secs(300);
-/// How often the secret is looked for while it is absent; no request is involved.
-const SECRET_LOOK: Duration = Duration::from_secs(1);
 /// A throttled client of this API is let in again after a minute at the latest.
 const THROTTLE_MIN: Duration = Duration::from_secs(5);
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
@@ -85,13 +59,7 @@ const TRANSIENT_MAX: Duration = Duration::from_secs(60);
 /// Decides; `attempt` counts from 0 the failures of this kind in a row, `jitter` lies in `0.0..=1.0`.
 pub fn decide(failure: Failure, attempt: u32, jitter: f64) -> Decision {
     match failure {
-        Failure::Unauthorized => {
-            Decision::HaltAll(grow(DEAD_TOKEN, DEAD_TOKEN_MAX, attempt, jitter))
-        }
-        Failure::Forbidden | Failure::Refused => {
-            Decision::HaltStream(grow(DEAD_TOKEN, DEAD_TOKEN_MAX, attempt, jitter))
-        }
-        Failure::SecretMissing => Decision::HaltAll(SECRET_LOOK),
+        Failure::Refused(refusal) => Decision::Halt(refusal),
         Failure::Throttled { retry_after: Some(wait) } => {
             Decision::PauseAll(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
         }
@@ -103,7 +71,7 @@ pub fn decide(failure: Failure, attempt: u32, jitter: f64) -> Decision {
 }
 
 /// `min` doubled `attempt` times, at most `max`, with up to a quarter on top: never shorter than the bound.
-fn grow(min: Duration, max: Duration, attempt: u32, jitter: f64) -> Duration {
+pub(crate) fn grow(min: Duration, max: Duration, attempt: u32, jitter: f64) -> Duration {
     let base = min.saturating_mul(2_u32.saturating_pow(attempt.min(16))).min(max);
     base + base.mul_f64(0.25 * jitter.clamp(0.0, 1.0))
 }
@@ -112,18 +80,6 @@ fn grow(min: Duration, max: Duration, attempt: u32, jitter: f64) -> Duration {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn a_dead_token_is_tried_at_most_once_a_minute() {
-        for attempt in 0..20 {
-            for jitter in [0.0, 0.5, 1.0] {
-                let Decision::HaltAll(wait) = decide(Failure::Unauthorized, attempt, jitter) else {
-                    panic!("401 stops all")
-                };
-                assert!(wait >= Duration::from_secs(60) && wait <= Duration::from_secs(375));
-            }
-        }
-    }
 
     #[test]
     fn a_server_gets_the_wait_that_it_asks_for_within_reason() {

@@ -3,6 +3,9 @@
 //! Both streams run side by side and share the budget, the connection and the checkpoint, so neither waits for the
 //! other's page. A stream asks for its next page only when everything of the last one is confirmed.
 
+pub mod clearance;
+pub mod credential;
+pub mod notices;
 pub mod schedule;
 pub mod stream_state;
 pub mod walk;
@@ -28,10 +31,10 @@ use crate::parse::{RejectReason, split};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::saver::Saver;
-use crate::source::gate::Gate;
 use crate::source::query::{Next, Query};
-use crate::source::{self, Arrived, Source};
+use crate::source::{self, Arrived, Offer, Source};
 use crate::time::{Now, millis};
+use clearance::Clearance;
 use schedule::{Due, PollKind, Schedule};
 use steps::Rejects;
 use stream_state::{Answer, StreamState};
@@ -47,7 +50,7 @@ pub struct Forwarder {
     /// Where records come from.
     pub source: Source,
     /// When they may be asked for.
-    pub gate: Arc<Gate>,
+    pub clearance: Clearance,
     /// Where they go.
     pub sink: Sink,
     /// Where the streams stand at the start.
@@ -169,8 +172,10 @@ impl Forwarder {
         let (mut walk, mut query) = state.set_out(kind, now(began).steady);
         debug!(%stream, ?kind, from = query.from(), whole = walk.is_whole(), "poll");
         loop {
-            unless_stopped(stop, self.gate.enter(stream, kind.purpose())).await?;
-            let (envelope, n_listed) = self.page(state, &mut walk, &query, began, stop).await?;
+            let entering = self.clearance.enter(&self.source, stream, kind.purpose());
+            let offer = unless_stopped(stop, entering).await?;
+            let (envelope, n_listed) =
+                self.page(state, &mut walk, &query, offer, began, stop).await?;
             if !envelope.has_next {
                 return Ok(());
             }
@@ -200,11 +205,12 @@ impl Forwarder {
         state: &mut StreamState,
         walk: &mut Walk,
         query: &Query,
+        offer: Offer,
         began: Instant,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(Envelope, usize), Interrupted> {
         let asked = now(began).steady;
-        let mut page = unless_stopped(stop, self.source.fetch(query)).await??; //     E  Page
+        let mut page = unless_stopped(stop, self.source.fetch(query, offer)).await??; // E Page
         let answer = Answer { asked, answered: now(began), date: page.date };
         self.answered(query.stream);
         let mut unconfirmed = Vec::new();
@@ -223,7 +229,7 @@ impl Forwarder {
                     self.admit(state, walk, &piece, &mut rejects, now(began))
                 {
                     if std::mem::take(&mut is_first) {
-                        self.begin(query, state, mark.time(), now(began).wall);
+                        Self::begin(query, state, mark.time(), now(began).wall);
                     }
                     batch.push(&frame.bytes, mark);
                 }

@@ -4,6 +4,7 @@
 //! has a `Debug` or `Display` that tells more than the file's path.
 
 mod clean;
+mod id;
 
 use std::fmt;
 use std::io::{self, Read as _};
@@ -15,6 +16,7 @@ use crate::files;
 
 pub(crate) use clean::is_token;
 pub use clean::{Flaw, Kind};
+pub use id::SecretId;
 
 /// A secret's value. It cannot be printed, and is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +31,11 @@ impl Secret {
     /// The value, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// By what it is told apart from another one.
+    pub fn id(&self) -> SecretId {
+        SecretId::of(&self.0)
     }
 }
 

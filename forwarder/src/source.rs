@@ -1,9 +1,10 @@
 //! The source: asks the Defender for Cloud Apps API one page at a time and hands its records on as they arrive.
 //!
 //! Only this folder knows the HTTP client and the names on the wire. It decides nothing: what a failure means for the
-//! next request is `retry`'s, when a request may go out is the [`gate`]'s, and which question is asked comes in as a
+//! next request is `retry`'s, when a request may go out is `run::clearance`'s, and which question is asked comes in as a
 //! [`query::Query`]. A body is split into records while it streams in, so a page of 5,000 is never held whole.
 
+pub mod failure;
 pub mod gate;
 pub mod query;
 pub mod wire;
@@ -25,9 +26,8 @@ use siem_agent_edge::error_chain::chain;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use crate::event::Stream;
 use crate::parse::split::{Envelope, Piece, Splitter};
-use crate::secret::Secret;
+use crate::secret::{self, Secret, SecretId};
 use crate::time::Millis;
 use query::Query;
 
@@ -70,6 +70,17 @@ pub struct Source {
     url: String,
     auth: auth::Auth,
     client: client::Keeper,
+}
+
+/// The secret that a request is sent with, as it was read when the request was let through.
+#[derive(Debug)]
+pub struct Offer(Result<Secret, secret::Error>);
+
+impl Offer {
+    /// By what it is told apart from another one; `None` where there is no secret to send.
+    pub fn id(&self) -> Option<SecretId> {
+        self.0.as_ref().ok().map(Secret::id)
+    }
 }
 
 /// A page whose body is still coming in.
@@ -123,18 +134,19 @@ impl Source {
         echo::repeats(text, secrets.iter().map(Secret::expose))
     }
 
-    /// Whether the secret is another one than this stream has tried last.
-    pub fn secret_changed(&self, stream: Stream) -> bool {
-        self.auth.secret_changed(stream)
+    /// The secret as it is now, for one request.
+    pub fn offer(&self) -> Offer {
+        Offer(self.auth.read())
     }
 
     /// Asks one question. The records are read from the [`Page`].
     ///
     /// # Errors
     /// [`Error`]: its [`failure`](Error::failure) says what to do.
-    pub async fn fetch(&self, query: &Query) -> Result<Page, Error> {
+    pub async fn fetch(&self, query: &Query, Offer(secret): Offer) -> Result<Page, Error> {
         let client = self.client.current()?;
-        let authorization = self.auth.authorization(query.stream, &client).await?;
+        let secret = secret.map_err(Error::Secret)?;
+        let authorization = self.auth.authorization(secret, &client).await?;
         let url = format!("{}/{}", self.url, query.path());
         let body = query.body().to_string().into_bytes();
         let response = client
@@ -272,6 +284,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::event::Stream;
     use crate::secret::{Kind, SecretFile};
 
     /// An API that answers with these bytes, and then with one more every ten seconds, for ever.
@@ -310,7 +323,7 @@ mod tests {
         let url = trickling(CHUNKED, b"1\r\n \r\n").await;
         let (source, _folder) = source(&url, Auth::Token);
         let query = Query::probe(Stream::Alerts, 0);
-        let mut page = source.fetch(&query).await.unwrap();
+        let mut page = source.fetch(&query, source.offer()).await.unwrap();
         let began = Instant::now();
         let error = loop {
             match page.next().await {
@@ -328,12 +341,13 @@ mod tests {
         let query = Query::probe(Stream::Alerts, 0);
         let began = Instant::now();
         let url = trickling("HTTP/1.1 200 OK\r\nX: ", b"x").await;
-        let error = source(&url, Auth::Token).0.fetch(&query).await.unwrap_err();
+        let (slow, _folder) = source(&url, Auth::Token);
+        let error = slow.fetch(&query, slow.offer()).await.unwrap_err();
         assert!(matches!(error, Error::Request(_) | Error::Secret(_)), "{error:?}");
         let url =
             trickling("HTTP/1.1 500 -\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n").await;
         let (source, _folder) = source(&url, Auth::Token);
-        let error = source.fetch(&query).await.unwrap_err();
+        let error = source.fetch(&query, source.offer()).await.unwrap_err();
         assert!(matches!(error, Error::Status { code: 500, .. }), "{error:?}");
         assert!(began.elapsed() < PAGE_TIMEOUT);
     }
@@ -355,7 +369,7 @@ mod tests {
             b"",
         );
         let (source, _folder) = application(&url.await);
-        assert!(source.fetch(&Query::probe(Stream::Alerts, 0)).await.is_ok());
+        assert!(source.fetch(&Query::probe(Stream::Alerts, 0), source.offer()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -363,7 +377,8 @@ mod tests {
         let url = trickling(CHUNKED, b"1\r\nx\r\n").await;
         let (source, _folder) = application(&url);
         let began = Instant::now();
-        let error = source.fetch(&Query::probe(Stream::Alerts, 0)).await.unwrap_err();
+        let error =
+            source.fetch(&Query::probe(Stream::Alerts, 0), source.offer()).await.unwrap_err();
         assert!(matches!(error, Error::IdentityAnswer(_)), "{error:?}");
         assert!(began.elapsed() < PAGE_TIMEOUT);
     }

@@ -78,7 +78,8 @@ async fn last_day(
         .find(|(of, _)| *of == stream)
         .map(|(_, filters)| filters.clone());
     let since = clock::millis(clock::now()) - DAY_MS;
-    let mut page = source.fetch(&Query::since(stream, filters.unwrap_or_default(), since)).await?;
+    let query = Query::since(stream, filters.unwrap_or_default(), since);
+    let mut page = source.fetch(&query, source.offer()).await?;
     let mut n_listed = 0;
     let envelope = loop {
         match page.next().await? {

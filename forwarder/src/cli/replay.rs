@@ -150,7 +150,7 @@ async fn page(
     window: &mut Window,
 ) -> Result<Option<Query>, source::Error> {
     let stream: Stream = query.stream;
-    let mut page = source.fetch(query).await?;
+    let mut page = source.fetch(query, source.offer()).await?;
     let mut unconfirmed = Vec::new();
     let mut n_listed = 0;
     let ended = loop {

@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::Forwarder;
+use super::notices::Gap;
 use super::stream_state::{Answer, StreamState};
 use super::walk::{Admission, Walk};
 use crate::delivery::pending::{Pending, Stopped};
@@ -29,8 +30,6 @@ use crate::time::Now;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After the program was asked to stop, a target gets this long to confirm; Kubernetes kills after 30 s.
 const LAST_CONFIRMATIONS: Duration = Duration::from_secs(20);
-/// The server's clock and ours are as right as clocks are when they differ by less.
-const RIGHT_CLOCK_MS: i64 = 60_000;
 /// A watermark that is older than this leaves a backlog to be read.
 const BACKLOG_MS: i64 = 3_600_000;
 
@@ -113,8 +112,8 @@ impl Forwarder {
 
     /// The first new record of a page. Where the first one since the start belongs to a backlog, logs once from when on the
     /// API has something: it may keep less than was asked for.
-    pub(super) fn begin(&self, query: &Query, state: &StreamState, first: i64, now: i64) {
-        if !self.progress.begins(query.stream) || now - state.cursor.watermark() < BACKLOG_MS {
+    pub(super) fn begin(query: &Query, state: &mut StreamState, first: i64, now: i64) {
+        if !state.notices.begins() || now - state.cursor.watermark() < BACKLOG_MS {
             return;
         }
         let time = |millis| jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
@@ -243,10 +242,8 @@ impl Forwarder {
     /// A request was answered; the body may still break off.
     pub(super) fn answered(&self, stream: Stream) {
         self.progress.metrics.requested(stream, "200");
-        if self.progress.answered(stream, clock::now()) {
-            // The token lives again; the other stream need not wait for its own try.
-            self.gate.resume();
-        }
+        self.clearance.accepted(stream);
+        self.progress.answered(stream, clock::now());
     }
 
     /// A page was read to its end and all of it is delivered: moves the cursor to what that proves.
@@ -261,14 +258,12 @@ impl Forwarder {
         let stream = state.stream();
         self.progress.read_whole(stream, clock::now());
         let read = state.page_read(walk, answer, has_next, now);
-        if read.heard == Heard::Differs {
-            self.progress.metrics.date_ignored();
-        }
-        self.compare_clocks(read.heard, read.skew);
-        if let Some((from, kept_from)) = read.asked_from
-            && let Some(gap_seconds) = self.progress.asked_from(stream, from, kept_from)
-        {
-            warn!(%stream, gap_seconds, "events lost: older than the API's 180-day retention");
+        self.compare_clocks(state, read.heard, read.skew);
+        if let Some(Gap { seconds: gap_seconds, is_another }) = read.gap {
+            self.progress.gap(stream, gap_seconds);
+            if is_another {
+                warn!(%stream, gap_seconds, "events lost: older than the API's 180-day retention");
+            }
         }
         self.progress.moved(stream, &state.cursor);
         self.saver.offer(stream, &state.cursor, Change::Watermark);
@@ -282,22 +277,31 @@ impl Forwarder {
     }
 
     /// Logs once when the server's clock and ours begin or cease to differ, and when its answers contradict each other.
-    fn compare_clocks(&self, heard: Heard, skew: Option<i64>) {
-        if let Some(was_wrong) = skew.and_then(|skew| self.progress.skewed(skew, RIGHT_CLOCK_MS)) {
-            let skew_seconds = skew.unwrap_or_default() / 1_000;
-            if was_wrong {
-                info!(skew_seconds, "the API's clock and ours agree again");
-            } else {
-                warn!(
+    fn compare_clocks(&self, state: &mut StreamState, heard: Heard, skew: Option<i64>) {
+        let stream = state.stream();
+        if let Some(skew) = skew {
+            self.progress.skewed(skew);
+            let skew_seconds = skew / 1_000;
+            match state.notices.skew(skew) {
+                Some(true) => warn!(
+                    %stream,
                     skew_seconds,
                     "the API's clock and ours differ; its clock is followed, set ours right"
-                );
+                ),
+                Some(false) => {
+                    info!(%stream, skew_seconds, "the API's clock and ours agree again");
+                }
+                None => {}
             }
         }
-        if heard == Heard::Differs && self.progress.clock_contradicted() {
-            warn!(
-                "an answer's Date differs from the API's other answers and is ignored: a node, a cache or a proxy on the way has a wrong clock"
-            );
+        if heard == Heard::Differs {
+            self.progress.metrics.date_ignored();
+            if state.notices.contradicts() {
+                warn!(
+                    %stream,
+                    "an answer's Date differs from the API's other answers and is ignored: a node, a cache or a proxy on the way has a wrong clock"
+                );
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::notices::{Gap, Notices};
 use super::schedule::{Due, PollKind, Schedule};
 use super::walk::{Evidence, Walk};
 use crate::cursor::Cursor;
@@ -32,14 +33,14 @@ pub struct Answer {
 }
 
 /// What a whole page meant.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct PageRead {
     /// What its date was worth.
     pub heard: Heard,
     /// The server's clock minus ours, where it is believed.
     pub skew: Option<Millis>,
-    /// What was asked for, and from when on the API has it, where a clock is believed.
-    pub asked_from: Option<(Millis, Millis)>,
+    /// What was asked for and the API does not hold any more, as far as it is not counted yet.
+    pub gap: Option<Gap>,
     /// The start could not be true: where the stream starts instead. The walk is over.
     pub restarted: Option<Millis>,
 }
@@ -57,6 +58,8 @@ pub struct StreamState {
     evidence: Evidence,
     rescan: Option<(Walk, Query)>,
     unasked: Option<Millis>,
+    /// What is counted or logged once.
+    pub notices: Notices,
     /// Records asked for a page: fewer where the API's pages grow too large.
     page_limit: usize,
 }
@@ -83,6 +86,7 @@ impl StreamState {
             clock: ServerClock::default(),
             evidence: Evidence::default(),
             rescan: None,
+            notices: Notices::default(),
             page_limit: Query::largest_page(stream),
         }
     }
@@ -136,8 +140,9 @@ impl StreamState {
         self.page_limit = (self.page_limit * 2).min(Query::largest_page(self.stream));
         let heard = self.clock.hear(answer.asked, answer.answered, answer.date);
         let sure = self.clock.sure(now, now.steady);
-        let asked_from = sure.map(|sure| {
-            (self.unasked.take().unwrap_or_else(|| self.cursor.watermark()), sure - RETENTION)
+        let gap = sure.and_then(|sure| {
+            let asked = self.unasked.take().unwrap_or_else(|| self.cursor.watermark());
+            self.notices.gap(asked, sure - RETENTION)
         });
         let restarted = self.correction(now);
         if let Some(start) = restarted {
@@ -164,7 +169,7 @@ impl StreamState {
         if self.clock.is_undecided(now) {
             self.schedule.look_at_the_clock(now.steady);
         }
-        PageRead { heard, skew: self.clock.skew(now), asked_from, restarted }
+        PageRead { heard, skew: self.clock.skew(now), gap, restarted }
     }
 
     /// The time that places a record which the API lists without one: late enough to be remembered.

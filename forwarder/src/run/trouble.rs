@@ -1,26 +1,22 @@
-//! What the loop does when the source fails: tells it, logs it once as it changes, and waits as `retry` decides.
+//! What the loop does when the source fails: reports it, logs it once as it changes, and waits as `credential` and
+//! `retry` have it.
 
 use std::time::Duration;
 
 use siem_agent_crds::report::{SourceState, TokenState};
 use siem_agent_edge::clock;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::Forwarder;
+use super::clearance::SECRET_LOOK;
 use crate::event::Stream;
-use crate::retry::{self, Decision, Failure};
+use crate::retry::{self, Decision};
 use crate::source::Arrived;
+use crate::source::failure::{Failure, Refusal};
 use crate::source::gate::Purpose;
 use crate::source::query::Query;
 use crate::{secret, source};
-
-/// While nothing is fetched because the target is away, the token is still tried this often.
-const TOKEN_CHECK: Duration = Duration::from_secs(10 * 60);
-/// What is given the one stream to learn whether a token lives again, before the next one tries.
-const AFTER_THE_OTHER: Duration = Duration::from_secs(40);
-/// How often whoever was refused looks whether the secret has changed.
-const SECRET_LOOK: Duration = Duration::from_secs(1);
 
 impl Forwarder {
     /// Reports what failed and gives the wait before the next try, which says whether there is another secret by then.
@@ -40,22 +36,24 @@ impl Forwarder {
         let is_ours =
             matches!(error, source::Error::AccessTokenRefused { .. } | source::Error::Abandoned);
         match failure {
-            Failure::Unauthorized => {
+            Failure::Refused(Refusal::Credential) => {
                 self.progress.token_refused(TokenState::Invalid, reason.clone(), now);
             }
-            Failure::SecretMissing => {
+            Failure::Refused(Refusal::Missing) => {
                 let state = match error {
                     source::Error::Secret(secret::Error::Missing { .. }) => TokenState::Missing,
                     _ => TokenState::Invalid,
                 };
                 self.progress.token_refused(state, reason.clone(), now);
             }
-            Failure::Forbidden => self.progress.stream_forbidden(stream, reason.clone(), now),
+            Failure::Refused(Refusal::Stream) => {
+                self.progress.stream_forbidden(stream, reason.clone(), now);
+            }
             Failure::Throttled { .. } => {
                 self.progress.source_failed(stream, SourceState::Throttled, reason.clone(), now);
             }
             Failure::Transient if is_ours => {}
-            Failure::Refused | Failure::Transient => {
+            Failure::Refused(Refusal::Question) | Failure::Transient => {
                 self.progress.source_failed(stream, SourceState::Unreachable, reason.clone(), now);
             }
         }
@@ -65,90 +63,52 @@ impl Forwarder {
             retry::decide(failure, n_failures, fastrand::f64())
         };
         match decision {
-            Decision::HaltAll(_) | Decision::HaltStream(_) if n_failures == 0 => {
-                error!(%stream, reason, ?decision, "polling stopped: action needed");
-            }
-            _ => warn!(%stream, reason, ?decision, "the source failed"),
-        }
-        match decision {
-            Decision::HaltAll(wait) => {
-                // One stream tries for both: where it is let in, the others are resumed at once.
-                for (turn, (stream, _)) in (0..).zip(&self.plan.streams) {
-                    self.gate.halt(*stream, wait + AFTER_THE_OTHER * turn);
+            Decision::Halt(refusal) => {
+                let halt = self.clearance.refused(stream, refusal);
+                let wait = halt.wait;
+                if halt.is_first {
+                    error!(%stream, reason, ?refusal, ?wait, "polling stopped: action needed");
+                } else {
+                    warn!(%stream, reason, ?refusal, ?wait, "the source failed");
                 }
             }
-            Decision::HaltStream(wait) => self.gate.halt(stream, wait),
-            Decision::PauseAll(wait) => self.gate.pause(wait),
-            Decision::Retry(_) => {}
+            Decision::PauseAll(_) | Decision::Retry(_) => {
+                self.clearance.unheard(stream);
+                warn!(%stream, reason, ?decision, "the source failed");
+            }
+        }
+        if let Decision::PauseAll(wait) = decision {
+            self.clearance.pause(wait);
         }
         async move {
             match decision {
-                Decision::HaltAll(_) | Decision::HaltStream(_) => {
-                    self.wait_while_halted(stream).await;
+                Decision::Halt(_) => {
+                    self.clearance.wait(&self.source, stream).await;
                 }
-                Decision::PauseAll(wait) => self.wait_while_paused(stream, wait).await,
+                Decision::PauseAll(wait) => {
+                    self.clearance.wait_paused(&self.source, stream, wait).await;
+                }
                 Decision::Retry(wait) => sleep(wait).await,
             }
-            self.source.secret_changed(stream)
+            self.clearance.is_another(&self.source, stream)
         }
     }
 
-    /// Waits while the stream is halted: until its time is up, or the secret is another one, which is tried at once.
-    async fn wait_while_halted(&self, stream: Stream) {
-        while self.gate.is_halted(stream) {
-            if self.source.secret_changed(stream) {
-                self.gate.resume();
-                return;
-            }
-            sleep(SECRET_LOOK).await;
-        }
-    }
-
-    /// Waits as long as the server asked for, unless the secret changes.
-    async fn wait_while_paused(&self, stream: Stream, wait: Duration) {
-        let until = Instant::now() + wait;
-        while Instant::now() < until {
-            if self.source.secret_changed(stream) {
-                self.gate.end_pause();
-                return;
-            }
-            sleep(SECRET_LOOK.min(until - Instant::now())).await;
-        }
-    }
-
-    /// For ever: tries the token where no stream does, because the target takes no records: a changed secret at once, any
-    /// other now and then.
+    /// For ever: tries the credential where no stream does, because the target takes no records: a changed secret at once,
+    /// any other now and then.
     pub(super) async fn watch_token(&self) {
-        let Some((first, _)) = self.plan.streams.first() else {
-            return std::future::pending().await;
-        };
-        let mut next_check = Instant::now() + TOKEN_CHECK / 10;
-        // A stream that meets a halt of ours waits at the gate, and looks at no secret.
-        let mut has_halted = false;
         loop {
             sleep(SECRET_LOOK).await;
-            has_halted &= self.plan.streams.iter().any(|(stream, _)| self.gate.is_halted(*stream));
-            if has_halted || !self.sink.target().takes_records() {
-                let mut refused = self.progress.refused_streams().into_iter();
-                if let Some(stream) = refused.find(|stream| self.source.secret_changed(*stream)) {
-                    self.try_changed_secret(stream).await;
-                    has_halted = true;
-                }
+            if !self.sink.target().takes_records()
+                && let Some(stream) = self.clearance.worth_a_try(&self.source)
+            {
+                self.try_changed_secret(stream).await;
             }
-            // To wait for the end of a halt would hold up the look at the secret.
-            if Instant::now() < next_check || self.gate.is_halted(*first) {
-                continue;
-            }
-            next_check = Instant::now() + TOKEN_CHECK / 10;
-            let age =
-                self.progress.last_token_check().map(|last| clock::now().duration_since(last));
-            if age.is_some_and(|age| Duration::try_from(age).unwrap_or_default() < TOKEN_CHECK) {
-                continue;
-            }
-            if let Err(error) = self.try_token(*first).await {
-                // A halt holds back whoever comes next.
-                drop(self.take_note(*first, &error, 0));
-                has_halted = true;
+            if let Some(stream) = self.clearance.check_due()
+                && let Err(error) = self.try_token(stream).await
+            {
+                // Whoever comes next waits as long as it must.
+                drop(self.take_note(stream, &error, 0));
             }
         }
     }
@@ -156,7 +116,6 @@ impl Forwarder {
     /// Tries until the API has said yes or no, since what fails in between says nothing of the secret, or until the
     /// streams can do so.
     async fn try_changed_secret(&self, stream: Stream) {
-        self.gate.resume();
         let mut n_failures = 0;
         while let Err(error) = self.try_token(stream).await {
             let pause = self.take_note(stream, &error, n_failures);
@@ -164,10 +123,7 @@ impl Forwarder {
                 Failure::Transient | Failure::Throttled { .. } => {
                     pause.await;
                 }
-                Failure::Unauthorized
-                | Failure::Forbidden
-                | Failure::Refused
-                | Failure::SecretMissing => return,
+                Failure::Refused(_) => return,
             }
             if self.sink.target().takes_records() {
                 return;
@@ -177,9 +133,9 @@ impl Forwarder {
     }
 
     async fn try_token(&self, stream: Stream) -> Result<(), source::Error> {
-        self.gate.enter(stream, Purpose::Check).await;
+        let offer = self.clearance.enter(&self.source, stream, Purpose::Check).await;
         let query = Query::probe(stream, clock::millis(clock::now()));
-        let mut page = self.source.fetch(&query).await?;
+        let mut page = self.source.fetch(&query, offer).await?;
         self.answered(stream);
         while let Arrived::Pieces(_) = page.next().await? {}
         self.progress.read_whole(stream, clock::now());

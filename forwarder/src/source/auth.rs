@@ -3,9 +3,8 @@
 //! Legacy: `Authorization: Token <value>`. Entra: the client credentials grant (RFC 6749, section 4.4) at
 //! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of Microsoft Cloud App Security; the access token is kept
 //! until a little before it expires, and thrown away when the API refuses it: one fresh one is tried then, and only when
-//! that is refused too is it the application that is not let in. The secret's file is read at each use.
+//! that is refused too is it the application that is not let in. When a secret may be tried is not decided here.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use super::client::Client;
 use super::mend::{self, Mend};
 use super::wire::answer::{self, TokenAnswer, TokenRefusal};
 use super::{Error, refusal};
-use crate::event::Stream;
 use crate::secret::{self, Secret, SecretFile};
 
 /// The application id of Microsoft Cloud App Security, with the permissions that an administrator consented to.
@@ -79,8 +77,6 @@ impl Authorization {
 struct State {
     used: Option<Secret>,
     access: Option<Access>,
-    /// The secret that each stream has tried last; `None` where there was none.
-    tried: BTreeMap<Stream, Option<Secret>>,
     /// The access token that was last refused, and whether another one was worth a try.
     thrown_away: Option<(Secret, bool)>,
     /// An access token was renewed because the last one was refused, and none was accepted since.
@@ -104,12 +100,9 @@ impl Auth {
         }
     }
 
-    /// Whether the secret differs from the one that this stream has tried last: worth a try at once. The other stream
-    /// may have used it already.
-    pub(super) fn secret_changed(&self, stream: Stream) -> bool {
-        let now = self.file().read().ok();
-        let state = self.lock();
-        now.is_some() && now != *state.tried.get(&stream).unwrap_or(&state.used)
+    /// The secret as it lies in its file now.
+    pub(super) fn read(&self) -> Result<Secret, secret::Error> {
+        self.file().read()
     }
 
     /// The API took it.
@@ -138,15 +131,12 @@ impl Auth {
         renewable
     }
 
-    /// What to authorize the next request of a stream with.
+    /// What to authorize a request with that is sent with this secret.
     pub(super) async fn authorization(
         &self,
-        stream: Stream,
+        secret: Secret,
         client: &Client,
     ) -> Result<Authorization, Error> {
-        let secret = self.file().read();
-        self.lock().tried.insert(stream, secret.as_ref().ok().cloned());
-        let secret = secret.map_err(Error::Secret)?;
         let (text, access) = match &self.settings {
             Settings::Token(_) => {
                 self.lock().used = Some(secret.clone());
@@ -275,6 +265,7 @@ fn granted(body: &[u8]) -> Result<TokenAnswer, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::failure::Failure;
 
     fn bearer(token: &str) -> Authorization {
         let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
@@ -315,31 +306,6 @@ mod tests {
         assert!(said.contains("withheld"), "{said}");
     }
 
-    #[tokio::test]
-    async fn a_secret_is_worth_a_try_for_each_stream_that_has_not_tried_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        let auth = Auth::new(Settings::Token(SecretFile::new(path.clone(), secret::Kind::Token)));
-        let http = crate::source::client::Keeper::new(None, None).current().unwrap();
-        let changed = || [Stream::Alerts, Stream::Activities].map(|of| auth.secret_changed(of));
-        std::fs::write(&path, "first").unwrap();
-        auth.authorization(Stream::Alerts, &http).await.unwrap();
-        assert_eq!(changed(), [false, false], "what one was refused with halts both");
-        std::fs::write(&path, "second").unwrap();
-        assert_eq!(changed(), [true, true]);
-        auth.authorization(Stream::Alerts, &http).await.unwrap();
-        auth.authorization(Stream::Activities, &http).await.unwrap();
-        assert_eq!(changed(), [false, false]);
-        std::fs::write(&path, "third").unwrap();
-        auth.authorization(Stream::Activities, &http).await.unwrap();
-        assert_eq!(changed(), [true, false], "the other one has not tried it");
-        std::fs::remove_file(&path).unwrap();
-        auth.authorization(Stream::Alerts, &http).await.unwrap_err();
-        assert!(!auth.secret_changed(Stream::Alerts), "there is nothing to try");
-        std::fs::write(&path, "third").unwrap();
-        assert_eq!(changed(), [true, false], "it is there again");
-    }
-
     #[test]
     fn an_access_token_that_cannot_be_used_is_no_grant() {
         let token = |json: &str| granted(json.as_bytes()).map(|answer| answer.access_token);
@@ -364,7 +330,7 @@ mod tests {
             let error = token(odd).unwrap_err();
             assert!(error.to_string().contains(words), "{odd}: {error}");
             assert!(!format!("{error} {error:?}").contains("PLANT"), "{error}");
-            assert_eq!(error.failure(), crate::retry::Failure::Transient, "{odd}");
+            assert_eq!(error.failure(), Failure::Transient, "{odd}");
         }
     }
 }

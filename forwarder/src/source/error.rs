@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::client::Failed;
 use super::connect::{self, Challenge};
+use super::failure::{Failure, Refusal};
 use super::mend::Mend;
 use crate::parse::split;
-use crate::retry::Failure;
 use crate::run::walk::Endless;
 use crate::{secret, tls};
 
@@ -251,10 +251,12 @@ impl Error {
     /// What it means for the next request.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Secret(_) => Failure::SecretMissing,
-            Self::Unauthorized { .. } | Self::IdentityRefused { .. } => Failure::Unauthorized,
-            Self::Forbidden { .. } => Failure::Forbidden,
-            Self::Refused { .. } | Self::SkipLimit => Failure::Refused,
+            Self::Secret(_) => Failure::Refused(Refusal::Missing),
+            Self::Unauthorized { .. } | Self::IdentityRefused { .. } => {
+                Failure::Refused(Refusal::Credential)
+            }
+            Self::Forbidden { .. } => Failure::Refused(Refusal::Stream),
+            Self::Refused { .. } | Self::SkipLimit => Failure::Refused(Refusal::Question),
             Self::Throttled { retry_after } | Self::IdentityThrottled { retry_after } => {
                 Failure::Throttled { retry_after: *retry_after }
             }

@@ -1,10 +1,11 @@
-//! Who may ask the API, and when: one budget for all streams, pauses that the server asks for, and dead tokens.
+//! Who may ask the API, and when: one budget for all streams, and the pauses that the server asks for. It knows of no
+//! token.
 //!
 //! The API lets through a fixed number of requests a minute for the whole tenant and answers 429 to the rest. So the
 //! budget is kept on our side: never more than it in any minute, and spread, so that no request waits long for the
 //! next. Alerts come first; a stream that was just served yields to one that waits, so neither starves the other.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -44,7 +45,6 @@ struct Inner {
     per_minute: u32,
     sent: VecDeque<Instant>,
     paused_until: Option<Instant>,
-    halted: BTreeMap<Stream, Instant>,
     waiting: Vec<Waiting>,
     last_served: Option<Stream>,
     n_waits: u64,
@@ -65,7 +65,6 @@ impl Gate {
             per_minute: per_minute.max(1),
             sent: VecDeque::new(),
             paused_until: None,
-            halted: BTreeMap::new(),
             waiting: Vec::new(),
             last_served: None,
             n_waits: 0,
@@ -91,26 +90,10 @@ impl Gate {
         inner.paused_until = Some(inner.paused_until.map_or(until, |there| there.max(until)));
     }
 
-    /// No request of this stream for this long, unless [`Gate::resume`] is called before.
-    pub fn halt(&self, stream: Stream, wait: Duration) {
-        self.lock().halted.insert(stream, Instant::now() + wait);
-    }
-
-    /// The secret has changed: what was halted may go on at once.
-    pub fn resume(&self) {
-        self.lock().halted.clear();
-        self.changed.notify_waiters();
-    }
-
     /// Another secret may be another client to the server: the pause that it asked for is over.
     pub fn end_pause(&self) {
         self.lock().paused_until = None;
         self.changed.notify_waiters();
-    }
-
-    /// Whether the stream has to wait for a time or for another secret.
-    pub fn is_halted(&self, stream: Stream) -> bool {
-        self.lock().halted.get(&stream).is_some_and(|until| *until > Instant::now())
     }
 
     /// Waits until a request of this stream may go out, and counts it.
@@ -149,12 +132,6 @@ impl Gate {
         let now = Instant::now();
         let mut inner = self.lock();
         inner.forget_old(now);
-        let stream = inner.stream_of(ticket.number);
-        if let Some(until) = stream.and_then(|stream| inner.halted.get(&stream).copied())
-            && until > now
-        {
-            return Err(Some(until));
-        }
         let ready = inner.ready_at(now);
         if ready > now {
             return Err(Some(ready));
@@ -163,7 +140,7 @@ impl Gate {
             return Err(None);
         }
         inner.sent.push_back(now);
-        inner.last_served = stream;
+        inner.last_served = inner.stream_of(ticket.number);
         drop(inner);
         Ok(())
     }
@@ -198,11 +175,10 @@ impl Inner {
         minute.max(spread).max(self.paused_until.unwrap_or(now))
     }
 
-    /// Whose turn it is among those that are not halted.
+    /// Whose turn it is.
     fn first_in_line(&self, now: Instant) -> Option<u64> {
         self.waiting
             .iter()
-            .filter(|waiting| self.halted.get(&waiting.stream).is_none_or(|until| *until <= now))
             .min_by_key(|waiting| {
                 let just_served = self.last_served == Some(waiting.stream);
                 let patient = now.duration_since(waiting.since) < PATIENCE;
@@ -285,19 +261,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_halted_stream_leaves_the_other_running_until_it_is_resumed() {
+    async fn a_pause_holds_everybody_until_it_is_over_or_ended() {
         let gate = Gate::new(600);
-        gate.halt(Stream::Alerts, Duration::from_secs(60));
         let start = Instant::now();
-        gate.enter(Stream::Activities, Purpose::Poll).await;
-        assert!(start.elapsed() < Duration::from_secs(1));
-        tokio::join!(gate.enter(Stream::Alerts, Purpose::Poll), async {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            gate.resume();
-        });
-        assert!((10..12).contains(&start.elapsed().as_secs()));
         gate.pause(Duration::from_secs(30));
         gate.enter(Stream::Activities, Purpose::Poll).await;
-        assert!(start.elapsed().as_secs() >= 40);
+        assert_eq!(start.elapsed().as_secs(), 30);
+        gate.pause(Duration::from_secs(30));
+        tokio::join!(gate.enter(Stream::Alerts, Purpose::Poll), async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            gate.end_pause();
+        });
+        assert!((40..42).contains(&start.elapsed().as_secs()));
     }
 }
