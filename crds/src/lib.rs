@@ -5,6 +5,7 @@
 //! - [`config`]: the forwarder's configuration file; the operator writes it, the forwarder reads it.
 //! - [`report`]: what a forwarder says about itself on `/status`; the operator reads it.
 //! - [`checkpoint`]: what the operator keeps of it, for a forwarder that has lost its state.
+//! - [`position`]: how far a stream is, as only its source reads it.
 //! - [`exposition`]: the two text forms of both programs' metrics.
 //! - [`printable`]: text from outside, as both programs print it for people.
 //! - [`proxy_address`]: what both programs take after `--proxy`.
@@ -19,6 +20,7 @@ pub mod manifest;
 pub mod config;
 pub mod report;
 pub mod checkpoint;
+pub mod position;
 pub mod exposition;
 pub mod printable;
 pub mod proxy_address;

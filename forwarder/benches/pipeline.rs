@@ -18,9 +18,9 @@ use divan::counter::ItemsCount;
 use siem_agent_forwarder::delivery::BatchBuilder;
 use siem_agent_forwarder::event::{Event, Stream};
 use siem_agent_forwarder::map::{self, Dialect};
-use siem_agent_forwarder::parse;
-use siem_agent_forwarder::parse::split::{Piece, Splitter};
 use siem_agent_forwarder::record::Mark;
+use siem_agent_forwarder::source::cloud_apps::parse;
+use siem_agent_forwarder::source::http::split::{Piece, Splitter};
 use siem_agent_forwarder::syslog::{self, Frame, Framing, Header, Layout, TimeFormat};
 use tokio::time::Instant;
 
@@ -188,7 +188,7 @@ impl Corpus {
             // As the pipeline does: what a chunk completes travels together.
             n_records += builder.take().map_or(0, |batch| black_box(batch).n_records());
         }
-        assert!(splitter.finish().unwrap().has_next && n_records == N_RECORDS);
+        assert!(splitter.finish().unwrap()["hasNext"] == true && n_records == N_RECORDS);
         n_records
     }
 

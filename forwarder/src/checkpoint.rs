@@ -2,25 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cursor::Cursor;
-use crate::event::Stream;
-use crate::time::Millis;
+use siem_agent_crds::position::StreamPosition;
 
-/// The cursors of one source.
+use crate::event::Stream;
+
+/// The positions of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     source: String,
-    cursors: BTreeMap<Stream, Cursor>,
+    positions: BTreeMap<Stream, StreamPosition>,
     exported: BTreeSet<Stream>,
 }
 
 impl Checkpoint {
     /// A checkpoint of a source that nothing was read from yet.
     pub fn new(source: impl Into<String>) -> Self {
-        Self { source: source.into(), cursors: BTreeMap::new(), exported: BTreeSet::new() }
+        Self { source: source.into(), positions: BTreeMap::new(), exported: BTreeSet::new() }
     }
 
-    /// The streams that are exported; the others' cursors stand still because nobody wants them.
+    /// The streams that are exported; the others' positions stand still because nobody wants them.
     pub fn exported(&self) -> &BTreeSet<Stream> {
         &self.exported
     }
@@ -32,38 +32,23 @@ impl Checkpoint {
         self
     }
 
-    /// The source (its URL) that the cursors belong to.
+    /// The source (its URL) that the positions belong to.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Puts a stored or a first cursor in place. The later watermark wins over one that is there already.
-    pub fn place(&mut self, stream: Stream, cursor: Cursor) {
-        match self.cursors.get(&stream) {
-            Some(there) if there.watermark() >= cursor.watermark() => {}
-            Some(_) | None => self.set(stream, cursor),
-        }
+    /// Replaces a position by what has become of it.
+    pub fn set(&mut self, stream: Stream, position: StreamPosition) {
+        self.positions.insert(stream, position);
     }
 
-    /// Replaces a cursor by what has become of it.
-    pub fn set(&mut self, stream: Stream, cursor: Cursor) {
-        self.cursors.insert(stream, cursor);
+    /// The position of a stream, once it has been set.
+    pub fn position(&self, stream: Stream) -> Option<&StreamPosition> {
+        self.positions.get(&stream)
     }
 
-    /// Moves a cursor that lies too far back to a start: what lies between is not asked for.
-    pub fn skip_to(&mut self, stream: Stream, start: Millis) {
-        if let Some(cursor) = self.cursors.get_mut(&stream) {
-            cursor.skip_to(start);
-        }
-    }
-
-    /// The cursor of a stream, once it has been placed.
-    pub fn cursor(&self, stream: Stream) -> Option<&Cursor> {
-        self.cursors.get(&stream)
-    }
-
-    /// All cursors in the order of their streams.
-    pub fn cursors(&self) -> impl Iterator<Item = (Stream, &Cursor)> + '_ {
-        self.cursors.iter().map(|(stream, cursor)| (*stream, cursor))
+    /// All positions in the order of their streams.
+    pub fn positions(&self) -> &BTreeMap<Stream, StreamPosition> {
+        &self.positions
     }
 }

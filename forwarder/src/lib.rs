@@ -10,7 +10,8 @@
 pub mod settings;
 pub mod plan;
 pub mod source;
-pub mod parse;
+pub mod json;
+pub mod reject;
 pub mod event;
 pub mod map;
 pub mod format;
@@ -19,8 +20,6 @@ pub mod delivery;
 pub(crate) mod duplex;
 pub mod time;
 pub mod record;
-pub mod cursor;
-pub mod server_clock;
 pub mod checkpoint;
 pub mod store;
 pub mod resume;

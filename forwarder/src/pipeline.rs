@@ -23,8 +23,9 @@ use crate::run::clearance::Clearance;
 use crate::run::{self, Forwarder};
 use crate::saver::Saver;
 use crate::settings::Settings;
-use crate::source::Source;
-use crate::source::gate::Gate;
+use crate::source::cloud_apps::CloudApps;
+use crate::source::http::gate::Gate;
+use crate::source::{Reader as _, Source as _, Start};
 use crate::store::Store;
 
 /// A connection whose records are confirmed, or will not be in time, gets this long to close.
@@ -44,9 +45,11 @@ pub struct Shared {
 /// Where the streams stand, and where that is saved.
 #[derive(Debug)]
 pub struct State {
-    /// The cursors.
+    /// The positions.
     pub checkpoint: Checkpoint,
-    /// Their file.
+    /// Where each stream that is exported begins.
+    pub starts: Vec<(Stream, Start)>,
+    /// The file of the positions.
     pub store: Store,
 }
 
@@ -64,14 +67,16 @@ impl Pipeline {
     /// Starts an export where the streams stand.
     pub fn start(shared: Shared, settings: Settings, state: State) -> Self {
         let Settings { plan, source, sink, requests_per_minute: _ } = settings;
-        let State { checkpoint, store } = state;
+        let State { checkpoint, starts, store } = state;
         let Shared { agent, gate, progress } = shared.clone();
         progress.follow(plan.streams.iter().map(|(stream, _)| *stream));
-        for (stream, cursor) in checkpoint.cursors() {
-            progress.moved(stream, cursor);
-            if stream == Stream::Alerts {
-                progress.remembered(cursor);
-            }
+        let source = CloudApps::new(source, plan.clone());
+        // Those that are not exported stand still, and are kept as they are.
+        for (stream, at) in checkpoint.positions() {
+            let start = Start::At { at: at.clone(), floor: 0, not_before: None };
+            let reader = source.reader(*stream, &start);
+            progress.moved(*stream, reader.through(), reader.last_event());
+            progress.remembered(*stream, &reader.kept());
         }
         let streams = plan.streams.iter().map(|(stream, _)| *stream).collect::<Vec<_>>();
         let (stop, stopping) = watch::channel(false);
@@ -80,11 +85,11 @@ impl Pipeline {
         let forwarder = Forwarder {
             agent,
             plan,
-            source: Source::new(source),
+            source,
             clearance: Clearance::new(gate, streams),
             sink,
-            saver: Saver::new(checkpoint.clone(), store, progress.metrics.clone()),
-            checkpoint,
+            starts,
+            saver: Saver::new(checkpoint, store, progress.metrics.clone()),
             progress,
         };
         let (running, ended) = watch::channel(());
@@ -106,7 +111,7 @@ impl Pipeline {
     ///
     /// # Panics
     /// As the export did, where it has.
-    pub async fn stop(self) -> State {
+    pub async fn stop(self) -> (Checkpoint, Store) {
         let Self { shared, stop, ended: _, export, mut sink } = self;
         stop.send_replace(true);
         let saver = export.await.unwrap_or_else(panicked);
@@ -115,8 +120,7 @@ impl Pipeline {
         if timeout(GOODBYE, &mut sink).await.is_err() {
             sink.abort();
         }
-        let (checkpoint, store) = saver.into_parts();
-        State { checkpoint, store }
+        saver.into_parts()
     }
 
     /// Stops, and resumes with these settings at the same cursors. A stream that was not exported before starts as the
@@ -126,20 +130,21 @@ impl Pipeline {
     /// As [`Pipeline::stop`].
     pub async fn reload(self, settings: Settings) -> Self {
         let shared = self.shared.clone();
-        let State { checkpoint, store } = self.stop().await;
-        let start = resume::Start {
+        let (checkpoint, store) = self.stop().await;
+        let life = resume::Life {
             source: &settings.source.url,
             created: None,
             now: clock::millis(clock::now()),
             start_from: settings.plan.start_from,
-            overlap: settings.plan.overlap,
         };
-        let (checkpoint, origins) =
-            resume::resume(Some(checkpoint), Kept::Nothing, &start, settings.streams());
-        for (stream, origin) in origins {
-            info!(%stream, from = origin.as_str(), "settings reloaded, resuming stream");
+        let (checkpoint, begins) =
+            resume::resume(Some(checkpoint), Kept::Nothing, &life, settings.streams());
+        for begins in &begins {
+            let from = begins.origin.as_str();
+            info!(stream = %begins.stream, from, "settings reloaded, resuming stream");
         }
-        Self::start(shared, settings, State { checkpoint, store })
+        let starts = begins.into_iter().map(|begins| (begins.stream, begins.start)).collect();
+        Self::start(shared, settings, State { checkpoint, starts, store })
     }
 }
 

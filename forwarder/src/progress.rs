@@ -9,14 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
-use siem_agent_crds::checkpoint::MAX_ALERT_IDS;
+use siem_agent_crds::position::Position;
 use siem_agent_crds::report::{self, Report};
 
-use crate::cursor::Cursor;
 use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role, Target};
 use crate::event::Stream;
-use crate::parse::RejectReason;
+use crate::reject::RejectReason;
 use crate::time::Millis;
 
 pub use metrics::Metrics;
@@ -178,18 +177,18 @@ impl Progress {
         self.lock().source(stream, source, Some(reason), now);
     }
 
-    /// A cursor has moved.
-    pub fn moved(&self, stream: Stream, cursor: &Cursor) {
+    /// A position has moved.
+    pub fn moved(&self, stream: Stream, through: Millis, last_event: Option<Millis>) {
         let mut state = self.lock();
         if let Some(stream) = state.streams.get_mut(&stream) {
-            stream.watermark = Some(cursor.watermark());
-            stream.last_event = cursor.last_event();
+            stream.watermark = Some(through);
+            stream.last_event = last_event;
         }
         let kept = match stream {
             Stream::Alerts => &mut state.checkpoint.alerts,
             Stream::Activities => &mut state.checkpoint.activities,
         };
-        *kept = Some(cursor.watermark());
+        *kept = Some(through);
     }
 
     /// Records were confirmed.
@@ -213,13 +212,12 @@ impl Progress {
         self.lock().skew = Some(skew);
     }
 
-    /// The alerts that are remembered, the newest where a checkpoint does not hold all. Told only when some were delivered:
-    /// writing out a day of them takes a while.
-    pub fn remembered(&self, alerts: &Cursor) {
-        let since = alerts.newest(MAX_ALERT_IDS).unwrap_or(Millis::MIN);
-        let newest = alerts.seen().filter(|(_, time)| *time >= since).take(MAX_ALERT_IDS);
-        let ids = newest.map(|(key, _)| format!("{:016x}", key.bits())).collect();
-        self.lock().checkpoint.alert_ids = ids;
+    /// What is worth keeping of a position. Reported only when records were delivered: writing out a day of alerts takes a
+    /// while.
+    pub fn remembered(&self, stream: Stream, kept: &Position) {
+        if stream == Stream::Alerts {
+            self.lock().checkpoint.alert_ids = kept.ids();
+        }
     }
 
     /// The whole report.

@@ -8,12 +8,11 @@
 use std::time::Duration;
 
 use siem_agent_crds::checkpoint as kept;
+use siem_agent_crds::position::{Position, StreamPosition};
 
 use crate::checkpoint::Checkpoint;
-use crate::cursor::Cursor;
 use crate::event::Stream;
-use crate::record::RecordKey;
-use crate::run::schedule::lateness;
+use crate::source::Start;
 use crate::time::{Millis, millis};
 
 /// What the operator keeps.
@@ -29,7 +28,7 @@ pub enum Kept {
 
 /// What an export that starts anew starts from.
 #[derive(Debug)]
-pub struct Start<'a> {
+pub struct Life<'a> {
     /// The source's URL.
     pub source: &'a str,
     /// When the agent was made, where it was made in a cluster.
@@ -38,8 +37,6 @@ pub struct Start<'a> {
     pub now: Millis,
     /// How far back before that time an export begins.
     pub start_from: Duration,
-    /// How late activities may come.
-    pub overlap: Duration,
 }
 
 /// Why a stream begins where it does; for the log.
@@ -67,75 +64,67 @@ impl Origin {
     }
 }
 
-/// The checkpoint to start with, and where each of these streams has it from.
+/// Where a stream begins, and why there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Begins {
+    /// The stream.
+    pub stream: Stream,
+    /// Where.
+    pub start: Start,
+    /// Why.
+    pub origin: Origin,
+}
+
+/// The checkpoint to start with, and where each of these streams begins.
 pub fn resume(
     found: Option<Checkpoint>,
     kept: Kept,
-    start: &Start<'_>,
+    life: &Life<'_>,
     streams: impl Iterator<Item = Stream>,
-) -> (Checkpoint, Vec<(Stream, Origin)>) {
-    let start_from = millis(start.start_from);
+) -> (Checkpoint, Vec<Begins>) {
+    let start_from = millis(life.start_from);
     let was_elsewhere = matches!(kept, Kept::OtherSource)
-        || found.as_ref().is_some_and(|found| found.source() != start.source);
-    let found = found.filter(|found| found.source() == start.source);
+        || found.as_ref().is_some_and(|found| found.source() != life.source);
+    let found = found.filter(|found| found.source() == life.source);
     let operators = match kept {
-        Kept::Here(kept) => {
-            let floor = start.created.map_or(0, |created| created.saturating_sub(start_from));
-            Some(from_kept(&kept, floor, start.overlap))
-        }
+        Kept::Here(kept) => Some(from_kept(kept)),
         Kept::Nothing | Kept::OtherSource => None,
     };
     let is_known = was_elsewhere || found.is_some() || operators.is_some();
     // A stream that an agent did not have before is as new as the wish for it.
-    let first = start.created.filter(|_| !is_known).unwrap_or(start.now);
+    let first = life.created.filter(|_| !is_known).unwrap_or(life.now);
+    let floor = life.created.map_or(0, |created| created.saturating_sub(start_from));
 
-    let mut checkpoint = found
-        .clone()
-        .or_else(|| operators.clone())
-        .unwrap_or_else(|| Checkpoint::new(start.source));
-    let mut origins = Vec::new();
-    for stream in streams {
-        let known = [(&found, Origin::File), (&operators, Origin::Operator)].into_iter().find_map(
-            |(known, origin)| {
+    let begins: Vec<_> = streams
+        .map(|stream| {
+            let known = [(&found, Origin::File), (&operators, Origin::Operator)];
+            let known = known.into_iter().find_map(|(known, origin)| {
                 let known = known.as_ref()?;
-                Some((known.cursor(stream)?, known.exported().contains(&stream), origin))
-            },
-        );
-        let origin = match known {
-            Some((cursor, was_exported, origin)) => {
-                let earliest = start.now.saturating_sub(start_from);
-                let limited = !was_exported && cursor.watermark() < earliest;
-                checkpoint.place(stream, cursor.clone());
-                if limited {
-                    checkpoint.skip_to(stream, earliest);
-                }
-                if limited { Origin::SwitchedOn } else { origin }
-            }
-            None => {
-                checkpoint.place(stream, Cursor::starting_at(first.saturating_sub(start_from)));
-                Origin::Anew
-            }
-        };
-        origins.push((stream, origin));
-    }
-    let exported: Vec<_> = origins.iter().map(|(stream, _)| *stream).collect();
-    (checkpoint.exporting(exported), origins)
+                Some((known.position(stream)?, known.exported().contains(&stream), origin))
+            });
+            let Some((at, was_exported, origin)) = known else {
+                let start = Start::Anew(first.saturating_sub(start_from));
+                return Begins { stream, start, origin: Origin::Anew };
+            };
+            let earliest = life.now.saturating_sub(start_from);
+            let not_before = (!was_exported && at.through < earliest).then_some(earliest);
+            let origin = not_before.map_or(origin, |_| Origin::SwitchedOn);
+            Begins { stream, start: Start::At { at: at.clone(), floor, not_before }, origin }
+        })
+        .collect();
+    let checkpoint = found.or(operators).unwrap_or_else(|| Checkpoint::new(life.source));
+    (checkpoint.exporting(begins.iter().map(|begins| begins.stream)), begins)
 }
 
-/// The alerts' ids come without their times; they count as of the watermark, so they are remembered a day longer.
-fn from_kept(kept: &kept::Checkpoint, floor: Millis, overlap: Duration) -> Checkpoint {
-    let mut checkpoint =
-        Checkpoint::new(kept.source.clone()).exporting(kept.exported.iter().copied());
-    for (stream, watermark) in
-        [(Stream::Alerts, kept.alerts), (Stream::Activities, kept.activities)]
-    {
-        let Some(watermark) = watermark else { continue };
-        let ids = kept.alert_ids.iter().filter(|_| stream == Stream::Alerts);
-        let seen = ids
-            .filter_map(|id| u64::from_str_radix(id, 16).ok())
-            .map(|bits| (RecordKey::from_bits(bits), watermark));
-        let late = lateness(stream, overlap);
-        checkpoint.place(stream, Cursor::restore(floor, None, watermark, late, None, seen));
+fn from_kept(kept: kept::Checkpoint) -> Checkpoint {
+    let mut checkpoint = Checkpoint::new(kept.source).exporting(kept.exported);
+    if let Some(through) = kept.alerts {
+        let position = Position::with_ids(kept.alert_ids);
+        checkpoint.set(Stream::Alerts, StreamPosition { through, position });
+    }
+    if let Some(through) = kept.activities {
+        let position = Position::with_ids(Vec::new());
+        checkpoint.set(Stream::Activities, StreamPosition { through, position });
     }
     checkpoint
 }
@@ -148,15 +137,15 @@ mod tests {
     const NOW: Millis = 1_000 * DAY;
     const SOURCE: &str = "https://contoso";
 
-    fn start() -> Start<'static> {
+    fn life() -> Life<'static> {
         let start_from = Duration::from_secs(2 * 86_400);
-        let overlap = Duration::from_secs(300);
-        Start { source: SOURCE, created: Some(NOW - 10 * DAY), now: NOW, start_from, overlap }
+        Life { source: SOURCE, created: Some(NOW - 10 * DAY), now: NOW, start_from }
     }
 
-    fn file(source: &str, watermark: Millis) -> Checkpoint {
+    fn file(source: &str, through: Millis) -> Checkpoint {
         let mut checkpoint = Checkpoint::new(source).exporting([Stream::Alerts]);
-        checkpoint.place(Stream::Alerts, Cursor::starting_at(watermark));
+        let position = Position::default();
+        checkpoint.set(Stream::Alerts, StreamPosition { through, position });
         checkpoint
     }
 
@@ -174,12 +163,16 @@ mod tests {
 
     fn begins(found: Option<Checkpoint>, kept: Kept) -> Vec<(Millis, Origin)> {
         let both = [Stream::Alerts, Stream::Activities];
-        let (checkpoint, origins) = resume(found, kept, &start(), both.into_iter());
+        let (checkpoint, begins) = resume(found, kept, &life(), both.into_iter());
         assert_eq!(checkpoint.exported().len(), 2);
-        origins
-            .into_iter()
-            .map(|(stream, origin)| (checkpoint.cursor(stream).unwrap().watermark(), origin))
-            .collect()
+        let time = |start| match start {
+            Start::Anew(from) => from,
+            Start::At { at, floor, not_before } => {
+                assert_eq!(floor, NOW - 12 * DAY, "nothing before the agent's own start");
+                not_before.unwrap_or(at.through)
+            }
+        };
+        begins.into_iter().map(|begins| (time(begins.start), begins.origin)).collect()
     }
 
     #[test]
@@ -223,8 +216,10 @@ mod tests {
     #[test]
     fn alerts_that_the_operator_knows_are_not_sent_again() {
         let streams = [Stream::Alerts].into_iter();
-        let (checkpoint, _) = resume(None, operators(vec![Stream::Alerts]), &start(), streams);
-        let seen: Vec<_> = checkpoint.cursor(Stream::Alerts).unwrap().seen().collect();
-        assert_eq!(seen, [(RecordKey::from_bits(255), NOW - 5 * DAY)]);
+        let (_, begins) = resume(None, operators(vec![Stream::Alerts]), &life(), streams);
+        let [Begins { start: Start::At { at, .. }, .. }] = begins.as_slice() else {
+            panic!("{begins:?}")
+        };
+        assert_eq!(at.position.ids(), ["00000000000000ff"]);
     }
 }

@@ -5,66 +5,53 @@
 
 pub mod clearance;
 pub mod credential;
-pub mod notices;
-pub mod schedule;
-pub mod stream_state;
-pub mod walk;
+pub mod on_failure;
 mod steps;
 mod trouble;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
-use siem_agent_edge::clock;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
-use tracing::{Instrument as _, debug, debug_span, warn};
+use tokio::time::sleep;
+use tracing::{Instrument as _, debug, debug_span};
 
-use crate::checkpoint::Checkpoint;
 use crate::delivery::BatchBuilder;
 use crate::delivery::pending::Stopped;
 use crate::delivery::sink::Sink;
 use crate::event::Stream;
-use crate::parse::split::Envelope;
-use crate::parse::{RejectReason, split};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::saver::Saver;
-use crate::source::query::{Next, Query};
-use crate::source::{self, Arrived, Offer, Source};
-use crate::time::{Now, millis};
+use crate::source::{Due, Failed, Offer, Reader, Source, Start};
 use clearance::Clearance;
-use schedule::{Due, PollKind, Schedule};
-use steps::Rejects;
-use stream_state::{Answer, StreamState};
-use walk::Walk;
+use steps::{Rejects, at};
 
 /// Everything that the loop needs, made once by `settings`.
 #[derive(Debug)]
-pub struct Forwarder {
+pub struct Forwarder<S> {
     /// The agent that it serves, as logs name it: `NAMESPACE/NAME`.
     pub agent: String,
     /// What to follow, and how.
     pub plan: Plan,
     /// Where records come from.
-    pub source: Source,
+    pub source: S,
     /// When they may be asked for.
     pub clearance: Clearance,
     /// Where they go.
     pub sink: Sink,
-    /// Where the streams stand at the start.
-    pub checkpoint: Checkpoint,
-    /// Who saves it.
+    /// Where the streams begin.
+    pub starts: Vec<(Stream, Start)>,
+    /// Who saves where they stand.
     pub saver: Saver,
     /// What is reported about it.
     pub progress: Arc<Progress>,
 }
 
-/// Why a walk ended early.
+/// Why a poll ended early.
 #[derive(Debug)]
 enum Interrupted {
-    Source(source::Error),
+    Source(Failed),
     Stopped,
 }
 
@@ -74,17 +61,16 @@ impl From<Stopped> for Interrupted {
     }
 }
 
-impl From<source::Error> for Interrupted {
-    fn from(error: source::Error) -> Self {
-        Self::Source(error)
+impl From<Failed> for Interrupted {
+    fn from(failed: Failed) -> Self {
+        Self::Source(failed)
     }
 }
 
 /// Follows every stream until `stop` turns true, then saves. Records on their way are confirmed first.
-pub async fn run(forwarder: &Forwarder, stop: watch::Receiver<bool>) {
-    let began = Instant::now();
-    let streams = forwarder.plan.streams.iter().map(|(stream, _)| {
-        let follow = forwarder.follow(*stream, began, stop.clone());
+pub async fn run<S: Source>(forwarder: &Forwarder<S>, stop: watch::Receiver<bool>) {
+    let streams = forwarder.starts.iter().map(|(stream, start)| {
+        let follow = forwarder.follow(*stream, start, stop.clone());
         follow.instrument(debug_span!("export", agent = forwarder.agent, %stream))
     });
     tokio::select! {
@@ -104,30 +90,25 @@ async fn unless_stopped<T>(
     }
 }
 
-/// The moment on both clocks; the steady one counts from `began`.
-fn now(began: Instant) -> Now {
-    Now { steady: millis(began.elapsed()), wall: clock::millis(clock::now()) }
-}
-
-impl Forwarder {
+impl<S: Source> Forwarder<S> {
     /// One stream until the program stops: poll when it is due, and wait out what fails.
-    async fn follow(&self, stream: Stream, began: Instant, mut stop: watch::Receiver<bool>) {
-        let mut state = self.state(stream, began);
+    async fn follow(&self, stream: Stream, start: &Start, mut stop: watch::Receiver<bool>) {
+        let mut reader = self.source.reader(stream, start);
+        self.saver.begin(stream, at(&reader));
+        self.progress.moved(stream, reader.through(), reader.last_event());
+        self.progress.remembered(stream, &reader.kept());
         let (mut n_failures, mut last) = (0, None);
         while !*stop.borrow() {
-            match self.poll(&mut state, began, &mut stop).await {
+            match self.poll(stream, &mut reader, &mut stop).await {
                 Ok(()) => (n_failures, last) = (0, None),
                 Err(Interrupted::Stopped) => break,
-                Err(Interrupted::Source(error)) => {
+                Err(Interrupted::Source(failed)) => {
                     // Another kind of failure is news, and waits as a first one.
-                    let kind = Some(std::mem::discriminant(&error.failure()));
+                    let kind = Some(std::mem::discriminant(&failed.failure));
                     n_failures = if kind == last { n_failures + 1 } else { 0 };
                     last = kind;
-                    let pause = self.take_note(stream, &error, n_failures);
-                    state.failed(now(began).steady);
-                    if matches!(error, source::Error::Body(split::Error::Endless)) {
-                        state.page_too_large();
-                    }
+                    let pause = self.take_note(stream, failed, n_failures);
+                    reader.failed();
                     match unless_stopped(&mut stop, pause).await {
                         // What another secret meets is a first failure.
                         Ok(true) => (n_failures, last) = (0, None),
@@ -137,118 +118,76 @@ impl Forwarder {
                 }
             }
         }
-        self.saver.save(stream, &state.cursor);
+        self.saver.save(stream, || at(&reader));
     }
 
-    fn state(&self, stream: Stream, began: Instant) -> StreamState {
-        let Plan { poll_interval, overlap, start_from, .. } = self.plan;
-        let filters = self.plan.streams.iter().find(|(of, _)| *of == stream);
-        let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
-        let cursor = self.checkpoint.cursor(stream).cloned().unwrap_or_default();
-        let schedule = Schedule::new(stream, poll_interval, overlap, now(began).steady);
-        StreamState::new(stream, filters, cursor, schedule, start_from)
-    }
-
-    /// Waits until a poll is due and the target takes records, then reads all that the API has to show; of a rescan one
-    /// page, so that a poll never waits long for it.
+    /// Waits until a poll is due and the target takes records, then reads all that the source has to show.
     async fn poll(
         &self,
-        state: &mut StreamState,
-        began: Instant,
+        stream: Stream,
+        reader: &mut S::Reader,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), Interrupted> {
-        let stream = state.stream();
-        let kind = loop {
-            match state.due(now(began).steady) {
-                Due::Poll(kind) => break kind,
-                Due::At(later) => {
-                    let wait = later - now(began).steady;
-                    let wait = Duration::from_millis(wait.try_into().unwrap_or(0));
-                    unless_stopped(stop, sleep(wait)).await?;
-                }
+        let purpose = loop {
+            match reader.due() {
+                Due::Poll(purpose) => break purpose,
+                Due::In(wait) => unless_stopped(stop, sleep(wait)).await?,
             }
         };
         unless_stopped(stop, self.sink.reachable()).await??;
-        let (mut walk, mut query) = state.set_out(kind, now(began).steady);
-        debug!(%stream, ?kind, from = query.from(), whole = walk.is_whole(), "poll");
+        reader.begin();
         loop {
-            let entering = self.clearance.enter(&self.source, stream, kind.purpose());
+            let entering = self.clearance.enter(&self.source, stream, purpose);
             let offer = unless_stopped(stop, entering).await?;
-            let (envelope, n_listed) =
-                self.page(state, &mut walk, &query, offer, began, stop).await?;
-            if !envelope.has_next {
-                return Ok(());
-            }
-            let cursor = envelope.next_query_filters;
-            let cursor_text = cursor.as_ref().map(serde_json::Value::to_string);
-            walk.go_on(cursor_text.as_deref().map(str::as_bytes))
-                .map_err(source::Error::Endless)?;
-            query = match query.next(cursor, walk.highest(), n_listed) {
-                Next::Page(next) => next,
-                Next::Nowhere => return Err(source::Error::Nowhere.into()),
-                Next::SkipUsedUp => {
-                    warn!(%stream, "more records of one millisecond than the API lets anyone read");
-                    self.progress.rejected(stream, RejectReason::SkipLimit);
-                    return Ok(());
-                }
-            };
-            if kind != PollKind::Poll {
-                state.put_off(walk, query);
+            if !self.page(stream, reader, offer, stop).await? {
                 return Ok(());
             }
         }
     }
 
-    /// One page, from the question to the last confirmation, and what it proves.
+    /// One page, from the question to the last confirmation, and what it proves. Says whether another one follows.
     async fn page(
         &self,
-        state: &mut StreamState,
-        walk: &mut Walk,
-        query: &Query,
+        stream: Stream,
+        reader: &mut S::Reader,
         offer: Offer,
-        began: Instant,
         stop: &mut watch::Receiver<bool>,
-    ) -> Result<(Envelope, usize), Interrupted> {
-        let asked = now(began).steady;
-        let mut page = unless_stopped(stop, self.source.fetch(query, offer)).await??; // E Page
-        let answer = Answer { asked, answered: now(began), date: page.date };
-        self.answered(query.stream);
+    ) -> Result<bool, Interrupted> {
+        unless_stopped(stop, reader.ask(offer)).await??; //                      E  request
+        self.answered(stream);
         let mut unconfirmed = Vec::new();
-        let (mut n_listed, mut rejects, mut is_first) = (0, Rejects::default(), true);
+        let mut rejects = Rejects::default();
         let ended = loop {
-            let pieces = match unless_stopped(stop, page.next()).await {
-                Ok(Ok(Arrived::Pieces(pieces))) => pieces,
-                Ok(Ok(Arrived::End(envelope))) => break Ok(envelope),
-                Ok(Err(error)) => break Err(Interrupted::Source(error)),
+            let listed = match unless_stopped(stop, reader.next()).await {
+                Ok(Ok(Some(listed))) => listed,
+                Ok(Ok(None)) => break Ok(()),
+                Ok(Err(failed)) => break Err(Interrupted::Source(failed)),
                 Err(Stopped) => break Err(Interrupted::Stopped),
             };
-            n_listed += pieces.len();
-            let mut batch = BatchBuilder::new(query.stream);
-            for piece in pieces {
-                if let Some((frame, mark)) =
-                    self.admit(state, walk, &piece, &mut rejects, now(began))
-                {
-                    if std::mem::take(&mut is_first) {
-                        Self::begin(query, state, mark.time(), now(began).wall);
-                    }
+            let mut batch = BatchBuilder::new(stream);
+            for listed in &listed {
+                if let Some((frame, mark)) = self.admit(stream, reader, listed, &mut rejects) {
                     batch.push(&frame.bytes, mark);
                 }
             }
             if let Some(batch) = batch.take() {
-                let sending = self.send(batch, &mut page); //                    E  Pending
+                let sending = self.send(batch, reader); //                       E  Pending
                 // Whatever was sent before may be confirmed all the same.
                 match unless_stopped(stop, sending).await.flatten() {
                     Ok(pending) => unconfirmed.push(pending),
                     Err(Stopped) => break Err(Interrupted::Stopped),
                 }
             }
-            self.settle(&mut unconfirmed, state, walk, None).await?;
+            self.settle(&mut unconfirmed, stream, reader, None).await?;
         };
-        self.settle(&mut unconfirmed, state, walk, Some(stop)).await?; //        E  Delivered -> advance -> save
-        rejects.log(query.stream);
-        let envelope = ended?;
-        self.read_whole(state, walk, answer, envelope.has_next, now(began))?; // P  Passed -> advance -> save
-        debug!(stream = %query.stream, n_listed, has_next = envelope.has_next, watermark = state.cursor.watermark(), "page delivered");
-        Ok((envelope, n_listed))
+        self.settle(&mut unconfirmed, stream, reader, Some(stop)).await?; //     E  Delivered -> advance -> save
+        rejects.log(stream);
+        ended?;
+        let read = self.read_whole(stream, reader); //                           P  proof -> advance -> save
+        debug!(%stream, n_listed = read.n_listed, next = ?read.next, through = reader.through(), "page delivered");
+        Ok(read.next?)
     }
 }
+
+#[cfg(test)]
+mod memory;

@@ -1,20 +1,20 @@
 //! Saves where the streams stand, soon after each confirmation.
 //!
-//! Every stream owns its cursor and offers it here when it has changed; a copy is taken only when a save is due. A save
+//! Every stream owns its position and offers it here when it has changed; it is written out only when a save is due. A save
 //! follows a confirmation within a second while records flow; where there is so much to save that it takes long, less
 //! often, so that saving never takes more than a twentieth of the time. A watermark that moves over an idle tenant is
-//! saved once a minute: losing it repeats a poll, not a record. It must never change a cursor.
+//! saved once a minute: losing it repeats a poll, not a record. It must never change a position.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use siem_agent_crds::position::StreamPosition;
 use siem_agent_edge::error_chain::chain;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use crate::checkpoint::Checkpoint;
-use crate::cursor::Cursor;
 use crate::event::Stream;
 use crate::progress::Metrics;
 use crate::store::Store;
@@ -28,7 +28,7 @@ const SAVE_SHARE: u32 = 20;
 /// Saves that fail are complained about once in this time.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
-/// What has changed since the cursor was offered last.
+/// What has changed since the position was offered last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Its times only.
@@ -63,16 +63,21 @@ struct Unsaved {
 impl Saver {
     /// Takes over what was loaded; saves that fail are counted in the metrics.
     pub fn new(checkpoint: Checkpoint, store: Store, metrics: Metrics) -> Self {
-        let since = Instant::now();
-        let unsaved = Unsaved { since, records: false, watermark: true };
-        let unsaved = checkpoint.cursors().map(|(stream, _)| (stream, unsaved)).collect();
-        let (save_took, complaint) = (Duration::ZERO, None);
+        let (save_took, complaint, unsaved) = (Duration::ZERO, None, BTreeMap::new());
         let inner = Inner { checkpoint, store, unsaved, save_took, complaint, metrics };
         Self { inner: Mutex::new(inner) }
     }
 
-    /// A stream's cursor has changed: it is saved when that is due.
-    pub fn offer(&self, stream: Stream, cursor: &Cursor, change: Change) {
+    /// A stream begins at this position: every save holds it from now on.
+    pub fn begin(&self, stream: Stream, position: StreamPosition) {
+        let mut inner = self.lock();
+        let since = Instant::now();
+        inner.unsaved.insert(stream, Unsaved { since, records: false, watermark: true });
+        inner.checkpoint.set(stream, position);
+    }
+
+    /// A stream's position has changed: it is saved when that is due.
+    pub fn offer(&self, stream: Stream, change: Change, position: impl FnOnce() -> StreamPosition) {
         let mut inner = self.lock();
         let pace = (inner.save_took * SAVE_SHARE).clamp(SAVE_RECORDS, SAVE_RECORDS_MAX);
         let first = Unsaved { since: Instant::now(), records: false, watermark: false };
@@ -83,15 +88,15 @@ impl Saver {
         }
         let age = unsaved.since.elapsed();
         if (unsaved.records && age >= pace) || (unsaved.watermark && age >= SAVE_WATERMARK) {
-            inner.save(stream, cursor);
+            inner.save(stream, position);
         }
     }
 
-    /// Saves this cursor if anything of it is unsaved; for the end of a stream.
-    pub fn save(&self, stream: Stream, cursor: &Cursor) {
+    /// Saves this position if anything of it is unsaved; for the end of a stream.
+    pub fn save(&self, stream: Stream, position: impl FnOnce() -> StreamPosition) {
         let mut inner = self.lock();
         if inner.unsaved.get(&stream).is_none_or(|unsaved| unsaved.records || unsaved.watermark) {
-            inner.save(stream, cursor);
+            inner.save(stream, position);
         }
     }
 
@@ -109,16 +114,18 @@ impl Saver {
 }
 
 impl Inner {
-    fn save(&mut self, stream: Stream, cursor: &Cursor) {
+    fn save(&mut self, stream: Stream, position: impl FnOnce() -> StreamPosition) {
         let began = Instant::now();
-        self.checkpoint.set(stream, cursor.clone());
+        let position = position();
+        let n_bytes = position.position.text().len();
+        self.checkpoint.set(stream, position);
         let saved = self.store.save(&self.checkpoint);
         self.save_took = began.elapsed();
         let since = Instant::now();
         let failed = saved.is_err();
         self.unsaved.insert(stream, Unsaved { since, records: failed, watermark: failed });
         match saved {
-            Ok(()) => debug!(%stream, n_keys = cursor.seen().len(), "checkpoint saved"),
+            Ok(()) => debug!(%stream, n_bytes, "checkpoint saved"),
             Err(error) => {
                 self.metrics.save_failed();
                 // A full disk fails every save; the metric has them all.

@@ -16,7 +16,9 @@ use crate::event::Stream;
 use crate::map::{Dialect, Format};
 use crate::plan::Plan;
 use crate::secret::{Kind, SecretFile};
-use crate::source::{self, Auth, Credentials, Proxy};
+use crate::source::cloud_apps;
+use crate::source::http::auth::Settings as Auth;
+use crate::source::http::proxy::{Credentials, Proxy};
 use crate::syslog::{self, Framing, Header, Layout, TimeFormat};
 use crate::tls::{ClientMaterial, Material};
 
@@ -29,7 +31,7 @@ pub struct Settings {
     /// What to follow, and how.
     pub plan: Plan,
     /// Where records come from.
-    pub source: source::Settings,
+    pub source: cloud_apps::Settings,
     /// Where they go.
     pub sink: sink::Settings,
     /// Requests a minute until the live file says otherwise.
@@ -116,7 +118,7 @@ pub fn format(config: &Config) -> Format {
     }
 }
 
-fn source(source: &spec::Source, paths: &Paths) -> source::Settings {
+fn source(source: &spec::Source, paths: &Paths) -> cloud_apps::Settings {
     let secret =
         |name: &str, key: &str, kind| SecretFile::new(paths.secrets.join(name).join(key), kind);
     let auth = match (&source.auth.token_secret_ref, &source.auth.client_credentials) {
@@ -142,7 +144,7 @@ fn source(source: &spec::Source, paths: &Paths) -> source::Settings {
             password: secret(&reference.name, "password", Kind::Password),
         }),
     });
-    source::Settings {
+    cloud_apps::Settings {
         url: source.url.trim_end_matches('/').to_owned(),
         auth,
         proxy,

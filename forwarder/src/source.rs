@@ -1,75 +1,172 @@
-//! The source: asks the Defender for Cloud Apps API one page at a time and hands its records on as they arrive.
+//! The boundary between a pipeline and wherever its records come from: what a pipeline asks of any source.
 //!
-//! Only this folder knows the HTTP client and the names on the wire. It decides nothing: what a failure means for the
-//! next request is `retry`'s, when a request may go out is `run::clearance`'s, and which question is asked comes in as a
-//! [`query::Query`]. A body is split into records while it streams in, so a page of 5,000 is never held whole.
+//! A source gives, for one stream and a position, events as they come, and after each page proof of how far everything
+//! was shown. It says what of its position is to be kept, how current that is, and what a failure means. It never sees
+//! the target, only the proof that something was delivered. A pipeline never sees a URL, a question or a record's JSON.
 
+pub mod cloud_apps;
 pub mod failure;
-pub mod gate;
-pub mod query;
-pub mod wire;
-mod auth;
-mod client;
-pub(crate) mod connect;
-mod error;
-mod mend;
-mod no_proxy;
-mod echo;
-mod refusal;
+pub mod http;
+pub mod purpose;
 
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use siem_agent_edge::clock;
-use siem_agent_edge::error_chain::chain;
-use tokio::task::yield_now;
-use tokio::time::{Instant, timeout};
+use siem_agent_crds::position::{Position, StreamPosition};
 
-use crate::parse::split::{Envelope, Piece, Splitter};
+use crate::delivery::Delivered;
+use crate::event::{Event, Stream};
+use crate::record::Mark;
+use crate::reject::RejectReason;
 use crate::secret::{self, Secret, SecretId};
 use crate::time::Millis;
-use query::Query;
+use failure::Failure;
+use purpose::Purpose;
 
-use auth::Authorization;
-use client::Response;
+/// Where the records of one tenant come from.
+pub trait Source: Send + Sync {
+    /// What reads one stream.
+    type Reader: Reader;
 
-pub use auth::Settings as Auth;
-pub use client::{Credentials, Failed, Proxy};
-pub use connect::Challenge;
-pub use error::Error;
-pub use mend::Mend;
+    /// The secret as it is now, for one request.
+    fn offer(&self) -> Offer;
 
-/// A refusal is a short text, and an access token too; more is not read, and not longer.
-const MAX_SHORT_BYTES: usize = 64 * 1024;
-const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The API sends a page of 5,000 within seconds; one that trickles in is given up. While the target takes its time, this
-/// does not run.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
-/// So much of a page is read in one go.
-const YIELD_BYTES: usize = 64 * 1024;
-/// A wrong data centre answers this to a good token: not a token problem.
-const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
+    /// What reads a stream from here on.
+    fn reader(&self, stream: Stream, start: &Start) -> Self::Reader;
 
-/// Where the source is and who we are to it.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The tenant's API URL without a slash at the end.
-    pub url: String,
-    /// Who we are.
-    pub auth: Auth,
-    /// The proxy on the way, if any.
-    pub proxy: Option<Proxy>,
-    /// The authorities to trust instead of the public roots.
-    pub ca_bundle: Option<std::path::PathBuf>,
+    /// Asks for next to nothing, to learn whether the secret is good for this stream.
+    fn check(
+        &self,
+        stream: Stream,
+        offer: Offer,
+    ) -> impl Future<Output = Result<(), Failed>> + Send;
 }
 
-/// The API of one tenant.
+/// Reads one stream, poll by poll and page by page. It owns the stream's position.
+///
+/// A poll is [`due`](Self::due), [`begin`](Self::begin), and for each page [`ask`](Self::ask), [`next`](Self::next) to its
+/// end, and [`page_read`](Self::page_read) once everything of it is accounted for.
+pub trait Reader: Send {
+    /// What is due.
+    fn due(&mut self) -> Due;
+
+    /// Sets out on the poll that is due.
+    fn begin(&mut self);
+
+    /// Asks for the next page of the poll.
+    fn ask(&mut self, offer: Offer) -> impl Future<Output = Result<(), Failed>> + Send;
+
+    /// The next records of the page that were not delivered before; `None` at its end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<Listed>>, Failed>> + Send;
+
+    /// The target takes nothing: lets the page go. It is asked for again later.
+    fn abandon(&mut self);
+
+    /// A record cannot be sent.
+    fn skip(&mut self, mark: &Mark);
+
+    /// Records were delivered.
+    fn delivered(&mut self, delivered: Delivered);
+
+    /// The page was read to its end, and all of it is delivered or skipped: the position moves to what that proves.
+    fn page_read(&mut self) -> PageRead;
+
+    /// The poll failed: the next one is due as soon as the pause is over.
+    fn failed(&mut self);
+
+    /// Everything that the source has shown up to this time is delivered.
+    fn through(&self) -> Millis;
+
+    /// When the newest delivered event happened.
+    fn last_event(&self) -> Option<Millis>;
+
+    /// The whole position, for the state file.
+    fn position(&self) -> Position;
+
+    /// What of it is worth keeping elsewhere, for a pipeline that has lost its state file; a bounded text.
+    fn kept(&self) -> Position;
+}
+
+/// Whether something is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// A poll is.
+    Poll(Purpose),
+    /// Nothing is before this long has passed.
+    In(Duration),
+}
+
+/// What a page lists.
 #[derive(Debug)]
-pub struct Source {
-    url: String,
-    auth: auth::Auth,
-    client: client::Keeper,
+pub enum Listed {
+    /// An event that was not delivered before.
+    New {
+        /// It.
+        event: Event,
+        /// By what the position remembers it.
+        mark: Mark,
+        /// Whether the source showed it late.
+        is_late: bool,
+    },
+    /// A record that is no event and was not counted before.
+    Unusable(RejectReason),
+}
+
+/// What a whole page meant.
+#[derive(Debug)]
+pub struct PageRead {
+    /// Whether another page of this poll is to be asked for now.
+    pub next: Result<bool, Failed>,
+    /// How many records were on it, known ones too.
+    pub n_listed: usize,
+    /// Events of so many seconds are lost: the source does not hold them any more. Counted once.
+    pub gap_seconds: Option<f64>,
+    /// The source's clock minus ours, where it is believed.
+    pub skew: Option<Millis>,
+    /// Whether its time contradicts the source's other answers and is ignored.
+    pub is_date_ignored: bool,
+    /// Records that the source lets nobody read.
+    pub unreadable: Option<RejectReason>,
+}
+
+impl Default for PageRead {
+    /// The last page of a poll, of which there is nothing to say.
+    fn default() -> Self {
+        Self {
+            next: Ok(false),
+            n_listed: 0,
+            gap_seconds: None,
+            skew: None,
+            is_date_ignored: false,
+            unreadable: None,
+        }
+    }
+}
+
+/// Why there is no page, or no whole one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// What it means for the next request.
+    pub failure: Failure,
+    /// In words that hold no secret.
+    pub reason: String,
+    /// The status as a metric's label; `None` where no request was made.
+    pub code: Option<String>,
+}
+
+/// Where a stream begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// At this time: nothing of it was read yet.
+    Anew(Millis),
+    /// Where it was.
+    At {
+        /// As it was stored. Nothing later than its time is believed.
+        at: StreamPosition,
+        /// Nothing before this time is ever asked for, where the position does not say.
+        floor: Millis,
+        /// What lies before this time is left out.
+        not_before: Option<Millis>,
+    },
 }
 
 /// The secret that a request is sent with, as it was read when the request was let through.
@@ -77,326 +174,21 @@ pub struct Source {
 pub struct Offer(Result<Secret, secret::Error>);
 
 impl Offer {
+    /// What was read.
+    pub fn of(secret: Result<Secret, secret::Error>) -> Self {
+        Self(secret)
+    }
+
     /// By what it is told apart from another one; `None` where there is no secret to send.
     pub fn id(&self) -> Option<SecretId> {
         self.0.as_ref().ok().map(Secret::id)
     }
-}
 
-/// A page whose body is still coming in.
-#[derive(Debug)]
-pub struct Page {
-    response: Option<Response>,
-    splitter: Splitter,
-    /// What is left of the time in which it has to come in.
-    patience: Duration,
-    /// Bytes since others could use the thread.
-    n_unyielded: usize,
-    /// `Date`: the server's clock when it answered, as far as it says.
-    pub date: Option<Millis>,
-}
-
-/// What came in.
-#[derive(Debug)]
-pub enum Arrived {
-    /// Some records, possibly none yet.
-    Pieces(Vec<Piece>),
-    /// The body is whole.
-    End(Envelope),
-}
-
-impl Source {
-    /// A source that has asked nothing yet.
-    pub fn new(settings: Settings) -> Self {
-        let Settings { url, auth, proxy, ca_bundle } = settings;
-        let client = client::Keeper::new(proxy, ca_bundle);
-        Self { url, auth: auth::Auth::new(auth), client }
-    }
-
-    /// What an error says, for logs, reports and people. Of one that repeats a secret of ours, be it in a server's words, in
-    /// a certificate's names or in a proxy's, only what kind of error it is.
-    pub fn words(&self, error: &Error) -> String {
-        let whole = chain(error);
-        if !self.repeats_a_secret(&whole) {
-            return whole;
-        }
-        let kind = error.to_string();
-        if self.repeats_a_secret(&kind) {
-            return refusal::WITHHELD.to_owned();
-        }
-        format!("{kind} ({})", refusal::WITHHELD)
-    }
-
-    /// Whether a text repeats a secret of ours, in any usual encoding.
-    pub fn repeats_a_secret(&self, text: &str) -> bool {
-        let secrets: Vec<Secret> =
-            self.auth.secrets().into_iter().chain(self.client.password()).collect();
-        echo::repeats(text, secrets.iter().map(Secret::expose))
-    }
-
-    /// The secret as it is now, for one request.
-    pub fn offer(&self) -> Offer {
-        Offer(self.auth.read())
-    }
-
-    /// Asks one question. The records are read from the [`Page`].
+    /// The secret itself, for the one place that sends it.
     ///
     /// # Errors
-    /// [`Error`]: its [`failure`](Error::failure) says what to do.
-    pub async fn fetch(&self, query: &Query, Offer(secret): Offer) -> Result<Page, Error> {
-        let client = self.client.current()?;
-        let secret = secret.map_err(Error::Secret)?;
-        let authorization = self.auth.authorization(secret, &client).await?;
-        let url = format!("{}/{}", self.url, query.path());
-        let body = query.body().to_string().into_bytes();
-        let response = client
-            .post(&url, Some(&authorization.header), "application/json", body)
-            .await
-            .map_err(Error::request)?;
-        let date = response
-            .header(DATE)
-            .and_then(|value| httpdate::parse_http_date(value).ok())
-            .and_then(|time| jiff::Timestamp::try_from(time).ok());
-        if !response.status.is_success() {
-            return Err(self.refused(&url, &authorization, response, date).await);
-        }
-        let kind = response.header(CONTENT_TYPE).unwrap_or_default();
-        if kind.starts_with("text/html") {
-            return Err(Error::NotJson {
-                kind: self.auth.shown(kind, "another type", Some(&authorization)),
-            });
-        }
-        self.auth.accepted(&authorization);
-        let (splitter, patience) = (Splitter::new(), PAGE_TIMEOUT);
-        let date = date.map(clock::millis);
-        Ok(Page { response: Some(response), splitter, patience, n_unyielded: 0, date })
-    }
-
-    async fn refused(
-        &self,
-        url: &str,
-        authorization: &Authorization,
-        mut response: Response,
-        date: Option<jiff::Timestamp>,
-    ) -> Error {
-        if let Some(challenge) = response.challenge.take() {
-            return Error::ProxyAuthentication(challenge);
-        }
-        let status = response.status;
-        let body = beginning(&mut response).await;
-        let now = date.unwrap_or_else(clock::now);
-        let header = response.header(RETRY_AFTER);
-        let words = refusal::words(&body, status);
-        let detail = self.auth.shown(&words, "", Some(authorization));
-        // The API refuses in JSON; where a proxy is on the way, any other refusal is the proxy's.
-        let from_the_api = wire::answer::refusal(&body).is_some()
-            || (!self.client.has_proxy(url) && !refusal::is_html(&body));
-        match status {
-            StatusCode::UNAUTHORIZED if words.contains(WRONG_DATA_CENTRE) => {
-                Error::WrongDataCentre { detail }
-            }
-            StatusCode::UNAUTHORIZED if self.auth.refused(authorization) => {
-                Error::AccessTokenRefused { detail }
-            }
-            StatusCode::UNAUTHORIZED => {
-                Error::Unauthorized { detail, is_application: self.auth.is_application() }
-            }
-            StatusCode::FORBIDDEN if is_throttling(&words) => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
-            StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
-            StatusCode::TOO_MANY_REQUESTS => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            StatusCode::SERVICE_UNAVAILABLE if header.is_some() => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            _ if is_throttling(&words) => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            StatusCode::BAD_REQUEST => Error::Refused { detail },
-            _ => Error::Status { code: status.as_u16(), detail },
-        }
-    }
-}
-
-/// The API says so under other statuses than 429 too.
-fn is_throttling(words: &str) -> bool {
-    words.to_ascii_lowercase().contains("throttled")
-}
-
-impl Page {
-    /// The next records, as many as the next piece of the body completes.
-    ///
-    /// # Errors
-    /// The connection broke, the body is cut, or it is no page. Records handed out before are whole all the same.
-    pub async fn next(&mut self) -> Result<Arrived, Error> {
-        // What expands a thousandfold must not keep the thread for the whole page.
-        if self.n_unyielded >= YIELD_BYTES {
-            self.n_unyielded = 0;
-            yield_now().await;
-        }
-        let Some(response) = &mut self.response else { return Err(Error::Abandoned) };
-        let asked = Instant::now();
-        let chunk =
-            timeout(self.patience, response.chunk()).await.map_err(|_elapsed| Error::Slow)?;
-        self.patience = self.patience.saturating_sub(asked.elapsed());
-        match chunk.map_err(Error::request)? {
-            Some(chunk) => {
-                self.n_unyielded += chunk.len();
-                self.splitter.feed(&chunk).map_err(Error::Body)?;
-                Ok(Arrived::Pieces(std::iter::from_fn(|| self.splitter.next()).collect()))
-            }
-            None => {
-                let splitter = std::mem::take(&mut self.splitter);
-                splitter.finish().map(Arrived::End).map_err(Error::Body)
-            }
-        }
-    }
-
-    /// Closes the connection; the rest is asked for again later.
-    pub fn abandon(&mut self) {
-        self.response = None;
-    }
-}
-
-/// The beginning of a body that should be short, as far as it comes in time.
-async fn beginning(response: &mut Response) -> Vec<u8> {
-    let mut body = Vec::new();
-    let reading = async {
-        while body.len() < MAX_SHORT_BYTES
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            body.extend_from_slice(&chunk);
-        }
-    };
-    // What has come by then has to do.
-    let _ = timeout(SHORT_TIMEOUT, reading).await;
-    body
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::event::Stream;
-    use crate::secret::{Kind, SecretFile};
-
-    /// An API that answers with these bytes, and then with one more every ten seconds, for ever.
-    async fn trickling(begins: &'static str, more: &'static [u8]) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let mut head = [0; 4_096];
-                    while stream.read(&mut head).await.is_ok_and(|n_bytes| n_bytes == head.len()) {}
-                    let mut bytes = begins.as_bytes();
-                    while stream.write_all(bytes).await.is_ok() {
-                        tokio::time::sleep(Duration::from_secs(10)).await;
-                        bytes = more;
-                    }
-                });
-            }
-        });
-        format!("http://{address}")
-    }
-
-    fn source(url: &str, auth: impl FnOnce(SecretFile) -> Auth) -> (Source, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let secret: PathBuf = folder.path().join("secret");
-        std::fs::write(&secret, "secret").unwrap();
-        let auth = auth(SecretFile::new(secret, Kind::Token));
-        let settings = Settings { url: url.to_owned(), auth, proxy: None, ca_bundle: None };
-        (Source::new(settings), folder)
-    }
-
-    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-
-    #[tokio::test(start_paused = true)]
-    async fn a_page_that_trickles_in_is_given_up_after_two_minutes() {
-        let url = trickling(CHUNKED, b"1\r\n \r\n").await;
-        let (source, _folder) = source(&url, Auth::Token);
-        let query = Query::probe(Stream::Alerts, 0);
-        let mut page = source.fetch(&query, source.offer()).await.unwrap();
-        let began = Instant::now();
-        let error = loop {
-            match page.next().await {
-                Ok(Arrived::Pieces(pieces)) => assert!(pieces.is_empty()),
-                Ok(Arrived::End(_)) => panic!("it has no end"),
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(error, Error::Slow), "{error:?}");
-        assert!(began.elapsed() <= PAGE_TIMEOUT + Duration::from_secs(1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn headers_and_refusals_that_trickle_in_are_given_up() {
-        let query = Query::probe(Stream::Alerts, 0);
-        let began = Instant::now();
-        let url = trickling("HTTP/1.1 200 OK\r\nX: ", b"x").await;
-        let (slow, _folder) = source(&url, Auth::Token);
-        let error = slow.fetch(&query, slow.offer()).await.unwrap_err();
-        assert!(matches!(error, Error::Request(_) | Error::Secret(_)), "{error:?}");
-        let url =
-            trickling("HTTP/1.1 500 -\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n").await;
-        let (source, _folder) = source(&url, Auth::Token);
-        let error = source.fetch(&query, source.offer()).await.unwrap_err();
-        assert!(matches!(error, Error::Status { code: 500, .. }), "{error:?}");
-        assert!(began.elapsed() < PAGE_TIMEOUT);
-    }
-
-    fn application(url: &str) -> (Source, tempfile::TempDir) {
-        source(url, |client_secret| Auth::ClientCredentials {
-            tenant_id: "contoso".to_owned(),
-            client_id: "client".to_owned(),
-            client_secret,
-            authority: url.to_owned(),
-        })
-    }
-
-    #[tokio::test]
-    async fn an_access_token_that_lives_for_ever_is_used() {
-        let url = trickling(
-            "HTTP/1.1 200 OK\r\nContent-Length: 57\r\nConnection: close\r\n\r\n\
-             {\"access_token\": \"t\", \"expires_in\": 18446744073709551615}",
-            b"",
-        );
-        let (source, _folder) = application(&url.await);
-        assert!(source.fetch(&Query::probe(Stream::Alerts, 0), source.offer()).await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_access_token_that_trickles_in_is_given_up() {
-        let url = trickling(CHUNKED, b"1\r\nx\r\n").await;
-        let (source, _folder) = application(&url);
-        let began = Instant::now();
-        let error =
-            source.fetch(&Query::probe(Stream::Alerts, 0), source.offer()).await.unwrap_err();
-        assert!(matches!(error, Error::IdentityAnswer(_)), "{error:?}");
-        assert!(began.elapsed() < PAGE_TIMEOUT);
-    }
-
-    #[test]
-    fn an_error_that_repeats_a_secret_says_only_of_what_kind_it_is() {
-        use crate::secret::{Kind, SecretFile};
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        std::fs::write(&path, "Pl4nted0Token1").unwrap();
-        let source = Source::new(Settings {
-            url: "https://portal.example".to_owned(),
-            auth: Auth::Token(SecretFile::new(path, Kind::Token)),
-            proxy: None,
-            ca_bundle: None,
-        });
-        let forbidden = |detail: &str| Error::Forbidden { detail: detail.to_owned() };
-        assert_eq!(source.words(&forbidden("not permitted")), "not permitted");
-        assert_eq!(source.words(&forbidden("no role for l4nted0T")), refusal::WITHHELD);
+    /// Why there is none.
+    pub(crate) fn into_secret(self) -> Result<Secret, secret::Error> {
+        self.0
     }
 }

@@ -1,23 +1,21 @@
 //! The checkpoint's file: saved atomically, in two generations, each with a checksum.
 //!
-//! Owns the stored form, and nothing else does. A save writes a temporary file, makes it durable, and renames it over
+//! Owns the form around the positions, which their source alone reads. A save writes a temporary file, makes it durable, and renames it over
 //! the *older* generation, so that at every moment at least one whole generation is on disk. A generation that does not
-//! match its checksum is set aside under another name, reported, and the other one is used. Holds ids only as digests.
+//! match its checksum is set aside under another name, reported, and the other one is used.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use siem_agent_crds::position::{Position, StreamPosition};
 
 use crate::checkpoint::Checkpoint;
-use crate::cursor::Cursor;
 use crate::event::Stream;
 use crate::files;
-use crate::record::RecordKey;
-use crate::run::schedule::lateness;
 use crate::time::Millis;
 
 const VERSION: u32 = 1;
@@ -63,38 +61,41 @@ pub struct Store {
     sequence: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored {
+/// The positions lie under the names of their streams, as their source wrote them.
+#[derive(Serialize)]
+struct Stored<'a> {
+    version: u32,
+    sequence: u64,
+    source: &'a str,
+    exported: &'a BTreeSet<Stream>,
+    through: BTreeMap<Stream, Millis>,
+    alerts: Option<&'a Position>,
+    activities: Option<&'a Position>,
+}
+
+#[derive(Deserialize)]
+struct Read {
     version: u32,
     sequence: u64,
     source: String,
     exported: Vec<Stream>,
-    alerts: Option<StoredCursor>,
-    activities: Option<StoredCursor>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredCursor {
-    floor: Millis,
-    /// Absent in what the first versions wrote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    settled: Option<Millis>,
-    watermark: Millis,
-    last_event: Option<Millis>,
-    seen: Vec<(u64, Millis)>,
+    /// Absent in what the versions before wrote, which say it within the position.
+    #[serde(default)]
+    through: BTreeMap<Stream, Millis>,
+    alerts: Option<Position>,
+    activities: Option<Position>,
 }
 
 impl Store {
-    /// Opens the folder, making it where it is absent, and reads what is there. `overlap`, by which activities may come
-    /// late, is needed for files that do not say what is settled.
+    /// Opens the folder, making it where it is absent, and reads what is there.
     ///
     /// # Errors
     /// [`Error::File`] when the folder cannot be made, read or written: the forwarder must not run without state.
-    pub fn open(folder: &Path, overlap: Duration) -> Result<(Self, Loaded), Error> {
+    pub fn open(folder: &Path) -> Result<(Self, Loaded), Error> {
         files::create_folder(folder).map_err(file("make the folder", folder))?;
         let probe = folder.join(TEMPORARY);
         files::create_own(&probe).map_err(file("write", &probe))?;
-        let mut newest: Option<Stored> = None;
+        let mut newest: Option<Read> = None;
         let mut set_aside = Vec::new();
         for name in GENERATIONS {
             let path = folder.join(name);
@@ -119,10 +120,7 @@ impl Store {
         }
         let sequence = newest.as_ref().map_or(0, |stored| stored.sequence);
         let store = Self { folder: folder.to_owned(), sequence };
-        Ok((
-            store,
-            Loaded { checkpoint: newest.map(|stored| stored.into_checkpoint(overlap)), set_aside },
-        ))
+        Ok((store, Loaded { checkpoint: newest.map(Read::into_checkpoint), set_aside }))
     }
 
     /// Makes this checkpoint durable.
@@ -153,53 +151,40 @@ impl Store {
     }
 }
 
-impl Stored {
-    fn of(checkpoint: &Checkpoint, sequence: u64) -> Self {
-        let cursor = |stream| checkpoint.cursor(stream).map(StoredCursor::of);
+impl<'a> Stored<'a> {
+    fn of(checkpoint: &'a Checkpoint, sequence: u64) -> Self {
+        let position = |stream| checkpoint.position(stream).map(|at| &at.position);
+        let through = checkpoint.positions().iter().map(|(stream, at)| (*stream, at.through));
         Self {
             version: VERSION,
             sequence,
-            source: checkpoint.source().to_owned(),
-            exported: checkpoint.exported().iter().copied().collect(),
-            alerts: cursor(Stream::Alerts),
-            activities: cursor(Stream::Activities),
+            source: checkpoint.source(),
+            exported: checkpoint.exported(),
+            through: through.collect(),
+            alerts: position(Stream::Alerts),
+            activities: position(Stream::Activities),
         }
-    }
-
-    fn into_checkpoint(self, overlap: Duration) -> Checkpoint {
-        let mut checkpoint = Checkpoint::new(self.source).exporting(self.exported);
-        for (stream, stored) in
-            [(Stream::Alerts, self.alerts), (Stream::Activities, self.activities)]
-        {
-            if let Some(stored) = stored {
-                let seen =
-                    stored.seen.into_iter().map(|(key, time)| (RecordKey::from_bits(key), time));
-                checkpoint.place(
-                    stream,
-                    Cursor::restore(
-                        stored.floor,
-                        stored.settled,
-                        stored.watermark,
-                        lateness(stream, overlap),
-                        stored.last_event,
-                        seen,
-                    ),
-                );
-            }
-        }
-        checkpoint
     }
 }
 
-impl StoredCursor {
-    fn of(cursor: &Cursor) -> Self {
-        Self {
-            floor: cursor.floor(),
-            settled: cursor.is_exact().then_some(cursor.settled()),
-            watermark: cursor.watermark(),
-            last_event: cursor.last_event(),
-            seen: cursor.seen().map(|(key, time)| (key.bits(), time)).collect(),
+impl Read {
+    fn into_checkpoint(self) -> Checkpoint {
+        /// Of a position of the versions before.
+        #[derive(Deserialize)]
+        struct Watermark {
+            watermark: Millis,
         }
+        let mut checkpoint = Checkpoint::new(self.source).exporting(self.exported);
+        let positions = [(Stream::Alerts, self.alerts), (Stream::Activities, self.activities)];
+        for (stream, position) in positions {
+            let Some(position) = position else { continue };
+            let through = self.through.get(&stream).copied();
+            let within = || position.read().map(|Watermark { watermark }| watermark);
+            if let Some(through) = through.or_else(within) {
+                checkpoint.set(stream, StreamPosition { through, position });
+            }
+        }
+        checkpoint
     }
 }
 
@@ -226,12 +211,12 @@ impl Write for Digesting {
 }
 
 /// `None` for anything but a whole generation of a version that this program knows.
-fn decode(bytes: &[u8]) -> Option<Stored> {
+fn decode(bytes: &[u8]) -> Option<Read> {
     let (body, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
     if checksum.trim_ascii_end() != hex(&Sha256::digest(body)).as_bytes() {
         return None;
     }
-    serde_json::from_slice(body).ok().filter(|stored: &Stored| stored.version == VERSION)
+    serde_json::from_slice(body).ok().filter(|stored: &Read| stored.version == VERSION)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -258,26 +243,21 @@ fn file(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
 mod tests {
     use super::*;
 
-    const OVERLAP: Duration = Duration::from_secs(300);
-
-    fn checkpoint(watermark: Millis) -> Checkpoint {
+    fn checkpoint(through: Millis) -> Checkpoint {
         let mut checkpoint = Checkpoint::new("https://contoso").exporting([Stream::Activities]);
-        let seen = [(RecordKey::of(b"one"), watermark - 1), (RecordKey::of(b"two"), watermark)];
-        checkpoint.place(
-            Stream::Activities,
-            Cursor::restore(0, Some(watermark - 1), watermark, 0, Some(watermark), seen),
-        );
+        let position = Position::of(&serde_json::json!({"version": 9, "any": [through, "one"]}));
+        checkpoint.set(Stream::Activities, StreamPosition { through, position });
         checkpoint
     }
 
     #[test]
     fn what_is_saved_is_loaded_and_the_newest_wins() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut store, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
+        let (mut store, loaded) = Store::open(folder.path()).unwrap();
         assert!(loaded.checkpoint.is_none());
         for watermark in [1_000, 2_000, 3_000] {
             store.save(&checkpoint(watermark)).unwrap();
-            let (_, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
+            let (_, loaded) = Store::open(folder.path()).unwrap();
             assert_eq!(loaded.checkpoint, Some(checkpoint(watermark)));
         }
     }
@@ -285,24 +265,21 @@ mod tests {
     #[test]
     fn any_damage_falls_back_to_the_other_generation() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(folder.path(), OVERLAP).unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
         store.save(&checkpoint(1_000)).unwrap();
         store.save(&checkpoint(2_000)).unwrap();
         let newest = folder.path().join("checkpoint.a");
         let whole = fs::read(&newest).unwrap();
         for n_bytes in [0, 1, CHECKSUM_BYTES, whole.len() / 2, whole.len() - 1] {
             fs::write(&newest, &whole[..n_bytes]).unwrap();
-            let (_, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
+            let (_, loaded) = Store::open(folder.path()).unwrap();
             assert_eq!(loaded.checkpoint, Some(checkpoint(1_000)), "cut to {n_bytes} bytes");
             assert_eq!(loaded.set_aside.len(), 1);
         }
         let mut flipped = whole.clone();
         flipped[10] ^= 1;
         fs::write(&newest, flipped).unwrap();
-        assert_eq!(
-            Store::open(folder.path(), OVERLAP).unwrap().1.checkpoint,
-            Some(checkpoint(1_000))
-        );
+        assert_eq!(Store::open(folder.path()).unwrap().1.checkpoint, Some(checkpoint(1_000)));
     }
 
     #[test]
@@ -310,23 +287,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
-        assert!(matches!(Store::open(&path, OVERLAP), Err(Error::File { .. })));
+        assert!(matches!(Store::open(&path), Err(Error::File { .. })));
     }
 
-    /// As the first version wrote it, with what it could not say.
+    /// Whole generations as versions before this one wrote them.
     #[test]
-    fn a_file_of_the_first_version_looks_back_as_far_as_it_remembers() {
-        let folder = tempfile::tempdir().unwrap();
-        let body = r#"{"version":1,"sequence":7,"source":"https://contoso","exported":["alerts","activities"],"alerts":{"floor":0,"watermark":900000000,"last_event":null,"seen":[[5,850000000]]},"activities":{"floor":0,"watermark":900000000,"last_event":899999999,"seen":[[1,899500000],[2,899999999]]}}"#;
-        let checksum = hex(&Sha256::digest(body));
-        fs::write(folder.path().join("checkpoint.b"), format!("{body}{checksum}\n")).unwrap();
-        let (mut store, loaded) = Store::open(folder.path(), OVERLAP).unwrap();
-        let checkpoint = loaded.checkpoint.unwrap();
-        let cursor = |stream| checkpoint.cursor(stream).unwrap();
-        assert_eq!(cursor(Stream::Activities).settled(), 899_500_000, "the oldest that it knows");
-        assert_eq!(cursor(Stream::Alerts).settled(), 900_000_000 - 86_400_000, "a day");
-        store.save(&checkpoint).unwrap();
-        let again = Store::open(folder.path(), OVERLAP).unwrap().1.checkpoint;
-        assert_eq!(again, Some(checkpoint));
+    fn files_of_the_versions_before_are_read() {
+        for (file, body) in [
+            ("checkpoint.b", include_str!("../fixtures/state/first-version.json")),
+            ("checkpoint.a", include_str!("../fixtures/state/cursor.json")),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let body = body.trim_end();
+            let checksum = hex(&Sha256::digest(body));
+            fs::write(folder.path().join(file), format!("{body}{checksum}\n")).unwrap();
+            let (mut store, loaded) = Store::open(folder.path()).unwrap();
+            let checkpoint = loaded.checkpoint.unwrap();
+            assert_eq!(checkpoint.source(), "https://contoso");
+            assert_eq!(checkpoint.exported().len(), 2);
+            for (stream, at) in checkpoint.positions() {
+                assert_eq!(at.through, 900_000_000, "{file} {stream}");
+                assert!(body.contains(at.position.text()), "as it was written");
+            }
+            assert_eq!(checkpoint.positions().len(), 2);
+            store.save(&checkpoint).unwrap();
+            let again = Store::open(folder.path()).unwrap().1.checkpoint;
+            assert_eq!(again, Some(checkpoint));
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use siem_agent_forwarder::event::{Event, Stream};
 use siem_agent_forwarder::map::{self, Dialect};
-use siem_agent_forwarder::parse;
+use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_forwarder::syslog::{
     self, Error, Frame, Framing, Header, Layout, TimeFormat, host_name,
 };

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use siem_agent_forwarder::event::{Event, Stream};
 use siem_agent_forwarder::format::cef::escape::{self, sanitized};
 use siem_agent_forwarder::map::{self, Dialect};
-use siem_agent_forwarder::parse::split::{Piece, Splitter};
-use siem_agent_forwarder::parse::{self, RejectReason};
+use siem_agent_forwarder::reject::RejectReason;
+use siem_agent_forwarder::source::cloud_apps::parse;
+use siem_agent_forwarder::source::http::split::{Piece, Splitter};
 use siem_agent_forwarder::syslog::{self, Error, Frame, Framing, Header, TimeFormat};
 
 const VERSION: &str = "0.1.0";
@@ -351,6 +352,6 @@ proptest! {
             }
         }
         prop_assert_eq!(outcomes, elements.into_iter().map(|(_, expected)| expected).collect::<Vec<_>>());
-        prop_assert!(splitter.finish().unwrap().has_next);
+        prop_assert_eq!(&splitter.finish().unwrap()["hasNext"], true);
     }
 }

@@ -10,8 +10,9 @@ use fancy_regex::Regex;
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
 use siem_agent_forwarder::event::Stream;
+use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_forwarder::syslog::line;
-use siem_agent_forwarder::{map, parse, settings};
+use siem_agent_forwarder::{map, settings};
 
 /// The `format` of the CEF source in Microsoft's log forwarder (`security_events.conf`).
 const MICROSOFT: &str = r"(?<time>(?:\w+ +){2,3}(?:\d+:){2}\d+|\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}.[\w\-\:\+]{3,12}):?\s*(?:(?<host>[^: ]+) ?:?)?\s*(?<ident>.*CEF.+?(?=0\|)|%ASA[0-9\-]{8,10})\s*:?(?<message>0\|.*|.*)";

@@ -341,7 +341,7 @@ async fn a_pod_of_somebody_elses_replica_set_is_nobodys() -> Result<()> {
     // The real one speaks; what it says of its place is never kept ahead of this clock.
     let mut report = honest(&scene, "soc", &real).await?;
     let before = clock::millis();
-    report["checkpoint"]["alerts"] = json!(before + 200_000);
+    report["checkpoint"]["positions"]["alerts"]["through"] = json!(before + 200_000);
     report["streams"]["alerts"]["deliveredThrough"] = Value::Null;
     let report = report.to_string();
     let forwarder = Forwarder::start(move || text(report.clone())).await?;
@@ -350,7 +350,7 @@ async fn a_pod_of_somebody_elses_replica_set_is_nobodys() -> Result<()> {
     let kept = scene.until("configmap/soc-checkpoint", |_| true).await?;
     let kept: Checkpoint =
         serde_json::from_str(kept["data"]["checkpoint.json"].as_str().unwrap_or_default())?;
-    let alerts = kept.alerts.context("a watermark")?;
+    let alerts = kept.through(Stream::Alerts).context("a watermark")?;
     ensure!(alerts >= before && alerts <= clock::millis(), "{alerts}");
     ensure!(forgers.iter().all(|forger| forger.n_asked() == 0), "{}", operator.log());
     Ok(())

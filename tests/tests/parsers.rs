@@ -17,7 +17,7 @@ use siem_agent_forwarder::event::{Event, Stream};
 use siem_agent_forwarder::format::cef::Record;
 use siem_agent_forwarder::format::cef::escape::{self, sanitized};
 use siem_agent_forwarder::map::{self, Dialect};
-use siem_agent_forwarder::parse;
+use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_tests::installed::installed;
 
 /// jc and pycef look for a header without any escape: a signature with one is not read at all.

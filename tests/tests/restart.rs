@@ -163,7 +163,8 @@ async fn what_lies_beyond_the_retention_is_told_once() -> Result<()> {
     forwarder.kill()?;
     fs::remove_dir_all(forwarder.state())?;
     let mut kept = kept_of(told);
-    kept.activities = Some(siem_agent_tests::clock::millis() - 200 * DAY_MS);
+    let long_ago = siem_agent_tests::clock::millis() - 200 * DAY_MS;
+    kept.positions.entry(Stream::Activities).and_modify(|at| at.through = long_ago);
     fs::write(folder.join(kept::KEY), kept.write()?)?;
     forwarder.start().await?;
     // Several polls, of which the first one meets it.

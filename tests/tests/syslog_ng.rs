@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
-use siem_agent_forwarder::parse;
+use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_tests::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
 use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender};

@@ -23,8 +23,10 @@ use crate::map;
 use crate::plan::Plan;
 use crate::record::Mark;
 use crate::settings::Settings;
-use crate::source::query::Query;
-use crate::source::{self, Arrived, Auth, Source};
+use crate::source::cloud_apps::error::Error;
+use crate::source::cloud_apps::portal::{Arrived, Portal};
+use crate::source::cloud_apps::query::Query;
+use crate::source::http::auth::Settings as Auth;
 use crate::syslog;
 
 /// Long enough for every time-out of the connection itself.
@@ -43,7 +45,7 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
 }
 
 async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
-    let source = Source::new(settings.source.clone());
+    let source = Portal::new(settings.source.clone());
     let mut clear = way::to_url("API", &settings.source.url, &settings.source, &source).await?;
     if let Auth::ClientCredentials { authority, .. } = &settings.source.auth {
         clear &= way::to_url("identity provider", authority, &settings.source, &source).await?;
@@ -66,11 +68,7 @@ async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failu
 }
 
 /// Reads one page of the last day, to learn whether the token may, and how much there is.
-async fn last_day(
-    source: &Source,
-    settings: &Settings,
-    stream: Stream,
-) -> Result<String, source::Error> {
+async fn last_day(source: &Portal, settings: &Settings, stream: Stream) -> Result<String, Error> {
     let filters = settings
         .plan
         .streams
@@ -102,7 +100,7 @@ async fn last_day(
 }
 
 /// What is wrong and what to do about it.
-fn told(source: &Source, error: &source::Error) -> String {
+fn told(source: &Portal, error: &Error) -> String {
     match error.advice() {
         "" => source.words(error),
         advice => format!("{}. {advice}", source.words(error).trim_end_matches('.')),

@@ -10,11 +10,12 @@ use siem_agent_crds::config::{Config, Paths};
 
 use super::{Failure, RenderArguments, complain, load};
 use crate::event::Stream;
+use crate::json::{elements, pick, repair};
 use crate::map::{self, Format};
-use crate::parse::split::{Piece, Splitter};
-use crate::parse::{self, RejectReason};
+use crate::reject::RejectReason;
 use crate::settings;
-use crate::source::wire::{elements, pick, repair};
+use crate::source::cloud_apps::parse;
+use crate::source::http::split::{Piece, Splitter};
 use crate::syslog::{self, Layout};
 
 pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {

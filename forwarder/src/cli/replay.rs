@@ -11,22 +11,25 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::{Failure, ReplayArguments, load, runtime};
-use crate::cursor::Cursor;
 use crate::delivery::BatchBuilder;
 use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role};
 use crate::event::Stream;
-use crate::parse::split::Piece;
 use crate::plan::Plan;
 use crate::record::{Mark, RecordKey};
-use crate::retry::{self, Decision};
-use crate::run::walk::{Admission, Walk};
+use crate::run::on_failure::{self, Decision};
 use crate::settings::Settings;
-use crate::source::gate::{Gate, Purpose};
-use crate::source::query::{Next, Query};
-use crate::source::{self, Arrived, Source};
+use crate::source::cloud_apps::cursor::Cursor;
+use crate::source::cloud_apps::error::Error;
+use crate::source::cloud_apps::parse;
+use crate::source::cloud_apps::portal::{Arrived, Portal};
+use crate::source::cloud_apps::query::{Next, Query};
+use crate::source::cloud_apps::walk::{Admission, Walk};
+use crate::source::http::gate::Gate;
+use crate::source::http::split::Piece;
+use crate::source::purpose::Purpose;
 use crate::telemetry::{self, LogFormat};
-use crate::{map, parse, syslog};
+use crate::{map, syslog};
 
 /// A source that fails so often in a row is not waited for.
 const MAX_FAILURES: u32 = 8;
@@ -84,7 +87,7 @@ impl Window {
 }
 
 async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Failure> {
-    let source = Source::new(settings.source.clone());
+    let source = Portal::new(settings.source.clone());
     let gate = Gate::new(settings.requests_per_minute);
     let (stop, stopping) = watch::channel(false);
     let (sink, task) = Sink::start(settings.sink.clone(), Arc::new(Silent), stopping);
@@ -100,10 +103,9 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
                     query = next;
                 }
                 Err(error) => {
-                    let decision = retry::decide(error.failure(), n_failures, fastrand::f64());
+                    let decision = on_failure::decide(error.failure(), n_failures, fastrand::f64());
                     n_failures += 1;
-                    let is_endless =
-                        matches!(error, source::Error::Endless(_) | source::Error::Nowhere);
+                    let is_endless = matches!(error, Error::Endless(_) | Error::Nowhere);
                     match decision {
                         _ if is_endless => {
                             return Err(Failure::World(format!(
@@ -143,12 +145,12 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
 
 /// One page, delivered whole; gives the question for the next.
 async fn page(
-    source: &Source,
+    source: &Portal,
     sink: &Sink,
     settings: &Settings,
     query: &Query,
     window: &mut Window,
-) -> Result<Option<Query>, source::Error> {
+) -> Result<Option<Query>, Error> {
     let stream: Stream = query.stream;
     let mut page = source.fetch(query, source.offer()).await?;
     let mut unconfirmed = Vec::new();
@@ -183,11 +185,11 @@ async fn page(
             }
         }
         if let Some(batch) = batch.take() {
-            unconfirmed.push(sink.send(batch).await.map_err(|_stopped| source::Error::Abandoned)?);
+            unconfirmed.push(sink.send(batch).await.map_err(|_stopped| Error::Abandoned)?);
         }
     };
     for pending in &mut unconfirmed {
-        pending.confirmed().await.map_err(|_stopped| source::Error::Abandoned)?;
+        pending.confirmed().await.map_err(|_stopped| Error::Abandoned)?;
     }
     let envelope = ended?;
     if !envelope.has_next {
@@ -195,10 +197,10 @@ async fn page(
     }
     let cursor = envelope.next_query_filters;
     let cursor_text = cursor.as_ref().map(serde_json::Value::to_string);
-    window.walk.go_on(cursor_text.as_deref().map(str::as_bytes)).map_err(source::Error::Endless)?;
+    window.walk.go_on(cursor_text.as_deref().map(str::as_bytes)).map_err(Error::Endless)?;
     match query.next(cursor, window.walk.highest(), n_listed) {
         Next::Page(next) => Ok(Some(next)),
-        Next::SkipUsedUp => Err(source::Error::SkipLimit),
-        Next::Nowhere => Err(source::Error::Nowhere),
+        Next::SkipUsedUp => Err(Error::SkipLimit),
+        Next::Nowhere => Err(Error::Nowhere),
     }
 }

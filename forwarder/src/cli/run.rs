@@ -22,7 +22,7 @@ use crate::checkpoint::Checkpoint;
 use crate::pipeline::{Pipeline, Shared, State};
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
-use crate::source::gate::Gate;
+use crate::source::http::gate::Gate;
 use crate::state_folder::{self, StateFolder};
 use crate::store::Store;
 use crate::telemetry::{self, LevelHandle};
@@ -62,26 +62,26 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     let agent = state_folder::agent(&config);
     let _state_folder = StateFolder::open(&config.paths.state, &agent)
         .map_err(|error| Failure::settings(&error))?;
-    let (store, found) = Store::open(&config.paths.state, settings.plan.overlap)
-        .map_err(|error| Failure::settings(&error))?;
+    let (store, found) =
+        Store::open(&config.paths.state).map_err(|error| Failure::settings(&error))?;
     for path in &found.set_aside {
         progress.metrics.state_damaged();
         warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
     }
     refuse_another_source(&config, &settings.source.url, found.checkpoint.as_ref())?;
     let listener = listen::listen(listen).await.map_err(|error| cannot_listen(listen, &error))?;
-    let start = resume::Start {
+    let life = resume::Life {
         source: &settings.source.url,
         created: config.agent.creation_timestamp.map(clock::millis),
         now: clock::millis(clock::now()),
         start_from: settings.plan.start_from,
-        overlap: settings.plan.overlap,
     };
-    let (checkpoint, origins) =
-        resume::resume(found.checkpoint, kept(&config), &start, settings.streams());
-    for (stream, origin) in origins {
-        info!(%stream, from = origin.as_str(), "resuming stream");
+    let (checkpoint, begins) =
+        resume::resume(found.checkpoint, kept(&config), &life, settings.streams());
+    for begins in &begins {
+        info!(stream = %begins.stream, from = begins.origin.as_str(), "resuming stream");
     }
+    let starts = begins.into_iter().map(|begins| (begins.stream, begins.start)).collect();
 
     let (stop, stopping) = watch::channel(false);
     let admin = tokio::spawn(admin::serve(listener, Arc::clone(&progress), stopping));
@@ -94,7 +94,7 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     info!(version = env!("CARGO_PKG_VERSION"), agent = config.agent.name, listen, "started");
     let agent = format!("{}/{}", config.agent.namespace, config.agent.name);
     let shared = Shared { agent, gate, progress };
-    let mut pipeline = Pipeline::start(shared, settings, State { checkpoint, store });
+    let mut pipeline = Pipeline::start(shared, settings, State { checkpoint, starts, store });
     tokio::select! {
         () = pipeline.ended() => {}
         _ = terminate.recv() => {}

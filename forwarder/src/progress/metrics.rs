@@ -18,7 +18,7 @@ use super::Progress;
 use crate::delivery::sink::Sink;
 use crate::delivery::target::Target;
 use crate::event::Stream;
-use crate::parse::RejectReason;
+use crate::reject::RejectReason;
 
 /// From a poll interval to the latency that the API itself has been seen to have, seconds.
 const LATENCY_BUCKETS: [f64; 14] =

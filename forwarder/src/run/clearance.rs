@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::credential::{Credential, Halt};
 use crate::event::Stream;
 use crate::source::failure::Refusal;
-use crate::source::gate::{Gate, Purpose};
+use crate::source::http::gate::Gate;
+use crate::source::purpose::Purpose;
 use crate::source::{Offer, Source};
 use crate::time::{Millis, millis};
 
@@ -36,10 +37,15 @@ impl Clearance {
 
     /// Waits until a request of this stream may go out, and counts it. It must be sent with the offer that this gives, and
     /// what comes of it be said.
-    pub(super) async fn enter(&self, source: &Source, stream: Stream, purpose: Purpose) -> Offer {
+    pub(super) async fn enter(
+        &self,
+        source: &impl Source,
+        stream: Stream,
+        purpose: Purpose,
+    ) -> Offer {
         loop {
             let offer = self.wait(source, stream).await;
-            self.lock().reserved(stream, offer.id(), self.now());
+            self.lock().reserved(stream, offer.id());
             self.gate.enter(stream, purpose).await;
             // In the meantime it may have died, or be another one.
             let (offer, now) = (source.offer(), self.now());
@@ -52,7 +58,7 @@ impl Clearance {
     }
 
     /// Waits until the credential may be tried for this stream: its time has come, or the secret is another one.
-    pub(super) async fn wait(&self, source: &Source, stream: Stream) -> Offer {
+    pub(super) async fn wait(&self, source: &impl Source, stream: Stream) -> Offer {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -66,7 +72,7 @@ impl Clearance {
     }
 
     /// Waits as long as the server asked for, unless the secret changes: another one may be another client to the server.
-    pub(super) async fn wait_paused(&self, source: &Source, stream: Stream, wait: Duration) {
+    pub(super) async fn wait_paused(&self, source: &impl Source, stream: Stream, wait: Duration) {
         let until = Instant::now() + wait;
         while Instant::now() < until {
             if self.is_another(source, stream) {
@@ -83,12 +89,12 @@ impl Clearance {
     }
 
     /// Whether the secret is another one than this stream has tried, and worth a try at once.
-    pub(super) fn is_another(&self, source: &Source, stream: Stream) -> bool {
+    pub(super) fn is_another(&self, source: &impl Source, stream: Stream) -> bool {
         self.lock().is_another(stream, source.offer().id())
     }
 
     /// Who should try the secret though no stream is read, because it is another one than was refused.
-    pub(super) fn worth_a_try(&self, source: &Source) -> Option<Stream> {
+    pub(super) fn worth_a_try(&self, source: &impl Source) -> Option<Stream> {
         self.lock().worth_a_try(source.offer().id())
     }
 

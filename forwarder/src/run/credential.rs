@@ -21,6 +21,8 @@ const DEAD_MAX: Duration = Duration::from_secs(300);
 const MISSING: Duration = Duration::from_secs(1);
 /// What is given to the one stream to learn whether a credential is good, before the next one tries.
 const AFTER_THE_OTHER: Millis = 40_000;
+/// How often the others look while that stream has not asked yet, because it waits for its turn in the budget.
+const TRIAL_LOOK: Millis = 1_000;
 /// A credential that no stream tries, because none is read, is tried this often.
 const CHECK: Millis = 10 * 60_000;
 /// How often it is looked whether such a check is due.
@@ -48,17 +50,40 @@ pub struct Credential {
     is_refused: bool,
     /// What any stream offered last.
     last: Option<SecretId>,
-    /// Who tries an unproven secret, and since when.
-    trial: Option<(Stream, Millis)>,
+    /// Who tries an unproven secret, and since when it is on its way.
+    trial: Option<(Stream, Option<Millis>)>,
     judged_at: Option<Millis>,
     next_check: Millis,
+}
+
+/// What a stream offered last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offered {
+    /// It has not asked yet.
+    Never,
+    /// There was no secret.
+    Nothing,
+    /// This.
+    Secret(SecretId),
+}
+
+impl Offered {
+    fn of(secret: Option<SecretId>) -> Self {
+        secret.map_or(Self::Nothing, Self::Secret)
+    }
+
+    fn secret(self) -> Option<SecretId> {
+        match self {
+            Self::Never | Self::Nothing => None,
+            Self::Secret(secret) => Some(secret),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct OfStream {
     stream: Stream,
-    /// What it offered last; `Some(None)` where there was nothing to offer.
-    offered: Option<Option<SecretId>>,
+    offered: Offered,
     halted_until: Option<Millis>,
     is_forbidden: bool,
     /// The refusals of one kind in a row.
@@ -70,7 +95,7 @@ impl Credential {
     pub fn new(streams: impl IntoIterator<Item = Stream>, now: Millis) -> Self {
         let of_stream = |stream| OfStream {
             stream,
-            offered: None,
+            offered: Offered::Never,
             halted_until: None,
             is_forbidden: false,
             in_a_row: None,
@@ -92,9 +117,11 @@ impl Credential {
         if let Some((by, since)) = self.trial
             && by != stream
             && self.is_unproven(secret)
-            && since + AFTER_THE_OTHER > now
         {
-            return since + AFTER_THE_OTHER;
+            let until = since.map_or(now + TRIAL_LOOK, |since| since + AFTER_THE_OTHER);
+            if until > now {
+                return until;
+            }
         }
         if self.is_another(stream, secret) {
             return now;
@@ -104,30 +131,35 @@ impl Credential {
 
     /// Whether a secret is another one than this stream has tried, and worth a try at once.
     pub fn is_another(&self, stream: Stream, secret: Option<SecretId>) -> bool {
-        let tried = self.of(stream).and_then(|of| of.offered).unwrap_or(self.last);
+        let tried = match self.of(stream).map_or(Offered::Never, |of| of.offered) {
+            Offered::Never => self.last,
+            offered => offered.secret(),
+        };
         secret.is_some() && secret != tried && secret != self.dead
     }
 
     /// A stream is about to ask with this secret: while that is not proven, the others wait for the answer.
-    pub fn reserved(&mut self, stream: Stream, secret: Option<SecretId>, now: Millis) {
+    pub fn reserved(&mut self, stream: Stream, secret: Option<SecretId>) {
         if self.is_unproven(secret) {
-            self.trial = Some((stream, now));
+            self.trial = Some((stream, None));
         }
     }
 
     /// A request of this stream goes out with this secret; `None` where there is none.
     pub fn offered(&mut self, stream: Stream, secret: Option<SecretId>, now: Millis) {
         let is_another = self.is_another(stream, secret);
-        self.reserved(stream, secret, now);
+        if self.is_unproven(secret) {
+            self.trial = Some((stream, Some(now)));
+        }
         self.last = secret;
         for of in &mut self.streams {
             // What another secret was refused says nothing of this one.
-            if is_another && of.offered != Some(secret) {
+            if is_another && of.offered != Offered::of(secret) {
                 of.halted_until = None;
                 of.in_a_row = None;
             }
             if of.stream == stream {
-                of.offered = Some(secret);
+                of.offered = Offered::of(secret);
             }
         }
     }
@@ -137,7 +169,7 @@ impl Credential {
         self.judged(stream, now);
         let Some(of) = self.of_mut(stream) else { return };
         (of.is_forbidden, of.in_a_row) = (false, None);
-        let offered = of.offered.flatten();
+        let offered = of.offered.secret();
         if offered == self.last {
             self.took(offered);
         }
@@ -159,12 +191,12 @@ impl Credential {
         of.in_a_row = Some((refusal, attempt));
         of.is_forbidden = refusal == Refusal::Stream;
         let wait = match refusal {
-            Refusal::Missing => MISSING,
+            Refusal::Missing | Refusal::Unusable => MISSING,
             Refusal::Credential | Refusal::Stream | Refusal::Question => {
                 grow(DEAD, DEAD_MAX, attempt, jitter)
             }
         };
-        let offered = of.offered.flatten();
+        let offered = of.offered.secret();
         // What was sent before the secret changed says nothing of the one that is used.
         let is_of_all = refusal.is_of_all() && offered == last;
         if is_of_all {

@@ -1,7 +1,5 @@
 //! What the loop does when the source fails: reports it, logs it once as it changes, and waits as `credential` and
-//! `retry` have it.
-
-use std::time::Duration;
+//! `on_failure` have it.
 
 use siem_agent_crds::report::{SourceState, TokenState};
 use siem_agent_edge::clock;
@@ -10,58 +8,43 @@ use tracing::{error, warn};
 
 use super::Forwarder;
 use super::clearance::SECRET_LOOK;
+use super::on_failure::{self, Decision};
 use crate::event::Stream;
-use crate::retry::{self, Decision};
-use crate::source::Arrived;
 use crate::source::failure::{Failure, Refusal};
-use crate::source::gate::Purpose;
-use crate::source::query::Query;
-use crate::{secret, source};
+use crate::source::purpose::Purpose;
+use crate::source::{Failed, Source};
 
-impl Forwarder {
+impl<S: Source> Forwarder<S> {
     /// Reports what failed and gives the wait before the next try, which says whether there is another secret by then.
     pub(super) fn take_note(
         &self,
         stream: Stream,
-        error: &source::Error,
+        failed: Failed,
         n_failures: u32,
     ) -> impl Future<Output = bool> + '_ {
         let now = clock::now();
-        let reason = self.source.words(error);
-        if let Some(code) = error.code() {
+        let Failed { failure, reason, code } = failed;
+        if let Some(code) = code {
             self.progress.metrics.requested(stream, &code);
         }
-        let failure = error.failure();
-        // Neither is the source's fault: a fresh access token is asked for, or the target holds the page up.
-        let is_ours =
-            matches!(error, source::Error::AccessTokenRefused { .. } | source::Error::Abandoned);
+        let (progress, words) = (&self.progress, reason.clone());
         match failure {
-            Failure::Refused(Refusal::Credential) => {
-                self.progress.token_refused(TokenState::Invalid, reason.clone(), now);
+            Failure::Refused(Refusal::Credential | Refusal::Unusable) => {
+                progress.token_refused(TokenState::Invalid, words, now);
             }
             Failure::Refused(Refusal::Missing) => {
-                let state = match error {
-                    source::Error::Secret(secret::Error::Missing { .. }) => TokenState::Missing,
-                    _ => TokenState::Invalid,
-                };
-                self.progress.token_refused(state, reason.clone(), now);
+                progress.token_refused(TokenState::Missing, words, now);
             }
-            Failure::Refused(Refusal::Stream) => {
-                self.progress.stream_forbidden(stream, reason.clone(), now);
-            }
+            Failure::Refused(Refusal::Stream) => progress.stream_forbidden(stream, words, now),
             Failure::Throttled { .. } => {
-                self.progress.source_failed(stream, SourceState::Throttled, reason.clone(), now);
+                progress.source_failed(stream, SourceState::Throttled, words, now);
             }
-            Failure::Transient if is_ours => {}
+            Failure::Again => {}
             Failure::Refused(Refusal::Question) | Failure::Transient => {
-                self.progress.source_failed(stream, SourceState::Unreachable, reason.clone(), now);
+                progress.source_failed(stream, SourceState::Unreachable, words, now);
             }
         }
-        let decision = if is_ours {
-            Decision::Retry(Duration::ZERO)
-        } else {
-            retry::decide(failure, n_failures, fastrand::f64())
-        };
+        let decision = on_failure::decide(failure, n_failures, fastrand::f64());
         match decision {
             Decision::Halt(refusal) => {
                 let halt = self.clearance.refused(stream, refusal);
@@ -105,10 +88,10 @@ impl Forwarder {
                 self.try_changed_secret(stream).await;
             }
             if let Some(stream) = self.clearance.check_due()
-                && let Err(error) = self.try_token(stream).await
+                && let Err(failed) = self.try_token(stream).await
             {
                 // Whoever comes next waits as long as it must.
-                drop(self.take_note(stream, &error, 0));
+                drop(self.take_note(stream, failed, 0));
             }
         }
     }
@@ -117,10 +100,11 @@ impl Forwarder {
     /// streams can do so.
     async fn try_changed_secret(&self, stream: Stream) {
         let mut n_failures = 0;
-        while let Err(error) = self.try_token(stream).await {
-            let pause = self.take_note(stream, &error, n_failures);
-            match error.failure() {
-                Failure::Transient | Failure::Throttled { .. } => {
+        while let Err(failed) = self.try_token(stream).await {
+            let failure = failed.failure;
+            let pause = self.take_note(stream, failed, n_failures);
+            match failure {
+                Failure::Transient | Failure::Throttled { .. } | Failure::Again => {
                     pause.await;
                 }
                 Failure::Refused(_) => return,
@@ -132,12 +116,10 @@ impl Forwarder {
         }
     }
 
-    async fn try_token(&self, stream: Stream) -> Result<(), source::Error> {
+    async fn try_token(&self, stream: Stream) -> Result<(), Failed> {
         let offer = self.clearance.enter(&self.source, stream, Purpose::Check).await;
-        let query = Query::probe(stream, clock::millis(clock::now()));
-        let mut page = self.source.fetch(&query, offer).await?;
+        self.source.check(stream, offer).await?;
         self.answered(stream);
-        while let Arrived::Pieces(_) = page.next().await? {}
         self.progress.read_whole(stream, clock::now());
         Ok(())
     }

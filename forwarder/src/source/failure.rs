@@ -16,6 +16,8 @@ pub enum Failure {
     },
     /// Anything that may pass by itself: 5xx, time-outs, cut bodies, proxies.
     Transient,
+    /// Nothing that the source is to blame for: the same is asked again at once.
+    Again,
 }
 
 /// What is refused.
@@ -25,6 +27,8 @@ pub enum Refusal {
     Credential,
     /// There is no credential to send.
     Missing,
+    /// What is there in its place cannot be one.
+    Unusable,
     /// The credential lacks the right for this stream: 403.
     Stream,
     /// The request itself, 400: the same question will get the same answer.
@@ -35,7 +39,7 @@ impl Refusal {
     /// Whether no stream can be read before that changes.
     pub fn is_of_all(self) -> bool {
         match self {
-            Self::Credential | Self::Missing => true,
+            Self::Credential | Self::Missing | Self::Unusable => true,
             Self::Stream | Self::Question => false,
         }
     }

@@ -17,8 +17,11 @@ use super::say;
 use crate::cli::Failure;
 use crate::delivery::settings::{self as sink, Transport};
 use crate::duplex::Duplex;
-use crate::source::connect::{self, bare};
-use crate::source::{self, Proxy, Source};
+use crate::source::cloud_apps::Settings;
+use crate::source::cloud_apps::portal::Portal;
+use crate::source::http::address::{self, bare};
+use crate::source::http::connect;
+use crate::source::http::proxy::Proxy;
 use crate::tls::{Material, Peer, Side};
 
 /// A step takes this long at most.
@@ -36,8 +39,8 @@ type Step<T> = Result<T, Stop>;
 pub(super) async fn to_url(
     name: &str,
     url: &str,
-    settings: &source::Settings,
-    source: &Source,
+    settings: &Settings,
+    source: &Portal,
 ) -> Result<bool, Failure> {
     let Ok(url) = url.parse::<Uri>() else {
         return say(false, name, "the URL cannot be read").map(|()| false);
@@ -57,10 +60,10 @@ pub(super) async fn to_url(
 async fn walk_to_url(
     name: &str,
     url: &Uri,
-    settings: &source::Settings,
+    settings: &Settings,
     lines: &mut Vec<Line>,
 ) -> Step<()> {
-    let (host, port) = (bare(connect::host(url)), connect::port(url));
+    let (host, port) = (bare(address::host(url)), address::port(url));
     let secure = url.scheme_str() == Some("https");
     let proxy = settings.proxy.as_ref().filter(|proxy| proxy.serves(url));
     let mut stream = match proxy {
@@ -178,8 +181,8 @@ async fn enter(
 ) -> Step<Box<dyn Duplex>> {
     let url: Uri =
         proxy.url.parse().map_err(|error| stop("proxy", error, "Correct spec.source.proxy.url"))?;
-    let host = bare(connect::host(&url)).to_owned();
-    let stream = connect("proxy", &host, connect::port(&url), lines).await?;
+    let host = bare(address::host(&url)).to_owned();
+    let stream = connect("proxy", &host, address::port(&url), lines).await?;
     if url.scheme_str() != Some("https") {
         return Ok(stream);
     }
@@ -194,7 +197,7 @@ async fn tunnel(
     url: &Uri,
     lines: &mut Vec<Line>,
 ) -> Step<Box<dyn Duplex>> {
-    let (host, port) = (connect::host(url), connect::port(url));
+    let (host, port) = (address::host(url), address::port(url));
     let what = format!("proxy, to {} port {port}", bare(host));
     let authorization = match &proxy.credentials {
         None => None,

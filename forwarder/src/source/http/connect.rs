@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
@@ -20,11 +18,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower::Service;
-use zeroize::Zeroizing;
 
-use super::client::Proxy;
+use super::address::{bare, host, port};
+use super::proxy::Way;
 use crate::duplex::Duplex;
-use crate::secret::Secret;
 
 /// How we call ourselves.
 pub(super) const US: &str = concat!("siem-forwarder/", env!("CARGO_PKG_VERSION"));
@@ -161,23 +158,6 @@ fn schemes_of(value: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.contains('='))
 }
 
-/// A proxy with what it is asked with.
-#[derive(Debug, Clone)]
-pub(super) struct Way {
-    pub(super) proxy: Proxy,
-    pub(super) url: Uri,
-    pub(super) authorization: Option<HeaderValue>,
-}
-
-/// `Basic …` for `Proxy-Authorization` (RFC 7617).
-pub(crate) fn basic(username: &Secret, password: &Secret) -> Option<HeaderValue> {
-    let both = Zeroizing::new(format!("{}:{}", username.expose(), password.expose()));
-    let header = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(both.as_bytes())));
-    let mut value = HeaderValue::from_str(&header).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// Connects for the HTTP client.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -234,22 +214,6 @@ impl Connector {
         let stream = self.tls.connect(name, stream).await;
         Ok(stream.map(|stream| Box::new(stream) as Box<dyn Duplex>))
     }
-}
-
-/// The host as it stands in the URL, an IPv6 address in its brackets.
-pub(crate) fn host(uri: &Uri) -> &str {
-    uri.host().unwrap_or_default()
-}
-
-/// An IPv6 address without its brackets; a name as it is.
-pub(crate) fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// The port of the URL, or its scheme's.
-pub(crate) fn port(uri: &Uri) -> u16 {
-    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    uri.port_u16().unwrap_or(default)
 }
 
 /// CONNECT (RFC 9110, section 9.3.6); `host` as it stands in a URL.

@@ -1,14 +1,14 @@
 //! Splits a response body into its records while it arrives, so that a page of 5,000 is never held whole.
 //!
 //! Knows of JSON only what it takes to find the elements of the top-level `data` array; whether an element is a good
-//! record is `parse`'s business. What is left of the body without the records is the envelope.
+//! record is its source's business. What is left of the body without the records is the envelope.
 
 use std::collections::VecDeque;
 
 use memchr::memchr2;
 use serde_json::Value;
 
-use crate::source::wire::repair;
+use crate::json::repair;
 
 /// A record longer than this is skipped without being held.
 const MAX_RECORD_BYTES: usize = 4 * 1024 * 1024;
@@ -28,17 +28,6 @@ pub enum Piece {
     Record(Vec<u8>),
     /// It was longer than any record.
     TooLarge,
-}
-
-/// The page without its records.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Envelope {
-    /// Whether there is another page.
-    pub has_next: bool,
-    /// What to ask with for the next page, in scan mode.
-    pub next_query_filters: Option<Value>,
-    /// How many records match in all, where the API says so.
-    pub total: Option<u64>,
 }
 
 /// Why a body is no page.
@@ -128,11 +117,11 @@ impl Splitter {
         self.pieces.pop_front()
     }
 
-    /// The body has ended.
+    /// The body has ended: the page without its records.
     ///
     /// # Errors
     /// [`Error`] when it was no whole page; the records given before are good all the same.
-    pub fn finish(self) -> Result<Envelope, Error> {
+    pub fn finish(self) -> Result<Value, Error> {
         if !self.ended {
             return Err(if self.depth == 0 { Error::NotJson } else { Error::Truncated });
         }
@@ -140,17 +129,7 @@ impl Splitter {
             // Bytes that are nearly JSON get a second chance, as those of a record do.
             .or_else(|_error| serde_json::from_str(&repair(&self.envelope)))
             .map_err(|error| Error::Envelope { line: error.line(), column: error.column() })?;
-        if !self.seen_data {
-            return Err(Error::NoData);
-        }
-        Ok(Envelope {
-            has_next: envelope.get("hasNext").and_then(Value::as_bool).unwrap_or(false),
-            next_query_filters: envelope
-                .get("nextQueryFilters")
-                .filter(|filters| !filters.is_null())
-                .cloned(),
-            total: envelope.get("total").and_then(Value::as_u64),
-        })
+        if self.seen_data { Ok(envelope) } else { Err(Error::NoData) }
     }
 
     fn take(&mut self, byte: u8) -> Result<(), Error> {
@@ -315,6 +294,7 @@ fn white_space(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::cloud_apps::envelope::Envelope;
     use proptest::prelude::*;
 
     fn split(body: &[u8], n_bytes: usize) -> (Vec<Piece>, Result<Envelope, Error>) {
@@ -326,7 +306,7 @@ mod tests {
             }
             pieces.extend(std::iter::from_fn(|| splitter.next()));
         }
-        (pieces, splitter.finish())
+        (pieces, splitter.finish().map(|envelope| Envelope::of(&envelope)))
     }
 
     const PAGE: &str = r#"{"total": 3, "data" : [ {"_id":"a","data":["]",{"data":[]}]} , {"_id":"b","s":"\"],}{\\"},3 ],

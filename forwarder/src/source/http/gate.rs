@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use crate::event::Stream;
+use crate::source::purpose::Purpose;
 
 /// The server counts by its own clock; half a second keeps us inside its minute whatever the network does.
 const MINUTE: Duration = Duration::from_millis(60_500);
@@ -21,17 +22,6 @@ const MINUTE: Duration = Duration::from_millis(60_500);
 const BURST: u32 = 3;
 /// Whoever has waited this long is served as a poll would be, so that a backlog never starves a look far back.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Why a request is made; the earlier goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Purpose {
-    /// The next page or the next poll of a stream.
-    Poll,
-    /// Learning whether the token is still good.
-    Check,
-    /// A look far behind the watermark.
-    Rescan,
-}
 
 /// The gate that every request to the API passes.
 #[derive(Debug)]

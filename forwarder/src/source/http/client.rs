@@ -19,13 +19,16 @@ use tokio::time::timeout;
 use tower::Service as _;
 use tower_http::decompression::Decompression;
 
-use super::connect::{self, Challenge, Connector, Way};
-use super::{Error, no_proxy};
-use crate::secret::{Secret, SecretFile};
+use super::connect::{self, Challenge, Connector};
+use super::proxy::{self, Proxy, Way};
+use crate::secret::{self, Secret};
 use crate::tls::{self, Material};
 
 /// The longest silence of a server; a page of 5,000 takes the API seconds to put together.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A refusal is a short text, and an access token too; more is not read, and not longer.
+const MAX_SHORT_BYTES: usize = 64 * 1024;
+const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a request got no answer, or no whole one.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +49,7 @@ pub enum Failed {
 
 impl Failed {
     /// Why there was no connection, where that is the reason.
-    pub(super) fn connecting(&self) -> Option<&connect::Error> {
+    pub(in crate::source) fn connecting(&self) -> Option<&connect::Error> {
         let Self::Send(error) = self else { return None };
         let mut source = std::error::Error::source(error);
         while let Some(error) = source {
@@ -59,47 +62,26 @@ impl Failed {
     }
 }
 
+/// Why there is no client to ask with.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The proxy's credentials are not there.
+    #[error("no usable credentials for the proxy")]
+    ProxySecret(#[source] secret::Error),
+    /// The CA bundle cannot be used.
+    #[error("the CA bundle is unusable")]
+    Tls(#[source] tls::Error),
+    /// The proxy's URL cannot be read.
+    #[error("invalid proxy URL")]
+    ProxyUrl,
+}
+
 /// A shorter password may be a word of our own.
 const MIN_PASSWORD: usize = 8;
 
-/// A proxy on the way to the API.
-#[derive(Debug, Clone)]
-pub struct Proxy {
-    /// `http://host:port` or `https://host:port`.
-    pub url: String,
-    /// Hosts, domains and networks that are reached without it, as in `NO_PROXY`.
-    pub no_proxy: Vec<String>,
-    /// User name and password, for Basic authentication.
-    pub credentials: Option<Credentials>,
-}
-
-impl Proxy {
-    /// Whether a URL is reached through it. What is spoken in plain text lies on loopback, and no proxy is to read it.
-    pub(crate) fn serves(&self, url: &Uri) -> bool {
-        url.scheme_str() == Some("https")
-            && !no_proxy::matches(&self.no_proxy, connect::host(url), connect::port(url))
-    }
-}
-
-/// The files of a proxy's credentials.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// Holds the user name.
-    pub username: SecretFile,
-    /// Holds the password.
-    pub password: SecretFile,
-}
-
-impl Credentials {
-    /// The value of `Proxy-Authorization`.
-    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, crate::secret::Error> {
-        Ok(connect::basic(&self.username.read()?, &self.password.read()?))
-    }
-}
-
 /// Sends requests.
 #[derive(Clone)]
-pub(super) struct Client {
+pub(in crate::source) struct Client {
     http: Decompression<legacy::Client<Connector, Full<Bytes>>>,
 }
 
@@ -111,11 +93,11 @@ impl std::fmt::Debug for Client {
 
 /// An answer whose body is still coming in.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+pub(in crate::source) struct Response {
+    pub(in crate::source) status: StatusCode,
+    pub(in crate::source) headers: HeaderMap,
     /// What a gateway that answered 407 in the server's place asks for.
-    pub(super) challenge: Option<Challenge>,
+    pub(in crate::source) challenge: Option<Challenge>,
     body: BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -130,7 +112,7 @@ impl Client {
     }
 
     /// Posts a body of this type.
-    pub(super) async fn post(
+    pub(in crate::source) async fn post(
         &self,
         url: &str,
         authorization: Option<&HeaderValue>,
@@ -163,12 +145,12 @@ impl Client {
 
 impl Response {
     /// A header's value, where it is text.
-    pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
+    pub(in crate::source) fn header(&self, name: http::HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
     /// The next bytes of the body; `None` at its end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
+    pub(in crate::source) async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
         loop {
             let frame = timeout(READ_TIMEOUT, self.body.frame()).await;
             match frame.map_err(|_elapsed| Failed::Silent)? {
@@ -184,9 +166,26 @@ impl Response {
     }
 }
 
+impl Response {
+    /// The beginning of a body that should be short, as far as it comes in time.
+    pub(in crate::source) async fn beginning(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        let reading = async {
+            while body.len() < MAX_SHORT_BYTES
+                && let Ok(Some(chunk)) = self.chunk().await
+            {
+                body.extend_from_slice(&chunk);
+            }
+        };
+        // What has come by then has to do.
+        let _ = timeout(SHORT_TIMEOUT, reading).await;
+        body
+    }
+}
+
 /// Keeps the client until something that it was built from changes.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(in crate::source) struct Keeper {
     proxy: Option<Proxy>,
     state: Mutex<State>,
 }
@@ -205,28 +204,28 @@ struct Built {
 }
 
 impl Keeper {
-    pub(super) fn new(proxy: Option<Proxy>, ca_bundle: Option<PathBuf>) -> Self {
+    pub(in crate::source) fn new(proxy: Option<Proxy>, ca_bundle: Option<PathBuf>) -> Self {
         let tls = tls::Keeper::new(Some(Material { ca_bundle, client: None }));
         Self { proxy, state: Mutex::new(State { tls, built: None }) }
     }
 
     /// Whether somebody else may answer in the place of this URL's server.
-    pub(super) fn has_proxy(&self, url: &str) -> bool {
+    pub(in crate::source) fn has_proxy(&self, url: &str) -> bool {
         let serves = |proxy: &Proxy| url.parse().is_ok_and(|url| proxy.serves(&url));
         self.proxy.as_ref().is_some_and(serves)
     }
 
     /// The proxy's password, where there is one that no word could be by chance.
-    pub(super) fn password(&self) -> Option<Secret> {
+    pub(in crate::source) fn password(&self) -> Option<Secret> {
         let credentials = self.proxy.as_ref()?.credentials.as_ref()?;
         credentials.password.read().ok().filter(|password| password.expose().len() >= MIN_PASSWORD)
     }
 
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-    pub(super) fn current(&self) -> Result<Client, Error> {
+    pub(in crate::source) fn current(&self) -> Result<Client, Unusable> {
         let credentials = self.credentials()?;
         let mut state = self.state.lock().expect("nothing panics while the lock is held");
-        let config = state.tls.current().map_err(Error::Tls)?.config;
+        let config = state.tls.current().map_err(Unusable::Tls)?.config;
         if let Some(built) = &state.built
             && Arc::ptr_eq(&built.config, &config)
             && built.credentials == credentials
@@ -238,13 +237,13 @@ impl Keeper {
         Ok(client)
     }
 
-    fn credentials(&self) -> Result<Option<(Secret, Secret)>, Error> {
+    fn credentials(&self) -> Result<Option<(Secret, Secret)>, Unusable> {
         let Some(credentials) = self.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref())
         else {
             return Ok(None);
         };
-        let username = credentials.username.read().map_err(Error::ProxySecret)?;
-        let password = credentials.password.read().map_err(Error::ProxySecret)?;
+        let username = credentials.username.read().map_err(Unusable::ProxySecret)?;
+        let password = credentials.password.read().map_err(Unusable::ProxySecret)?;
         Ok(Some((username, password)))
     }
 
@@ -252,13 +251,13 @@ impl Keeper {
         &self,
         config: &Arc<rustls::ClientConfig>,
         credentials: Option<&(Secret, Secret)>,
-    ) -> Result<Client, Error> {
+    ) -> Result<Client, Unusable> {
         let way = match &self.proxy {
             None => None,
             Some(proxy) => {
-                let url: Uri = proxy.url.parse().map_err(|_url| Error::ProxyUrl)?;
+                let url: Uri = proxy.url.parse().map_err(|_url| Unusable::ProxyUrl)?;
                 let authorization =
-                    credentials.and_then(|(name, password)| connect::basic(name, password));
+                    credentials.and_then(|(name, password)| proxy::basic(name, password));
                 Some(Way { proxy: proxy.clone(), url, authorization })
             }
         };

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use super::connect::bare;
+use super::address::bare;
 
 /// Whether a host and port match any entry.
 pub(crate) fn matches(entries: &[String], host: &str, port: u16) -> bool {

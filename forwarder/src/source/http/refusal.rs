@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::echo;
-use super::wire::answer;
+use super::{answer, echo};
 
 /// The longest text of a server that is passed on.
 const MAX_DETAIL_CHARS: usize = 300;
 /// In place of a text that is not passed on.
-pub(super) const WITHHELD: &str = "the server's words repeat a part of the secret and are withheld";
+pub(in crate::source) const WITHHELD: &str =
+    "the server's words repeat a part of the secret and are withheld";
 
 /// The words of a refusal: of its JSON, or its plain text; else its status in words.
-pub(super) fn words(body: &[u8], status: StatusCode) -> String {
+pub(in crate::source) fn words(body: &[u8], status: StatusCode) -> String {
     let status_words = || status.canonical_reason().unwrap_or_default().to_owned();
     let body = answer::without_mark(body).trim_ascii();
     match answer::refusal(body) {
@@ -30,12 +30,12 @@ pub(super) fn words(body: &[u8], status: StatusCode) -> String {
 }
 
 /// Whether a body is a page for people.
-pub(super) fn is_html(body: &[u8]) -> bool {
+pub(in crate::source) fn is_html(body: &[u8]) -> bool {
     answer::without_mark(body).trim_ascii_start().starts_with(b"<")
 }
 
 /// A server's text as one short line. Of one that repeats a secret, in whatever form, nothing is passed on but `harmless`.
-pub(super) fn shown<'a>(
+pub(in crate::source) fn shown<'a>(
     text: &str,
     harmless: &str,
     secrets: impl Iterator<Item = &'a str>,
@@ -52,7 +52,7 @@ pub(super) fn shown<'a>(
 }
 
 /// How long a server asks us to wait: by `Retry-After`, else in its words.
-pub(super) fn wait(
+pub(in crate::source) fn wait(
     retry_after: Option<&str>,
     body: &[u8],
     now: jiff::Timestamp,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::wire::answer::TokenRefusal;
+use super::answer::TokenRefusal;
 
 /// What has to be mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Mend {
 
 impl Mend {
     /// What this refusal asks for; `secret` is what was sent.
-    pub(super) fn of(refusal: &TokenRefusal, secret: &str) -> Self {
+    pub(in crate::source) fn of(refusal: &TokenRefusal, secret: &str) -> Self {
         match refusal.number() {
             Some(7_000_222) => Self::SecretExpired,
             Some(7_000_215 | 7_000_216 | 7_000_218 | 50_012) if is_id(secret) => Self::SecretId,
@@ -66,7 +66,7 @@ impl Mend {
 }
 
 /// Whether a refusal is about the provider's own state and passes by itself.
-pub(super) fn is_passing(refusal: &TokenRefusal) -> bool {
+pub(in crate::source) fn is_passing(refusal: &TokenRefusal) -> bool {
     matches!(refusal.error.as_str(), "temporarily_unavailable" | "server_error" | "slow_down")
         || matches!(refusal.number(), Some(90_006 | 90_024 | 90_033 | 90_055))
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::cursor::Cursor;
 use super::notices::{Gap, Notices};
+use super::query::Query;
 use super::schedule::{Due, PollKind, Schedule};
+use super::server_clock::{Heard, ServerClock};
 use super::walk::{Evidence, Walk};
-use crate::cursor::Cursor;
 use crate::event::Stream;
-use crate::server_clock::{Heard, ServerClock};
-use crate::source::query::Query;
+use crate::record::RecordKey;
 use crate::time::{Millis, Now, millis};
 
 /// The API keeps events this long (vendor: "data is retained for 180 days").
@@ -170,6 +171,13 @@ impl StreamState {
             self.schedule.look_at_the_clock(now.steady);
         }
         PageRead { heard, skew: self.clock.skew(now), gap, restarted }
+    }
+
+    /// An admitted record cannot be sent: the cursor passes it, so that it is counted once.
+    pub fn skip(&mut self, walk: &mut Walk, key: RecordKey, now: Now) {
+        walk.settle(1);
+        let time = self.unlisted(walk, now);
+        self.cursor.skip(key, time);
     }
 
     /// The time that places a record which the API lists without one: late enough to be remembered.

@@ -7,9 +7,9 @@
 
 use std::time::Duration;
 
-use crate::cursor::Cursor;
+use super::cursor::Cursor;
 use crate::event::Stream;
-use crate::source::gate::Purpose;
+use crate::source::purpose::Purpose;
 use crate::time::{Millis, millis};
 
 /// Each poll of alerts looks this far back.

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::record::{Mark, RecordKey};
-use crate::run::schedule::lateness;
-use crate::run::walk::Admission;
-use crate::source::query::Next;
+use crate::source::cloud_apps::query::Next;
+use crate::source::cloud_apps::schedule::lateness;
+use crate::source::cloud_apps::walk::Admission;
 
 /// The true time when the steady clock began.
 const BEGAN: Millis = 1_790_000_000_000;

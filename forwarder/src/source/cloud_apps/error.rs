@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::client::Failed;
-use super::connect::{self, Challenge};
-use super::failure::{Failure, Refusal};
-use super::mend::Mend;
-use crate::parse::split;
-use crate::run::walk::Endless;
+use super::walk::Endless;
+use crate::source::failure::{Failure, Refusal};
+use crate::source::http::client::{Failed, Unusable};
+use crate::source::http::connect::{self, Challenge};
+use crate::source::http::mend::Mend;
+use crate::source::http::{auth, split};
 use crate::{secret, tls};
 
 /// What the API answers to a request that has lost its `Authorization` on the way.
@@ -165,6 +165,29 @@ fn handshake(failed: &Failed) -> Option<tls::Fault> {
     tls::failure(failed).map(|failure| peer.explain(failure))
 }
 
+impl From<Unusable> for Error {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::ProxySecret(source) => Self::ProxySecret(source),
+            Unusable::Tls(source) => Self::Tls(source),
+            Unusable::ProxyUrl => Self::ProxyUrl,
+        }
+    }
+}
+
+impl From<auth::Error> for Error {
+    fn from(error: auth::Error) -> Self {
+        match error {
+            auth::Error::Request(failed) => Self::identity(failed),
+            auth::Error::Challenged(challenge) => Self::ProxyAuthentication(challenge),
+            auth::Error::Throttled { retry_after } => Self::IdentityThrottled { retry_after },
+            auth::Error::Refused { detail, mend } => Self::IdentityRefused { detail, mend },
+            auth::Error::Status { code, detail } => Self::IdentityStatus { code, detail },
+            auth::Error::Answer(what) => Self::IdentityAnswer(what),
+        }
+    }
+}
+
 impl Error {
     /// A request to the API got no whole answer.
     pub(super) fn request(failed: Failed) -> Self {
@@ -172,7 +195,7 @@ impl Error {
     }
 
     /// A request to the identity provider got none.
-    pub(super) fn identity(failed: Failed) -> Self {
+    fn identity(failed: Failed) -> Self {
         Self::on_the_way("the identity provider", failed).unwrap_or_else(Self::Identity)
     }
 
@@ -251,7 +274,8 @@ impl Error {
     /// What it means for the next request.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Secret(_) => Failure::Refused(Refusal::Missing),
+            Self::Secret(secret::Error::Missing { .. }) => Failure::Refused(Refusal::Missing),
+            Self::Secret(_) => Failure::Refused(Refusal::Unusable),
             Self::Unauthorized { .. } | Self::IdentityRefused { .. } => {
                 Failure::Refused(Refusal::Credential)
             }
@@ -260,8 +284,9 @@ impl Error {
             Self::Throttled { retry_after } | Self::IdentityThrottled { retry_after } => {
                 Failure::Throttled { retry_after: *retry_after }
             }
+            // A fresh access token is asked for, or the target holds the page up.
+            Self::AccessTokenRefused { .. } | Self::Abandoned => Failure::Again,
             Self::WrongDataCentre { .. }
-            | Self::AccessTokenRefused { .. }
             | Self::ProxyAuthentication(_)
             | Self::Tunnel { .. }
             | Self::ProxySecret(_)
@@ -278,8 +303,7 @@ impl Error {
             | Self::IdentityStatus { .. }
             | Self::IdentityAnswer(_)
             | Self::Tls(_)
-            | Self::ProxyUrl
-            | Self::Abandoned => Failure::Transient,
+            | Self::ProxyUrl => Failure::Transient,
         }
     }
 

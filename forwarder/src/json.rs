@@ -1,10 +1,8 @@
-//! The names on the wire, and nothing else knows them: picks the fields that matter out of a record's JSON.
+//! JSON as servers write it: picks the fields that matter out of an object. Pure.
 //!
-//! The API's JSON is loose: `null`, `"null"` and absence mean the same, numbers come as text and text as numbers, and
-//! `rawDataJson` may hold anything at any depth. So fields are picked by name and kept as raw JSON; everything else is
+//! Such JSON is loose: `null`, `"null"` and absence mean the same, numbers come as text and text as numbers, and a field
+//! may hold anything at any depth. So fields are picked by name and kept as raw JSON; everything else is
 //! skipped without being built. Of keys that come twice the last one counts; keys that differ in case are different.
-
-pub mod answer;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Who we are to the API: a legacy token as it stands in its file, or an access token from Entra ID.
 //!
 //! Legacy: `Authorization: Token <value>`. Entra: the client credentials grant (RFC 6749, section 4.4) at
-//! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of Microsoft Cloud App Security; the access token is kept
+//! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of the API; the access token is kept
 //! until a little before it expires, and thrown away when the API refuses it: one fresh one is tried then, and only when
 //! that is refused too is it the application that is not let in. When a secret may be tried is not decided here.
 
@@ -14,14 +14,13 @@ use siem_agent_edge::clock;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::client::Client;
+use super::answer::{self, TokenAnswer, TokenRefusal};
+use super::client::{Client, Failed};
+use super::connect::Challenge;
 use super::mend::{self, Mend};
-use super::wire::answer::{self, TokenAnswer, TokenRefusal};
-use super::{Error, refusal};
+use super::refusal;
 use crate::secret::{self, Secret, SecretFile};
 
-/// The application id of Microsoft Cloud App Security, with the permissions that an administrator consented to.
-const SCOPE: &str = "05a65629-4c1b-48c1-a78b-804c4abdd4af/.default";
 /// An access token is renewed when this share of its life is over…
 const RENEW_AFTER: f64 = 0.8;
 /// …but is used this long at least, so that a server that grants no time at all is not asked before each request.
@@ -50,10 +49,42 @@ pub enum Settings {
     },
 }
 
+/// Why the identity provider gave no access token.
+#[derive(Debug)]
+pub(in crate::source) enum Error {
+    /// It cannot be reached.
+    Request(Failed),
+    /// A proxy on the way asks for credentials.
+    Challenged(Challenge),
+    /// It wants fewer requests.
+    Throttled {
+        /// What it asked for.
+        retry_after: Option<Duration>,
+    },
+    /// It refuses the application.
+    Refused {
+        /// Its words.
+        detail: String,
+        /// What has to be mended.
+        mend: Mend,
+    },
+    /// It answered something else.
+    Status {
+        /// HTTP status.
+        code: u16,
+        /// Its words.
+        detail: String,
+    },
+    /// Its answer holds no token that can be used.
+    Answer(&'static str),
+}
+
 /// Makes the `Authorization` header.
 #[derive(Debug)]
-pub(super) struct Auth {
+pub(in crate::source) struct Auth {
     settings: Settings,
+    /// What an access token is asked for.
+    scope: &'static str,
     state: Mutex<State>,
     /// Both streams may want an access token at once; one request for it is enough.
     renewing: tokio::sync::Mutex<()>,
@@ -61,9 +92,9 @@ pub(super) struct Auth {
 
 /// What a request was authorized with.
 #[derive(Debug, Clone)]
-pub(super) struct Authorization {
+pub(in crate::source) struct Authorization {
     /// The header's value.
-    pub(super) header: HeaderValue,
+    pub(in crate::source) header: HeaderValue,
     access: Option<Secret>,
 }
 
@@ -90,8 +121,8 @@ struct Access {
 }
 
 impl Auth {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, state: Mutex::default(), renewing: tokio::sync::Mutex::default() }
+    pub(in crate::source) fn new(settings: Settings, scope: &'static str) -> Self {
+        Self { settings, scope, state: Mutex::default(), renewing: tokio::sync::Mutex::default() }
     }
 
     fn file(&self) -> &SecretFile {
@@ -101,19 +132,19 @@ impl Auth {
     }
 
     /// The secret as it lies in its file now.
-    pub(super) fn read(&self) -> Result<Secret, secret::Error> {
+    pub(in crate::source) fn read(&self) -> Result<Secret, secret::Error> {
         self.file().read()
     }
 
     /// The API took it.
-    pub(super) fn accepted(&self, authorization: &Authorization) {
+    pub(in crate::source) fn accepted(&self, authorization: &Authorization) {
         if authorization.access.is_some() {
             self.lock().in_vain = false;
         }
     }
 
     /// The API refused it. Says whether a fresh access token may help; the refused one is thrown away.
-    pub(super) fn refused(&self, authorization: &Authorization) -> bool {
+    pub(in crate::source) fn refused(&self, authorization: &Authorization) -> bool {
         let mut state = self.lock();
         let Some(token) = &authorization.access else { return false };
         if let Some((_, renewable)) = state.thrown_away.as_ref().filter(|(gone, _)| gone == token) {
@@ -132,7 +163,7 @@ impl Auth {
     }
 
     /// What to authorize a request with that is sent with this secret.
-    pub(super) async fn authorization(
+    pub(in crate::source) async fn authorization(
         &self,
         secret: Secret,
         client: &Client,
@@ -153,19 +184,24 @@ impl Auth {
         };
         // Neither is taken in with anything that a header cannot carry.
         let mut header = HeaderValue::from_str(&text)
-            .map_err(|_unprintable| Error::IdentityAnswer("holds no access token"))?;
+            .map_err(|_unprintable| Error::Answer("holds no access token"))?;
         header.set_sensitive(true);
         Ok(Authorization { header, access })
     }
 
     /// Whether an application authenticates, and no token of the portal.
-    pub(super) fn is_application(&self) -> bool {
+    pub(in crate::source) fn is_application(&self) -> bool {
         matches!(self.settings, Settings::ClientCredentials { .. })
     }
 
     /// A server's text as one short line, without any secret of ours; also without the one that was sent to it, which may
     /// not be in use any more. See [`refusal::shown`].
-    pub(super) fn shown(&self, text: &str, harmless: &str, sent: Option<&Authorization>) -> String {
+    pub(in crate::source) fn shown(
+        &self,
+        text: &str,
+        harmless: &str,
+        sent: Option<&Authorization>,
+    ) -> String {
         let state = self.lock();
         let known = state.used.iter().chain(state.access.iter().map(|access| &access.token));
         let known = known.map(Secret::expose).chain(sent.and_then(Authorization::secret));
@@ -173,7 +209,7 @@ impl Auth {
     }
 
     /// Every secret that a server may have been sent, and what lies in the file now.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    pub(in crate::source) fn secrets(&self) -> Vec<Secret> {
         let stored = self.file().read().ok();
         let state = self.lock();
         let access = state.access.iter().map(|access| access.token.clone());
@@ -191,20 +227,20 @@ impl Auth {
     async fn renew(&self, client: &Client, secret: Secret) -> Result<Secret, Error> {
         let Settings::ClientCredentials { tenant_id, client_id, authority, .. } = &self.settings
         else {
-            return Err(Error::IdentityAnswer("is not asked for"));
+            return Err(Error::Answer("is not asked for"));
         };
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("grant_type", "client_credentials")
             .append_pair("client_id", client_id)
             .append_pair("client_secret", secret.expose())
-            .append_pair("scope", SCOPE)
+            .append_pair("scope", self.scope)
             .finish();
         let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
         let asked = Instant::now();
         let kind = "application/x-www-form-urlencoded";
         let mut answer =
-            client.post(&url, None, kind, form.into_bytes()).await.map_err(Error::identity)?;
-        let body = super::beginning(&mut answer).await;
+            client.post(&url, None, kind, form.into_bytes()).await.map_err(Error::Request)?;
+        let body = answer.beginning().await;
         let body = answer::without_mark(&body);
         self.lock().used = Some(secret.clone());
         if answer.status.is_success() {
@@ -218,7 +254,7 @@ impl Auth {
             return Ok(token);
         }
         if let Some(challenge) = answer.challenge.take() {
-            return Err(Error::ProxyAuthentication(challenge));
+            return Err(Error::Challenged(challenge));
         }
         let code = answer.status.as_u16();
         let refusal: Option<TokenRefusal> = serde_json::from_slice(body).ok();
@@ -230,13 +266,13 @@ impl Auth {
             (429, _) => {
                 let retry_after = answer.header(RETRY_AFTER);
                 let retry_after = refusal::wait(retry_after, body, clock::now());
-                Error::IdentityThrottled { retry_after }
+                Error::Throttled { retry_after }
             }
             // Whoever refuses otherwise than OAuth demands is no identity provider, but something before it.
             (400 | 401 | 403, Some(refusal)) if !mend::is_passing(&refusal) => {
-                Error::IdentityRefused { detail, mend: Mend::of(&refusal, secret.expose()) }
+                Error::Refused { detail, mend: Mend::of(&refusal, secret.expose()) }
             }
-            _ => Error::IdentityStatus { code, detail },
+            _ => Error::Status { code, detail },
         })
     }
 
@@ -248,14 +284,14 @@ impl Auth {
 
 /// The access token of an answer, if it is one that can be used.
 fn granted(body: &[u8]) -> Result<TokenAnswer, Error> {
-    let granted: TokenAnswer = serde_json::from_slice(body)
-        .map_err(|_shape| Error::IdentityAnswer("holds no access token"))?;
+    let granted: TokenAnswer =
+        serde_json::from_slice(body).map_err(|_shape| Error::Answer("holds no access token"))?;
     let is_bearer = |kind: &str| kind.trim().eq_ignore_ascii_case("Bearer");
     if !granted.token_type.as_deref().is_none_or(is_bearer) {
-        return Err(Error::IdentityAnswer("holds an access token of another type than Bearer"));
+        return Err(Error::Answer("holds an access token of another type than Bearer"));
     }
     if !secret::is_token(&granted.access_token) {
-        return Err(Error::IdentityAnswer(
+        return Err(Error::Answer(
             "holds an access token that is empty or that no HTTP header can carry",
         ));
     }
@@ -265,7 +301,6 @@ fn granted(body: &[u8]) -> Result<TokenAnswer, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::failure::Failure;
 
     fn bearer(token: &str) -> Authorization {
         let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
@@ -273,12 +308,15 @@ mod tests {
     }
 
     fn application() -> Auth {
-        Auth::new(Settings::ClientCredentials {
-            tenant_id: "t".to_owned(),
-            client_id: "c".to_owned(),
-            client_secret: SecretFile::new("nowhere".into(), secret::Kind::ClientSecret),
-            authority: "https://login.example".to_owned(),
-        })
+        Auth::new(
+            Settings::ClientCredentials {
+                tenant_id: "t".to_owned(),
+                client_id: "c".to_owned(),
+                client_secret: SecretFile::new("nowhere".into(), secret::Kind::ClientSecret),
+                authority: "https://login.example".to_owned(),
+            },
+            "scope",
+        )
     }
 
     fn renewed_to(auth: &Auth, token: &str) {
@@ -328,9 +366,11 @@ mod tests {
             (r#"{"access_token": "PLANTED", "token_type": "mac"}"#, "another type than Bearer"),
         ] {
             let error = token(odd).unwrap_err();
-            assert!(error.to_string().contains(words), "{odd}: {error}");
-            assert!(!format!("{error} {error:?}").contains("PLANT"), "{error}");
-            assert_eq!(error.failure(), Failure::Transient, "{odd}");
+            assert!(
+                matches!(error, Error::Answer(said) if said.contains(words)),
+                "{odd}: {error:?}"
+            );
+            assert!(!format!("{error:?}").contains("PLANT"), "{error:?}");
         }
     }
 }

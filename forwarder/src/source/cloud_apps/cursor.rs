@@ -27,7 +27,7 @@ pub struct Cursor {
     seen: BTreeMap<RecordKey, Millis>,
 }
 
-/// Proof that everything shown up to some time is delivered; only a [`Walk`](crate::run::walk::Walk) makes it.
+/// Proof that everything shown up to some time is delivered; only a [`Walk`](super::walk::Walk) makes it.
 #[derive(Debug)]
 pub struct Passed {
     pub(crate) through: Option<Millis>,

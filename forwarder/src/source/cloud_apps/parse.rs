@@ -1,16 +1,14 @@
 //! One record's JSON becomes an [`Event`], or a [`Reject`] that says what kind of trouble it is without its content.
 //!
 //! Only what the export cannot do without is demanded: an `_id` and a `timestamp`. A field of an unexpected kind counts
-//! as absent; it never costs the record, and a bad record never costs its neighbours.
-
-mod patient;
-pub mod split;
-mod typed;
+//! as absent; it never costs the record, and a bad record never costs its neighbours. Of keys that come twice the last
+//! one counts, nothing is too deep and no number is too large. Pure.
 
 use serde_json::value::RawValue;
 
 use crate::event::{Activity, Alert, Entity, EntityKind, Event, Stream};
-use crate::source::wire::{repair, text};
+use crate::json::{elements, pick, repair, text};
+use crate::reject::RejectReason;
 use crate::time::Millis;
 
 /// The first millisecond of the year 10000, which no time format of ours can write.
@@ -23,55 +21,6 @@ const MAX_ID_BYTES: usize = 4_000;
 pub struct Reject {
     /// What kind of trouble.
     pub reason: RejectReason,
-}
-
-/// Kinds of trouble with a record, as a metric's label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RejectReason {
-    /// No usable `_id`.
-    MissingId,
-    /// No usable `timestamp`.
-    MissingTimestamp,
-    /// JSON, but no object.
-    NotAnObject,
-    /// No JSON.
-    Malformed,
-    /// Longer than any record of this API, or its `_id` is longer than any field of CEF.
-    TooLarge,
-    /// Mapped, but what is never shortened of it is longer than `syslog.maxMessageBytes`.
-    MessageTooLong,
-    /// Mapped, but the kernel takes no datagram of that size.
-    DatagramTooLarge,
-    /// Beyond what `skip` lets anyone read of one millisecond.
-    SkipLimit,
-}
-
-impl RejectReason {
-    /// All kinds: each has a series from the start, so that its first record is a rise.
-    pub const ALL: [Self; 8] = [
-        Self::MissingId,
-        Self::MissingTimestamp,
-        Self::NotAnObject,
-        Self::Malformed,
-        Self::TooLarge,
-        Self::MessageTooLong,
-        Self::DatagramTooLarge,
-        Self::SkipLimit,
-    ];
-
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingId => "missing_id",
-            Self::MissingTimestamp => "missing_timestamp",
-            Self::NotAnObject => "not_an_object",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-            Self::MessageTooLong => "message_too_long",
-            Self::DatagramTooLarge => "datagram_too_large",
-            Self::SkipLimit => "skip_limit",
-        }
-    }
 }
 
 /// Reads one record.
@@ -96,62 +45,124 @@ pub fn record(stream: Stream, json: &[u8]) -> Result<Event, Reject> {
 }
 
 fn activity(json: &str) -> Result<Activity, RejectReason> {
-    let wire =
-        typed::read(json).or_else(|| patient::activity(json)).ok_or_else(|| trouble(json))?;
-    let typed::Activity { metadata, user, failed_user, actor, device, main, .. } = wire;
-    let names = [user.0.name, failed_user.0.name, actor.0.name, actor.0.id];
-    let objects = main.0.objects.0.into_iter();
+    let names = [
+        "_id",
+        "timestamp",
+        "created",
+        "eventTypeName",
+        "description_metadata",
+        "description",
+        "user",
+        "failedUserData",
+        "resolvedActor",
+        "appName",
+        "appId",
+        "device",
+        "mainInfo",
+    ];
+    let [
+        id,
+        timestamp,
+        created,
+        event_type,
+        metadata,
+        description,
+        user,
+        failed_user,
+        actor,
+        app_name,
+        app_id,
+        device,
+        main,
+    ] = pick(json, names).ok_or_else(|| trouble(json))?;
+    let id = identifier(id)?;
+    let timestamp = millis(timestamp).ok_or(RejectReason::MissingTimestamp)?;
+    let [category, operation] = inner(metadata, ["event_category", "operation_name"]);
+    let [user_name] = inner(user, ["userName"]);
+    let [failed_user_name] = inner(failed_user, ["userName"]);
+    let [actor_name, actor_id] = inner(actor, ["name", "id"]);
+    let [client_ip, user_agent] = inner(device, ["clientIP", "userAgent"]);
+    let [objects] = inner(main, ["eventObjects"]);
+    let names = [user_name, failed_user_name, actor_name, actor_id];
+    let object = |object| {
+        let [name] = inner(Some(object), ["name"]);
+        text(name).unwrap_or_default()
+    };
     Ok(Activity {
-        id: identifier(wire.id)?,
-        timestamp: millis(wire.timestamp).ok_or(RejectReason::MissingTimestamp)?,
-        created: millis(wire.created),
-        event_type: text(wire.kind),
-        category: text(metadata.0.event_category),
-        operation: text(metadata.0.operation_name),
-        description: text(wire.description),
+        id,
+        timestamp,
+        created: millis(created),
+        event_type: text(event_type),
+        category: text(category),
+        operation: text(operation),
+        description: text(description),
         user: names.into_iter().find_map(text),
-        app_name: text(wire.app_name),
-        app_id: text(wire.app_id),
-        client_ip: text(device.0.client_ip),
-        user_agent: text(device.0.user_agent),
-        objects: objects.map(|object| text(object.0.name).unwrap_or_default()).collect(),
+        app_name: text(app_name),
+        app_id: text(app_id),
+        client_ip: text(client_ip),
+        user_agent: text(user_agent),
+        objects: elements(objects).into_iter().map(object).collect(),
     })
 }
 
 fn alert(json: &str) -> Result<Alert, RejectReason> {
-    let wire = typed::read(json).or_else(|| patient::alert(json)).ok_or_else(|| trouble(json))?;
-    let typed::Alert { policy, audits, entities, .. } = wire;
+    let names = [
+        "_id",
+        "timestamp",
+        "idValue",
+        "policy",
+        "title",
+        "description",
+        "severityValue",
+        "threatScore",
+        "URL",
+        "audits",
+        "entities",
+    ];
+    let [id, timestamp, kind, policy, title, description, severity, score, url, audits, entities] =
+        pick(json, names).ok_or_else(|| trouble(json))?;
+    let [policy_type, policy_label] = inner(policy, ["policyType", "label"]);
     Ok(Alert {
-        id: identifier(wire.id)?,
-        timestamp: millis(wire.timestamp).ok_or(RejectReason::MissingTimestamp)?,
-        kind: text(wire.kind),
-        policy_type: text(policy.0.kind),
-        policy_label: text(policy.0.label),
-        title: text(wire.title),
-        description: text(wire.description),
-        severity: text(wire.severity),
-        threat_score: text(wire.score),
-        url: text(wire.url),
-        audits: audits.0.into_iter().filter_map(text).collect(),
-        entities: entities.0.into_iter().map(|entity| self::entity(entity.0)).collect(),
+        id: identifier(id)?,
+        timestamp: millis(timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        kind: text(kind),
+        policy_type: text(policy_type),
+        policy_label: text(policy_label),
+        title: text(title),
+        description: text(description),
+        severity: text(severity),
+        threat_score: text(score),
+        url: text(url),
+        audits: elements(audits).into_iter().filter_map(|audit| text(Some(audit))).collect(),
+        entities: elements(entities).into_iter().map(entity).collect(),
     })
 }
 
 /// Only what is exported of an entity is kept.
-fn entity(wire: typed::Entity<'_>) -> Entity {
-    let kind = kind(wire.kind);
+fn entity(json: &RawValue) -> Entity {
+    let names = ["type", "id", "label", "pa", "em", "policyType"];
+    let [kind, id, label, primary_address, email, policy_type] = inner(Some(json), names);
+    let kind = self::kind(kind);
     if kind == EntityKind::Other {
         return Entity::default();
     }
     let only = |kinds: &[EntityKind], json| kinds.contains(&kind).then(|| text(json)).flatten();
     Entity {
         kind,
-        id: only(&[EntityKind::Service, EntityKind::PolicyRule, EntityKind::Ip], wire.id),
-        label: text(wire.label),
-        primary_address: only(&[EntityKind::Account], wire.primary_address),
-        email: only(&[EntityKind::Account], wire.email),
-        policy_type: only(&[EntityKind::PolicyRule], wire.policy_type),
+        id: only(&[EntityKind::Service, EntityKind::PolicyRule, EntityKind::Ip], id),
+        label: text(label),
+        primary_address: only(&[EntityKind::Account], primary_address),
+        email: only(&[EntityKind::Account], email),
+        policy_type: only(&[EntityKind::PolicyRule], policy_type),
     }
+}
+
+/// Fields of a nested object; all absent when it is something else.
+fn inner<'a, const N: usize>(
+    json: Option<&'a RawValue>,
+    names: [&str; N],
+) -> [Option<&'a RawValue>; N] {
+    json.and_then(|json| pick(json.get(), names)).unwrap_or([None; N])
 }
 
 fn kind(json: Option<&RawValue>) -> EntityKind {

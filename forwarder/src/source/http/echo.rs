@@ -26,7 +26,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT)
 
 /// Whether `text` repeats eight bytes in a row of any of the secrets, or all of a shorter one; what is shorter than four
 /// bytes is no secret.
-pub(super) fn repeats<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> bool {
+pub(in crate::source) fn repeats<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> bool {
     let needles = Needles::of(secrets);
     if needles.0.is_empty() {
         return false;

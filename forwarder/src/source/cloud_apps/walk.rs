@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::cursor::{Cursor, Passed};
+use super::cursor::{Cursor, Passed};
+use super::server_clock::ServerClock;
 use crate::record::RecordKey;
-use crate::server_clock::ServerClock;
 use crate::time::{Millis, Now};
 
 /// Pages in a row that may bring the walk no further; more than a millisecond's records need by `skip`.

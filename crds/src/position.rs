@@ -1,0 +1,106 @@
+//! How far a stream is, as the source of a forwarder wrote it: versioned JSON that only that source reads.
+//!
+//! It is passed on as it is: into the forwarder's state file, its report and the operator's checkpoint. Beside it stands
+//! how current it is, so that whoever keeps it can say which of two is later, and whether it lies ahead of the time.
+//! Version 1 of report and checkpoint had the digests of alerts' ids in its place: they are put into a position here.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A position; nobody but its source knows what is in it.
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(transparent)]
+pub struct Position(Box<RawValue>);
+
+/// A position, and how current it is.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StreamPosition {
+    /// Everything up to this time is delivered, milliseconds since the epoch.
+    pub through: i64,
+    /// Where its source resumes.
+    #[serde(default)]
+    pub position: Position,
+}
+
+/// What version 1 of report and checkpoint knew of a position.
+#[derive(Serialize, Deserialize, Default)]
+struct OfVersion1 {
+    #[serde(default)]
+    version: u32,
+    #[serde(default)]
+    ids: Vec<String>,
+}
+
+impl Position {
+    /// The position that says this; an empty one of what is no JSON.
+    pub fn of(what: &impl Serialize) -> Self {
+        serde_json::value::to_raw_value(what).map_or_else(|_no_json| Self::default(), Self)
+    }
+
+    /// What it says to its source; `None` where that has another form.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_str(self.text()).ok()
+    }
+
+    /// Its JSON.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The position of a stream of which version 1 knew these digests.
+    pub fn with_ids(ids: Vec<String>) -> Self {
+        Self::of(&OfVersion1 { version: 1, ids })
+    }
+
+    /// The digests that version 1 would know of it.
+    pub fn ids(&self) -> Vec<String> {
+        self.read().map_or_else(Vec::new, |OfVersion1 { ids, .. }| ids)
+    }
+}
+
+impl Default for Position {
+    fn default() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+}
+
+impl PartialEq for Position {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Eq for Position {}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Position({} bytes)", self.text().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_passes_through_as_it_is() {
+        let text = r#"{"through":5,"position":{"version":7,"any":[1.50,{"x":null}]}}"#;
+        let read: StreamPosition = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        let without: StreamPosition = serde_json::from_str(r#"{"through":5}"#).unwrap();
+        assert_eq!(without.position, Position::default());
+    }
+
+    #[test]
+    fn digests_of_version_1_are_a_position() {
+        let ids = vec!["00112233445566ff".to_owned()];
+        let position = Position::with_ids(ids.clone());
+        assert_eq!(position.text(), r#"{"version":1,"ids":["00112233445566ff"]}"#);
+        assert_eq!(position.ids(), ids);
+        assert_eq!(Position::of(&5).ids(), Vec::<String>::new());
+    }
+}
