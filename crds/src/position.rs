@@ -10,6 +10,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// A ConfigMap holds 1 MiB, in which every quotation mark is two bytes; 40,000 digests fit.
+const MAX_BYTES: usize = 800_000;
+
 /// A position; nobody but its source knows what is in it.
 #[derive(Serialize, Deserialize, Clone)]
 #[serde(transparent)]
@@ -49,6 +52,12 @@ impl Position {
     /// Its JSON.
     pub fn text(&self) -> &str {
         self.0.get()
+    }
+
+    /// Whether a checkpoint can hold it: it is not longer than fits, and of printable ASCII throughout.
+    pub fn can_be_kept(&self) -> bool {
+        self.text().len() <= MAX_BYTES
+            && self.text().bytes().all(|byte| (b' '..=b'~').contains(&byte))
     }
 
     /// The position of a stream of which version 1 knew these digests.

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::checkpoint::{Checkpoint, MAX_ALERT_IDS};
+use crate::checkpoint::{self, Checkpoint, MAX_ALERT_IDS};
 pub use crate::config::AgentIdentity;
+use crate::position::{Position, StreamPosition};
 use crate::printable::printable;
 pub use crate::siem_agent::TokenState;
 
@@ -197,19 +198,57 @@ pub fn forbidden_streams<'a>(
 }
 
 /// What to keep for a forwarder that has lost its state.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", from = "Told")]
 pub struct CheckpointReport {
+    /// Of the checkpoint that the forwarder reads.
+    pub version: u32,
     /// The source's URL.
     pub source: String,
-    /// The watermark of alerts, milliseconds since the epoch.
-    pub alerts: Option<i64>,
-    /// The watermark of activities, milliseconds since the epoch.
-    pub activities: Option<i64>,
-    /// Digests of the last day's alert ids, 16 hexadecimal digits each. Of what is read, others are left out, as are more
-    /// than a checkpoint holds.
-    #[serde(deserialize_with = "digests")]
-    pub alert_ids: Vec<String>,
+    /// How far each stream is. Of what is read, a position that no checkpoint can hold, or that is not printable, is left
+    /// empty.
+    pub positions: BTreeMap<Stream, StreamPosition>,
+}
+
+impl Default for CheckpointReport {
+    fn default() -> Self {
+        Self { version: checkpoint::VERSION, source: String::new(), positions: BTreeMap::new() }
+    }
+}
+
+/// As a forwarder says it: of this version, or of the one before, which said neither its version nor positions.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    #[serde(default = "of_version_1")]
+    version: u32,
+    source: String,
+    #[serde(default)]
+    positions: BTreeMap<Stream, StreamPosition>,
+    #[serde(default)]
+    alerts: Option<i64>,
+    #[serde(default)]
+    activities: Option<i64>,
+    /// Of what is read, others than digests are left out, as are more than a checkpoint holds.
+    #[serde(default, deserialize_with = "digests")]
+    alert_ids: Vec<String>,
+}
+
+fn of_version_1() -> u32 {
+    checkpoint::VERSION_1
+}
+
+impl From<Told> for CheckpointReport {
+    fn from(told: Told) -> Self {
+        let Told { version, source, mut positions, alerts, activities, alert_ids } = told;
+        if version == checkpoint::VERSION_1 {
+            positions = checkpoint::positions_of_version_1(alerts, activities, alert_ids);
+        }
+        for at in positions.values_mut().filter(|at| !at.position.can_be_kept()) {
+            at.position = Position::default();
+        }
+        Self { version, source, positions }
+    }
 }
 
 /// Reads the digests of a report without holding more of them than a checkpoint can.
@@ -249,8 +288,34 @@ mod tests {
         ids.insert(1, "no digest".to_owned());
         ids.insert(2, "x".repeat(100_000));
         let report: CheckpointReport =
-            serde_json::from_value(json!({"source": "s", "alertIds": ids})).unwrap();
-        assert_eq!(report.alert_ids.len(), MAX_ALERT_IDS);
-        assert!(report.alert_ids.iter().all(|id| Checkpoint::is_digest(id)));
+            serde_json::from_value(json!({"source": "s", "alerts": 1, "alertIds": ids})).unwrap();
+        let ids = report.positions[&Stream::Alerts].position.ids();
+        assert_eq!(ids.len(), MAX_ALERT_IDS);
+        assert!(ids.iter().all(|id| Checkpoint::is_digest(id)));
+    }
+
+    #[test]
+    fn a_report_of_version_1_is_read() {
+        let text = include_str!("../fixtures/report-version-1.json");
+        let report: Report = serde_json::from_str(text).unwrap();
+        let CheckpointReport { version, source, positions } = report.checkpoint;
+        assert_eq!((version, source.as_str()), (checkpoint::VERSION_1, "https://a.example"));
+        assert_eq!(positions[&Stream::Alerts].through, 1_699_999_999_000);
+        assert_eq!(positions[&Stream::Alerts].position.ids(), ["00112233445566ff"]);
+        assert_eq!(positions[&Stream::Activities].through, 1_700_000_000_000);
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_kept_is_left_empty() {
+        let read = |position: serde_json::Value| {
+            let told = json!({"version": 2, "source": "s", "positions": {"alerts": {"through": 5, "position": position}}});
+            let mut read: CheckpointReport = serde_json::from_value(told).unwrap();
+            read.positions.remove(&Stream::Alerts).unwrap()
+        };
+        let good = json!({"version": 9, "any": [1]});
+        assert_eq!(read(good.clone()).position, Position::of(&good));
+        for bad in [json!("\u{1b}[2J\u{e9}"), json!("x".repeat(1_000_000))] {
+            assert_eq!(read(bad), StreamPosition { through: 5, position: Position::default() });
+        }
     }
 }

@@ -76,7 +76,7 @@ impl Pipeline {
             let start = Start::At { at: at.clone(), floor: 0, not_before: None };
             let reader = source.reader(*stream, &start);
             progress.moved(*stream, reader.through(), reader.last_event());
-            progress.remembered(*stream, &reader.kept());
+            progress.remembered(*stream, reader.kept());
         }
         let streams = plan.streams.iter().map(|(stream, _)| *stream).collect::<Vec<_>>();
         let (stop, stopping) = watch::channel(false);

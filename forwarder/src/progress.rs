@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
-use siem_agent_crds::position::Position;
+use siem_agent_crds::position::{Position, StreamPosition};
 use siem_agent_crds::report::{self, Report};
 
 use crate::delivery::sink::Sink;
@@ -184,11 +184,8 @@ impl Progress {
             stream.watermark = Some(through);
             stream.last_event = last_event;
         }
-        let kept = match stream {
-            Stream::Alerts => &mut state.checkpoint.alerts,
-            Stream::Activities => &mut state.checkpoint.activities,
-        };
-        *kept = Some(through);
+        let at = StreamPosition { through, position: Position::default() };
+        state.checkpoint.positions.entry(stream).or_insert(at).through = through;
     }
 
     /// Records were confirmed.
@@ -214,9 +211,9 @@ impl Progress {
 
     /// What is worth keeping of a position. Reported only when records were delivered: writing out a day of alerts takes a
     /// while.
-    pub fn remembered(&self, stream: Stream, kept: &Position) {
-        if stream == Stream::Alerts {
-            self.lock().checkpoint.alert_ids = kept.ids();
+    pub fn remembered(&self, stream: Stream, kept: Position) {
+        if let Some(at) = self.lock().checkpoint.positions.get_mut(&stream) {
+            at.position = kept;
         }
     }
 

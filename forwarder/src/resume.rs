@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use siem_agent_crds::checkpoint as kept;
-use siem_agent_crds::position::{Position, StreamPosition};
 
 use crate::checkpoint::Checkpoint;
 use crate::event::Stream;
@@ -118,19 +117,16 @@ pub fn resume(
 
 fn from_kept(kept: kept::Checkpoint) -> Checkpoint {
     let mut checkpoint = Checkpoint::new(kept.source).exporting(kept.exported);
-    if let Some(through) = kept.alerts {
-        let position = Position::with_ids(kept.alert_ids);
-        checkpoint.set(Stream::Alerts, StreamPosition { through, position });
-    }
-    if let Some(through) = kept.activities {
-        let position = Position::with_ids(Vec::new());
-        checkpoint.set(Stream::Activities, StreamPosition { through, position });
+    for (stream, at) in kept.positions {
+        checkpoint.set(stream, at);
     }
     checkpoint
 }
 
 #[cfg(test)]
 mod tests {
+    use siem_agent_crds::position::{Position, StreamPosition};
+
     use super::*;
 
     const DAY: Millis = 86_400_000;
@@ -150,14 +146,16 @@ mod tests {
     }
 
     fn operators(exported: Vec<Stream>) -> Kept {
+        let position = Position::with_ids(vec!["00000000000000ff".to_owned()]);
+        let at = StreamPosition { through: NOW - 5 * DAY, position };
         Kept::Here(kept::Checkpoint {
             version: kept::VERSION,
             agent_uid: "uid".to_owned(),
             source: SOURCE.to_owned(),
-            alerts: Some(NOW - 5 * DAY),
-            activities: Some(NOW - 5 * DAY),
             exported,
-            alert_ids: vec!["00000000000000ff".to_owned()],
+            positions: [Stream::Alerts, Stream::Activities]
+                .map(|stream| (stream, at.clone()))
+                .into(),
         })
     }
 

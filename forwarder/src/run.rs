@@ -96,7 +96,7 @@ impl<S: Source> Forwarder<S> {
         let mut reader = self.source.reader(stream, start);
         self.saver.begin(stream, at(&reader));
         self.progress.moved(stream, reader.through(), reader.last_event());
-        self.progress.remembered(stream, &reader.kept());
+        self.progress.remembered(stream, reader.kept());
         let (mut n_failures, mut last) = (0, None);
         while !*stop.borrow() {
             match self.poll(stream, &mut reader, &mut stop).await {

@@ -1,18 +1,19 @@
 //! The checkpoint that is kept for each forwarder: when it is worth a write, and what it says then. Pure; `reports`
 //! brings the reports, `reconcile::apply` writes.
 //!
-//! A watermark never goes back, and never lies ahead of this operator's clock or of what the same report calls delivered;
-//! a kept one that does is replaced. A write is due only when events were delivered since the last one, which the
+//! A stream's watermark never goes back, and never lies ahead of this operator's clock or of what the same report calls
+//! delivered; a kept one that does is replaced. The position beside it is kept as it came: only its source reads it. A write is due only when events were delivered since the last one, which the
 //! ConfigMap itself remembers in an annotation, so that an operator that was started again knows it too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::DynamicObject;
 use serde::Deserialize;
 use siem_agent_crds::SiemAgent;
-use siem_agent_crds::checkpoint::{CLOCK_TOLERANCE, Checkpoint, KEY, MAX_ALERT_IDS, VERSION};
+use siem_agent_crds::checkpoint::{CLOCK_TOLERANCE, Checkpoint, KEY, VERSION, VERSION_1};
+use siem_agent_crds::position::StreamPosition;
 use siem_agent_crds::report::{Report, Stream};
 
 use crate::names::{self, Owned};
@@ -50,12 +51,20 @@ fn n_delivered(report: &Report) -> u64 {
 pub(crate) fn latest(object: &DynamicObject) -> Option<i64> {
     #[derive(Deserialize)]
     struct Watermarks {
+        #[serde(default)]
+        positions: BTreeMap<Stream, Watermark>,
+        /// Of version 1, as the next one.
         alerts: Option<i64>,
         activities: Option<i64>,
     }
+    #[derive(Deserialize)]
+    struct Watermark {
+        through: i64,
+    }
     let text = object.data.get("data")?.get(KEY)?.as_str()?;
-    let Watermarks { alerts, activities } = serde_json::from_str(text).ok()?;
-    alerts.max(activities)
+    let Watermarks { positions, alerts, activities } = serde_json::from_str(text).ok()?;
+    let latest = positions.values().map(|at| at.through).max();
+    latest.max(alerts).max(activities)
 }
 
 /// Whether a kept watermark lies ahead of this time, so that nobody may resume from it.
@@ -69,9 +78,9 @@ fn latest_possible(now: Timestamp) -> i64 {
 }
 
 /// The watermark that a report gives for a stream, as far as it can be true.
-fn watermark(report: &Report, stream: Stream, told: Option<i64>) -> Option<i64> {
+fn watermark(report: &Report, stream: Stream, told: i64) -> Option<i64> {
     let delivered = report.streams.get(&stream).and_then(|stream| stream.delivered_through);
-    let told = told.filter(|told| *told >= 0)?;
+    let told = Some(told).filter(|told| *told >= 0)?;
     Some(delivered.map_or(told, |delivered| told.min(delivered.as_millisecond())))
 }
 
@@ -88,38 +97,37 @@ pub(crate) fn next(
     if told.source != source {
         return None;
     }
+    let position = |(stream, at): (&Stream, &StreamPosition)| {
+        let through = watermark(report, *stream, at.through)?;
+        Some((*stream, StreamPosition { through, position: at.position.clone() }))
+    };
     let mut next = Checkpoint {
-        version: VERSION,
+        // A forwarder that is not brought to this release yet must be able to read it.
+        version: if told.version == VERSION_1 { VERSION_1 } else { VERSION },
         agent_uid: uid.to_owned(),
         source: source.to_owned(),
-        alerts: watermark(report, Stream::Alerts, told.alerts),
-        activities: watermark(report, Stream::Activities, told.activities),
         exported: report
             .streams
             .iter()
             .filter(|(_, told)| told.enabled)
             .map(|(of, _)| *of)
             .collect(),
-        alert_ids: told.alert_ids.iter().filter(|id| Checkpoint::is_digest(id)).cloned().collect(),
+        positions: told.positions.iter().filter_map(position).collect(),
     };
     if next.is_ahead_of(now) {
         return None;
     }
     // What cannot be believed is replaced.
     let stored = stored.and_then(|text| Checkpoint::read(text, uid, source, now).ok());
-    if let Some(stored) = stored {
-        if next.alerts < stored.alerts {
-            next.alert_ids.extend(stored.alert_ids);
+    for (stream, stored) in stored.into_iter().flat_map(|stored| stored.positions) {
+        if next.through(stream).is_none_or(|through| through < stored.through) {
+            next.positions.insert(stream, stored);
         }
-        next.alerts = next.alerts.max(stored.alerts);
-        next.activities = next.activities.max(stored.activities);
     }
     // Clocks may differ by a little; what is kept still never lies ahead of this one.
-    for watermark in [&mut next.alerts, &mut next.activities] {
-        *watermark = watermark.map(|watermark| watermark.min(now.as_millisecond()));
+    for at in next.positions.values_mut() {
+        at.through = at.through.min(now.as_millisecond());
     }
-    let ids: BTreeSet<_> = next.alert_ids.into_iter().collect();
-    next.alert_ids = ids.into_iter().take(MAX_ALERT_IDS).collect();
     Some(next)
 }
 

@@ -163,8 +163,8 @@ impl Reports {
         }
         match answer {
             Ok(mut report) => {
-                // The checkpoint's keeper has had them; nobody else needs them.
-                report.checkpoint.alert_ids = Vec::new();
+                // The checkpoint's keeper asks for them itself; nobody else needs them.
+                report.checkpoint.positions.clear();
                 shorten(&mut report);
                 report.make_printable();
                 believe(&mut report, now);

@@ -10,6 +10,8 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::{Value, json};
 use siem_agent_crds::checkpoint::Checkpoint;
+use siem_agent_crds::position::Position;
+use siem_agent_crds::report::Stream;
 use siem_agent_tests::clock;
 use siem_agent_tests::fleet::manifest;
 use siem_agent_tests::forwarder::{LOOK, PATIENCE};
@@ -125,7 +127,9 @@ async fn honest(scene: &Scene, name: &str, pod: &Value) -> Result<Value> {
         "target": {"state": "Up", "reason": null, "since": now},
         "token": {"state": "Valid", "reason": null, "lastCheckTime": now, "lastChangeTime": now},
         "streams": {"alerts": stream, "activities": stream},
-        "checkpoint": {"source": SOURCE, "alerts": clock::millis(), "activities": clock::millis(), "alertIds": []},
+        "checkpoint": {"version": 2, "source": SOURCE, "positions": {
+            "alerts": {"through": clock::millis()}, "activities": {"through": clock::millis()},
+        }},
     }))
 }
 
@@ -226,7 +230,9 @@ async fn extreme_values_are_cut_down_to_what_people_can_read() -> Result<()> {
         report["streams"][stream]["lagSeconds"] = json!(1e308);
         report["streams"][stream]["lastEventTime"] = json!("9999-12-30T00:00:00Z");
     }
-    report["checkpoint"]["alertIds"] = json!(["0011223344556677", "no digest", words]);
+    let good = json!({"version": 1, "ids": ["0011223344556677"]});
+    report["checkpoint"]["positions"]["alerts"]["position"] = good.clone();
+    report["checkpoint"]["positions"]["activities"]["position"] = json!({"é": words});
     let shown = report.to_string();
     let forwarder = Forwarder::start(move || text(shown.clone())).await?;
     ready(&scene, pod["metadata"]["name"].as_str().unwrap_or_default(), forwarder.address).await?;
@@ -239,12 +245,14 @@ async fn extreme_values_are_cut_down_to_what_people_can_read() -> Result<()> {
     }
     let reason = agent["status"]["token"]["reason"].as_str().unwrap_or_default().to_owned();
     ensure!(!reason.contains(char::is_control), "{reason:?}");
-    // What it says of its place is kept, without what is no digest.
+    // What it says of its place is kept, without what is not printable.
     let kept = scene.until("configmap/soc-checkpoint", |_| true).await?;
     let now = jiff::Timestamp::from_millisecond(clock::millis())?;
     let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
     let kept = kept["data"]["checkpoint.json"].as_str().unwrap_or_default();
-    assert_eq!(Checkpoint::read(kept, uid, SOURCE, now)?.alert_ids, ["0011223344556677"]);
+    let kept = Checkpoint::read(kept, uid, SOURCE, now)?.positions;
+    assert_eq!(kept[&Stream::Alerts].position.text(), good.to_string());
+    assert_eq!(kept[&Stream::Activities].position, Position::default());
     // It is asked on and on.
     let asked = forwarder.n_asked();
     let until = Instant::now() + PATIENCE;

@@ -112,10 +112,8 @@ fn kept_of(told: Report) -> Checkpoint {
         version: kept::VERSION,
         agent_uid: "uid-1".to_owned(),
         source: told.checkpoint.source,
-        alerts: told.checkpoint.alerts,
-        activities: told.checkpoint.activities,
         exported: told.streams.keys().copied().collect(),
-        alert_ids: told.checkpoint.alert_ids,
+        positions: told.checkpoint.positions,
     }
 }
 
@@ -133,7 +131,9 @@ async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Resu
         let caught_up = |report: &Report| {
             report.streams.values().all(|stream| stream.lag_seconds.is_some_and(|lag| lag < 10.0))
         };
-        if report.checkpoint.alert_ids.len() == n_alerts && caught_up(&report) {
+        let alerts = report.checkpoint.positions.get(&Stream::Alerts);
+        let n_kept = alerts.map_or(0, |at| at.position.ids().len());
+        if n_kept == n_alerts && caught_up(&report) {
             break report;
         }
         ensure!(Instant::now() < until, "the report tells what is delivered: {report:?}");

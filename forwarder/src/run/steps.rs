@@ -149,8 +149,8 @@ impl<S: Source> Forwarder<S> {
                 }
             }
         }
-        if n_settled > 0 && stream == Stream::Alerts {
-            self.progress.remembered(stream, &reader.kept());
+        if n_settled > 0 {
+            self.progress.remembered(stream, reader.kept());
         }
         unconfirmed.drain(..n_settled);
         Ok(())

@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use siem_agent_crds::checkpoint::Checkpoint;
+use siem_agent_crds::position::Position;
 use siem_agent_crds::report::Stream;
 use siem_agent_tests::arrival::{Receiver as _, counts};
 use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind};
@@ -55,14 +57,17 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
     let text = checkpoint["data"]["checkpoint.json"].as_str().unwrap_or_default();
     let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
-    let kept = siem_agent_crds::checkpoint::Checkpoint::read(text, uid, &defender.url(), now)?;
-    ensure!(kept.alerts.is_some() && kept.activities.is_some() && !kept.alert_ids.is_empty());
+    let kept = Checkpoint::read(text, uid, &defender.url(), now)?;
+    let ids = |kept: &Checkpoint| kept.positions[&Stream::Alerts].position.ids();
+    ensure!(kept.positions.len() == 2 && !ids(&kept).is_empty());
 
     // Put back when somebody else has written into it, also where he would have been believed.
     let place = "configmap/soc-checkpoint";
     let mut forged = kept.clone();
-    forged.alerts = kept.alerts.map(|watermark| watermark + 1_000);
-    forged.alert_ids = vec!["f".repeat(16)];
+    if let Some(alerts) = forged.positions.get_mut(&Stream::Alerts) {
+        alerts.through += 1_000;
+        alerts.position = Position::with_ids(vec!["f".repeat(16)]);
+    }
     let forged = json!({"data": {"checkpoint.json": forged.write()?, "more": "mine"}}).to_string();
     stage.scene.kubectl(&["patch", place, "-p", &forged], "").await?;
     let until = Instant::now() + 2 * PATIENCE;
@@ -71,8 +76,8 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
         assert_eq!(there["data"]["more"], "mine");
         let text = there["data"]["checkpoint.json"].as_str().unwrap_or_default();
         let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
-        let read = siem_agent_crds::checkpoint::Checkpoint::read(text, uid, &defender.url(), now)?;
-        if read.alert_ids == kept.alert_ids {
+        let read = Checkpoint::read(text, uid, &defender.url(), now)?;
+        if ids(&read) == ids(&kept) {
             break;
         }
         ensure!(Instant::now() < until, "{there:#}");
