@@ -1,4 +1,5 @@
 //! The contract between the programs and with the API server: everything serialisable lives here.
+//! Pure, every file of it.
 //!
 //! - [`siem_agent`]: the `SiemAgent` resource, group `siemagent.dev`, version `v1alpha1`; [`schema`] makes its CRD.
 //! - [`manifest`]: reads a manifest offline and refuses what the API server would refuse.

@@ -1,4 +1,4 @@
-//! The records of the API as the mapping sees them: checked, and free of the wire's names and looseness.
+//! The records of the API as the mapping sees them: checked, and free of the wire's names and looseness. Pure.
 //!
 //! A field that the record does not have, or has as `null`, `"null"` or blank, is `None` (or left out of a list).
 //! Pure.

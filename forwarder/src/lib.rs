@@ -5,7 +5,8 @@
 //!                \________________________ run ________________________/
 //! ```
 //!
-//! `run` is the loop of each stream, `pipeline` one agent's export around it. Modules marked pure in ARCHITECTURE.md do no I/O and read no clock.
+//! `run` is the loop of each stream, `pipeline` one agent's export around it. A file that says "Pure" does no I/O, reads no clock
+//! and uses only such files.
 
 pub mod settings;
 pub mod plan;

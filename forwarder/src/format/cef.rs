@@ -1,4 +1,4 @@
-//! A CEF record (ArcSight Common Event Format, version 0) and its one-line form.
+//! A CEF record (ArcSight Common Event Format, version 0) and its one-line form. Pure.
 //!
 //! `CEF:0|Vendor|Product|Version|SignatureID|Name|Severity|key=value key=value…`. Values are kept as they are and
 //! escaped only when the line is written, by [`escape`]; so they can be measured and shortened without cutting an escape. Pure.

@@ -1,4 +1,4 @@
-//! An activity's fields, in the order in which the vendor's agent writes them.
+//! An activity's fields, in the order in which the vendor's agent writes them. Pure.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! An address as people see it in the portal's data: alone, or with a port, brackets, a zone, blanks around it.
+//! An address as people see it in the portal's data: alone, or with a port, brackets, a zone, blanks around it. Pure.
 //!
 //! Only what is one address, written strictly, is one; an IPv4 address that is mapped into IPv6 is one of IPv4.
 

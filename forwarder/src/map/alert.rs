@@ -1,4 +1,4 @@
-//! An alert's fields, in the order in which the vendor's agent writes them.
+//! An alert's fields, in the order in which the vendor's agent writes them. Pure.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The mapping in words: the tables that map also print `docs/cef-mapping.md`. Nothing is decided here.
+//! The mapping in words: the tables that map also print `docs/cef-mapping.md`. Nothing is decided here. Pure.
 
 use std::fmt::Write as _;
 

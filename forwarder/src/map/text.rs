@@ -1,4 +1,4 @@
-//! Descriptions as plain text: the portal writes some of them in HTML.
+//! Descriptions as plain text: the portal writes some of them in HTML. Pure.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! The user's filters in the API's own form. Typed ones and raw ones are ANDed; none is ever dropped.
+//! The user's filters in the API's own form. Typed ones and raw ones are ANDed; none is ever dropped. Pure.
 
 use serde_json::{Map, Value, json};
 use siem_agent_crds::manifest::Problem;

@@ -1,4 +1,4 @@
-//! The time of a message, in UTC and in English whatever the machine's locale.
+//! The time of a message, in UTC and in English whatever the machine's locale. Pure.
 //!
 //! By the calendar rather than by an instant's type: that ends hours before the year 10000 does, for the sake of zones.
 //! Pure.

@@ -1,4 +1,5 @@
 //! Whom to trust: rustls' own verifier is asked first; a certificate that is itself in the bundle is trusted as a pin.
+//! Pure.
 //!
 //! A pin stands in for an issuer and for nothing else: name, dates, purpose and the handshake's signature always hold.
 

@@ -9,7 +9,7 @@ use super::root;
 const CRATES: [&str; 5] = ["crds", "edge", "forwarder", "operator", "tests"];
 
 /// The names below a heading of a manifest, up to the next one.
-fn names(manifest: &str, heading: &str) -> BTreeSet<String> {
+pub(crate) fn names(manifest: &str, heading: &str) -> BTreeSet<String> {
     let section = manifest.lines().skip_while(|line| line.trim() != heading).skip(1);
     let section = section.take_while(|line| !line.starts_with('['));
     let name = |line: &str| Some(line.split_once(['.', ' ', '='])?.0.to_owned());

@@ -168,6 +168,23 @@ fn every_promise_of_the_security_page_names_a_test_that_is_there() {
     assert!(n_rows > 8, "{n_rows} promises are found");
 }
 
+/// The figure of merit of the house: how few places these are.
+#[test]
+fn every_place_that_an_addition_touches_is_there() {
+    let page = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let sections: Vec<_> = page.split("\n## What a new ").skip(1).collect();
+    assert_eq!(sections.len(), 3, "a source, a target and a stream table");
+    for section in sections {
+        let section = section.split("\n## ").next().unwrap();
+        let paths = section.split('`').skip(1).step_by(2).filter(|code| code.contains('/'));
+        let paths: Vec<_> = paths.collect();
+        assert!(paths.len() > 4, "paths of {section}");
+        for path in paths {
+            assert!(root().join(path).exists(), "CONTRIBUTING.md names {path}, which is not there");
+        }
+    }
+}
+
 #[test]
 fn one_version_stands_everywhere() {
     let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();

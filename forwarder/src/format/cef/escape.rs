@@ -1,4 +1,4 @@
-//! The only place that escapes. No value, whatever it holds, can forge a field, a pipe or a second line.
+//! The only place that escapes. No value, whatever it holds, can forge a field, a pipe or a second line. Pure.
 //!
 //! Control characters other than CR and LF become a space, characters that change the direction of text vanish, and
 //! white space at both ends is dropped; then in the header a line break becomes one space and `\` and `|` are escaped;

@@ -1,4 +1,4 @@
-//! Shortens a record that is too long, field by field, so that no character and no escape is cut.
+//! Shortens a record that is too long, field by field, so that no character and no escape is cut. Pure.
 //!
 //! Free text goes first, then names and lists; what was shortened ends in `...`. Where not even that is enough, whole
 //! pairs are left out. The identifier of the event, its times and its addresses are never touched. Pure.

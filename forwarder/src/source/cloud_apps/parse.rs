@@ -1,4 +1,5 @@
 //! One record's JSON becomes an [`Event`], or a [`Reject`] that says what kind of trouble it is without its content.
+//! Pure.
 //!
 //! Only what the export cannot do without is demanded: an `_id` and a `timestamp`. A field of an unexpected kind counts
 //! as absent; it never costs the record, and a bad record never costs its neighbours. Of keys that come twice the last

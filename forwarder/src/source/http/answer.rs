@@ -1,4 +1,5 @@
 //! What the servers answer besides records: refusals in every usual form, and access tokens. Only `source` reads these.
+//! Pure.
 
 use std::time::Duration;
 

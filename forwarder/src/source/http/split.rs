@@ -1,4 +1,4 @@
-//! Splits a response body into its records while it arrives, so that a page of 5,000 is never held whole.
+//! Splits a response body into its records while it arrives, so that a page of 5,000 is never held whole. Pure.
 //!
 //! Knows of JSON only what it takes to find the elements of the top-level `data` array; whether an element is a good
 //! record is its source's business. What is left of the body without the records is the envelope.
