@@ -10,7 +10,7 @@ use kube::Client;
 use kube::core::Status;
 use serde_json::{Value, json};
 
-use crate::control_plane::ControlPlane;
+use siem_agent_sim::control_plane::ControlPlane;
 
 pub use node::{Broken, Node, nodes, set};
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::helm::{CHART, Helm};
+use siem_agent_sim::helm::{CHART, Helm};
 
 /// A file of this repository.
 pub fn file(path: &str) -> PathBuf {

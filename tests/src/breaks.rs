@@ -15,9 +15,9 @@ use nix::sys::signal::Signal;
 use siem_agent_crds::report::Stream;
 use tokio::time::{Instant, sleep};
 
-use crate::arrival::{Receiver, all_arrived, id};
-use crate::defender::Defender;
-use crate::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::arrival::{Receiver, all_arrived, id};
+use siem_agent_sim::defender::Defender;
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 
 /// How soon a first arrival is noticed: what follows it is on its way still. The runtime's own sleep lasts whole
 /// milliseconds, in which a receiver reads all there is.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::alert_rules::document;
-use crate::control_plane::ControlPlane;
+use siem_agent_sim::control_plane::ControlPlane;
 
 const ACCOUNT: &str = "prometheus";
 

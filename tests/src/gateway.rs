@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::control_plane::ControlPlane;
-use crate::forwarder::LOOK;
+use siem_agent_sim::control_plane::ControlPlane;
+use siem_agent_sim::forwarder::LOOK;
 
 /// No request of an operator is larger.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;

@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use siem_agent_crds::report::Stream;
 
-use crate::arrival::{Receiver, all_arrived, quick};
-use crate::defender::{DEMO_TOKEN, Defender};
-use crate::forwarder::Forwarder;
+use siem_agent_sim::arrival::{Receiver, all_arrived, quick};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::forwarder::Forwarder;
 
 /// Where receivers cut, bytes.
 const LIMITS: [usize; 7] = [1_024, 2_048, 4_096, 8_000, 8_096, 8_192, 65_536];
@@ -59,7 +59,7 @@ pub async fn outcome(
     let rendered = forwarder.render("activities", &records.join("\n"))?;
     let expected: BTreeMap<String, String> = rendered
         .lines()
-        .filter_map(|line| Some((crate::arrival::id(line)?.to_owned(), cef(line)?.to_owned())))
+        .filter_map(|line| Some((siem_agent_sim::arrival::id(line)?.to_owned(), cef(line)?.to_owned())))
         .collect();
     ensure!(expected.len() == records.len(), "every record has a line");
     forwarder.start().await?;
@@ -81,7 +81,7 @@ impl Outcome {
         let mut received = BTreeMap::new();
         for line in &self.lines {
             let cef = cef(line).with_context(|| format!("no event: {}", begin(line)))?;
-            let id = crate::arrival::id(line).unwrap_or_default().to_owned();
+            let id = siem_agent_sim::arrival::id(line).unwrap_or_default().to_owned();
             let before = received.insert(id, cef.to_owned());
             ensure!(before.is_none(), "a record has two events: {}", begin(line));
         }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result, bail};
 use tokio::time::{Instant, sleep};
 
-use crate::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
 
 /// How a program ended.
 #[derive(Debug)]

@@ -21,10 +21,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::forwarder::{LOOK, PATIENCE, free_port};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
 use crate::installed::installed;
-use crate::leash::{self, Leashed};
-use crate::programs::programs;
+use siem_agent_sim::leash::{self, Leashed};
+use siem_agent_sim::programs::programs;
 
 /// Debian's Alertmanager looks for its templates in `/usr/share`, where nothing was installed: it gets its own, in a mount
 /// namespace that nobody else sees.

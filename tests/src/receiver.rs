@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::arrival::counts;
-use crate::pki::Identity;
+use siem_agent_sim::arrival::counts;
+use siem_agent_sim::pki::Identity;
 
 /// How messages are told apart (RFC 6587).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

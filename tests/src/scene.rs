@@ -6,10 +6,10 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::control_plane::{ControlPlane, Request};
-use crate::forwarder::{LOOK, PATIENCE};
-use crate::kubectl::Kubectl;
-use crate::operator::Place;
+use siem_agent_sim::control_plane::{ControlPlane, Request};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::kubectl::Kubectl;
+use siem_agent_sim::operator::Place;
 
 /// A world for an operator in a namespace of its own.
 #[derive(Debug)]

@@ -14,10 +14,10 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::arrival::Receiver;
-use crate::forwarder::{LOOK, PATIENCE, free_port};
+use siem_agent_sim::arrival::Receiver;
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
 use crate::installed::installed;
-use crate::pki::Files;
+use siem_agent_sim::pki::Files;
 
 /// What Splunk Connect for Syslog, which is a syslog-ng, tells CEF by.
 const SC4S: &str =

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::leash;
-use crate::programs::programs;
+use siem_agent_sim::leash;
+use siem_agent_sim::programs::programs;
 
 /// A page, as its headings with their shell blocks.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use siem_agent_crds::{manifest, schema};
 use siem_agent_tests::admission::{Admission, Broken, Node, Verb, nodes, set};
-use siem_agent_tests::control_plane::ControlPlane;
-use siem_agent_tests::fleet::largest;
+use siem_agent_sim::control_plane::ControlPlane;
+use siem_agent_sim::fleet::largest;
 
 /// What the offline check calls it, and what the server does.
 const WORDS: &[(&str, &[&str])] = &[

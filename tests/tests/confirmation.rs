@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use siem_agent_tests::arrival::{missing, mount, quick};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::arrival::{missing, mount, quick};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::receiver::{Framing, Receiver, Tls, acceptor};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use siem_agent_tests::control_plane::{ControlPlane, User};
+use siem_agent_sim::control_plane::{ControlPlane, User};
 
 #[tokio::test]
 async fn rights_are_enforced_and_every_request_is_recorded() -> Result<()> {
@@ -79,7 +79,7 @@ fn without_go_one_line_says_what_is_missing_and_given_programs_are_taken() -> Re
     symlink("/bin/true", assets.join("kubectl"))?;
     let run = |name: &str| {
         let out = Command::new("bash")
-            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/programs/build"), name])
+            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/programs/build"), name])
             .env("PATH", tools.path())
             .env("CARGO_TARGET_DIR", &empty)
             .env("KUBEBUILDER_ASSETS", &assets)
@@ -87,7 +87,7 @@ fn without_go_one_line_says_what_is_missing_and_given_programs_are_taken() -> Re
         let text = |bytes: Vec<u8>| String::from_utf8(bytes);
         anyhow::Ok((out.status.code(), text(out.stdout)?, text(out.stderr)?))
     };
-    let missing = "tests/programs/build: Go is missing; it builds Kubernetes' programs for the tests: \
+    let missing = "sim/programs/build: Go is missing; it builds Kubernetes' programs for the tests: \
                    install Go 1.26 from https://go.dev/dl\n";
     assert_eq!(run("etcd")?, (Some(1), String::new(), missing.to_owned()));
     let given = format!("kubectl {}\n", assets.join("kubectl").display());

@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::arrival::{
+use siem_agent_sim::arrival::{
     Receiver as _, all_arrived, each_arrives_as_rendered, mount, quick,
 };
 use siem_agent_tests::breaks::n_lost_over;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
-use siem_agent_tests::pki::Authority;
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, Options};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::pki::Authority;
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use siem_agent_tests::control_plane::ControlPlane;
-use siem_agent_tests::kwok::{Kwok, Takes};
-use siem_agent_tests::node::{Image, Node, Options};
+use siem_agent_sim::control_plane::ControlPlane;
+use siem_agent_sim::kwok::{Kwok, Takes};
+use siem_agent_sim::node::{Image, Node, Options};
 
 const N_PODS: usize = 50;
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::leash::{self, Leashed};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::leash::{self, Leashed};
 use tokio::time::{Instant, sleep};
 
 const LEFT: &str = "left behind: ";

@@ -11,10 +11,10 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
-use siem_agent_tests::control_plane::ControlPlane;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options as Portal};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::node::{Image, Node, Options};
+use siem_agent_sim::control_plane::ControlPlane;
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options as Portal};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::node::{Image, Node, Options};
 use tokio::time::{Instant, sleep};
 
 const MOUNT_DELAY: Duration = Duration::from_secs(1);

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use siem_agent_tests::arrival::Receiver as _;
-use siem_agent_tests::defender::{self, DEMO_TOKEN};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::node::{Image, Node, Options};
-use siem_agent_tests::real_node::stage::Stage;
-use siem_agent_tests::real_node::{self, RealNode, Service};
+use siem_agent_sim::arrival::Receiver as _;
+use siem_agent_sim::defender::{self, DEMO_TOKEN};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::node::{Image, Node, Options};
+use siem_agent_tests::stage::Stage;
+use siem_agent_sim::real_node::{self, RealNode, Service};
 use tokio::time::{Instant, sleep};
 
 #[test]

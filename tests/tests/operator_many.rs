@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
-use siem_agent_tests::fleet::{apply_all, manifest, manifests, n_made};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::kwok::{Kwok, Takes};
-use siem_agent_tests::node::{Image, Node, Options};
-use siem_agent_tests::operator::Operator;
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
+use siem_agent_sim::fleet::{apply_all, manifest, manifests, n_made};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::kwok::{Kwok, Takes};
+use siem_agent_sim::node::{Image, Node, Options};
+use siem_agent_sim::operator::Operator;
 use siem_agent_tests::receiver::{Framing, Receiver};
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::time::{Instant, sleep};
@@ -118,7 +118,7 @@ async fn a_second_pass_over_two_hundred_agents_in_every_state_writes_nothing() -
 
     let nowhere = "https://contoso.us2.portal.cloudappsecurity.com";
     let only_kwok = json!({"nodeSelector": {"type": "kwok"}});
-    let no_port = siem_agent_tests::forwarder::free_port()?;
+    let no_port = siem_agent_sim::forwarder::free_port()?;
     let to = |port: u16| json!({"host": "127.0.0.1", "port": port});
     let quick = |url: String, secret: &str| {
         json!({

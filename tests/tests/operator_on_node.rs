@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Options};
-use siem_agent_tests::real_node;
-use siem_agent_tests::real_node::stage::Stage;
+use siem_agent_sim::defender::{DEMO_TOKEN, Options};
+use siem_agent_sim::real_node;
+use siem_agent_tests::stage::Stage;
 use siem_agent_tests::scene::condition;
 
 const WRONG_TOKEN: &str =

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use siem_agent_tests::control_plane::{ControlPlane, Request};
+use siem_agent_sim::control_plane::{ControlPlane, Request};
 use siem_agent_tests::cut::Wire;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use siem_agent_tests::gateway::{Gateway, Manner};
-use siem_agent_tests::operator::{ACCOUNT, Operator, Place};
+use siem_agent_sim::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::time::{Instant, sleep, sleep_until};
 

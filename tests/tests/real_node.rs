@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::real_node::{self, ADDRESS, PAUSE};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::real_node::{self, ADDRESS, PAUSE};
 use tokio::time::{Instant, sleep};
 
 const UP: &str = "the node is up: ";

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_tests::gateway::{Gateway, Manner};
-use siem_agent_tests::operator::{Operator, Place};
+use siem_agent_sim::operator::{Operator, Place};
 use siem_agent_tests::prometheus::check_metrics;
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::time::{Instant, sleep};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::checkpoint::{self as kept, Checkpoint};
 use siem_agent_crds::report::{Report, Stream};
-use siem_agent_tests::arrival::{all_arrived, quick};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::arrival::{all_arrived, quick};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use tokio::time::{Instant, sleep};
 
 async fn over_tcp(defender: &Defender) -> Result<(Rsyslog, Forwarder)> {
@@ -163,7 +163,7 @@ async fn what_lies_beyond_the_retention_is_told_once() -> Result<()> {
     forwarder.kill()?;
     fs::remove_dir_all(forwarder.state())?;
     let mut kept = kept_of(told);
-    let long_ago = siem_agent_tests::clock::millis() - 200 * DAY_MS;
+    let long_ago = siem_agent_sim::clock::millis() - 200 * DAY_MS;
     kept.positions.entry(Stream::Activities).and_modify(|at| at.through = long_ago);
     fs::write(folder.join(kept::KEY), kept.write()?)?;
     forwarder.start().await?;

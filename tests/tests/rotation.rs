@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use siem_agent_tests::arrival::{Receiver as _, all_arrived};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::arrival::{Receiver as _, all_arrived};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::mounted::Mounted;
-use siem_agent_tests::pki::{Authority, Files};
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::pki::{Authority, Files};
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 

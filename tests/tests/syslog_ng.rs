@@ -9,12 +9,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_forwarder::source::cloud_apps::parse;
-use siem_agent_tests::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
+use siem_agent_sim::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
 use siem_agent_tests::breaks::n_lost_over;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::hostile;
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::syslog_ng::{Driver, Input, SyslogNg};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 struct Tls {
     _folder: TempDir,
     input: Input,
-    client: siem_agent_tests::pki::Files,
+    client: siem_agent_sim::pki::Files,
 }
 
 impl Tls {

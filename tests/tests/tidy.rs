@@ -48,6 +48,8 @@ fn sources() -> Vec<(String, String)> {
         "forwarder/tests",
         "operator/src",
         "operator/tests",
+        "sim/src",
+        "sim/tests",
         "tests/src",
         "tests/tests",
     ] {

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_tests::alert_rules::{render, rules};
-use siem_agent_tests::arrival::Receiver as _;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::arrival::Receiver as _;
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use siem_agent_tests::prometheus::Prometheus;
 use siem_agent_tests::scene::condition;
 use tokio::sync::watch;
@@ -299,7 +299,7 @@ async fn disconnect(fleet: &Fleet) -> Result<()> {
         }
         ensure!(Instant::now() < until, "{:#}", agent["status"]);
         ensure!(condition(&agent, "Delivering")["status"] == "False", "{:#}", agent["status"]);
-        let long_ago = siem_agent_tests::clock::millis() - 13 * 3_600_000;
+        let long_ago = siem_agent_sim::clock::millis() - 13 * 3_600_000;
         let long_ago = jiff::Timestamp::from_millisecond(long_ago - long_ago % 1000)?.to_string();
         let mut conditions = agent["status"]["conditions"].clone();
         for condition in conditions.as_array_mut().into_iter().flatten() {

@@ -280,7 +280,7 @@ async fn a_cause_silences_what_comes_of_it_and_nothing_else() -> Result<()> {
         .filter(|alert| told(alert))
         .map(|(name, severity, agent, stream, _)| format!("{name} {severity} {agent} {stream}"))
         .collect();
-    let until = Instant::now() + siem_agent_tests::forwarder::PATIENCE;
+    let until = Instant::now() + siem_agent_sim::forwarder::PATIENCE;
     loop {
         let label =
             |labels: &Value, name: &str| labels[name].as_str().unwrap_or_default().to_owned();
@@ -302,6 +302,6 @@ async fn a_cause_silences_what_comes_of_it_and_nothing_else() -> Result<()> {
             "{active:#?} instead of {expected:#?}: {}",
             alertmanager.log()
         );
-        sleep(siem_agent_tests::forwarder::LOOK).await;
+        sleep(siem_agent_sim::forwarder::LOOK).await;
     }
 }

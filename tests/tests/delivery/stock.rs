@@ -1,11 +1,11 @@
 //! A stock rsyslog, no limit of it raised: what records that are made for its limits become there.
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_tests::arrival::mount;
-use siem_agent_tests::forwarder::Forwarder;
+use siem_agent_sim::arrival::mount;
+use siem_agent_sim::forwarder::Forwarder;
 use siem_agent_tests::hostile;
-use siem_agent_tests::pki::Authority;
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::pki::Authority;
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 
 /// Every limit is the receiver's own, every setting of ours the default.
 #[tokio::test]

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_tests::control_plane::{ControlPlane, User};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::operator::Operator;
+use siem_agent_sim::control_plane::{ControlPlane, User};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::operator::Operator;
 use siem_agent_tests::scene::Scene;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};

@@ -3,11 +3,11 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use siem_agent_tests::control_plane::{ControlPlane, User};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::helm::{CHART, Helm};
-use siem_agent_tests::kubectl::Kubectl;
-use siem_agent_tests::operator::{Operator, Place};
+use siem_agent_sim::control_plane::{ControlPlane, User};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::helm::{CHART, Helm};
+use siem_agent_sim::kubectl::Kubectl;
+use siem_agent_sim::operator::{Operator, Place};
 use tokio::time::{Instant, sleep};
 
 const IMAGE: &str = "--forwarder-image=ghcr.io/siem-agent-operator/siem-forwarder:0.0.0";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::Value;
-use siem_agent_tests::helm::{CHART, Helm};
+use siem_agent_sim::helm::{CHART, Helm};
 
 use crate::values::{chart, keys, parsed, pointer, read, schema};
 

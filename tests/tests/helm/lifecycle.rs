@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use siem_agent_tests::control_plane::{ControlPlane, User};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::helm::{CHART, Helm};
-use siem_agent_tests::kubectl::Kubectl;
+use siem_agent_sim::control_plane::{ControlPlane, User};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::helm::{CHART, Helm};
+use siem_agent_sim::kubectl::Kubectl;
 use tokio::time::{Instant, sleep};
 
 const RELEASE: &str = "siem-agent-operator";

@@ -3,8 +3,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_tests::control_plane::{ControlPlane, User};
-use siem_agent_tests::helm::{CHART, Helm, objects};
+use siem_agent_sim::control_plane::{ControlPlane, User};
+use siem_agent_sim::helm::{CHART, Helm, objects};
 use siem_agent_tests::prometheus_operator;
 
 use crate::rendered::{Rendered, needed_rules};

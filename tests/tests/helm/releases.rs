@@ -2,10 +2,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use siem_agent_tests::control_plane::{ControlPlane, User};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::helm::{CHART, Helm, objects};
-use siem_agent_tests::operator::{Operator, Place};
+use siem_agent_sim::control_plane::{ControlPlane, User};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::helm::{CHART, Helm, objects};
+use siem_agent_sim::operator::{Operator, Place};
 use tokio::time::{Instant, sleep};
 
 use crate::rendered::Rendered;

@@ -54,7 +54,7 @@ impl Rendered {
 /// The rules that the operator needs, from `operator/rbac.yaml`: those of its agents, and those of its Lease.
 pub(crate) fn needed_rules() -> Result<[Value; 2]> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/rbac.yaml");
-    let roles = siem_agent_tests::helm::objects(&read(path))?;
+    let roles = siem_agent_sim::helm::objects(&read(path))?;
     let of = |kind: &str| {
         let role = roles.iter().find(|role| role["kind"] == kind);
         role.map(|role| role["rules"].clone()).with_context(|| format!("a {kind}"))

@@ -17,7 +17,7 @@ pub(crate) struct Key {
 }
 
 pub(crate) fn chart() -> PathBuf {
-    PathBuf::from(siem_agent_tests::helm::CHART)
+    PathBuf::from(siem_agent_sim::helm::CHART)
 }
 
 pub(crate) fn read(path: impl AsRef<Path>) -> String {

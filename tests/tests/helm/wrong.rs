@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use siem_agent_tests::helm::{CHART, Helm};
+use siem_agent_sim::helm::{CHART, Helm};
 
 #[tokio::test]
 async fn wrong_values_are_refused_by_name() -> Result<()> {

@@ -11,9 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
-use siem_agent_tests::defender::{Defender, Options};
-use siem_agent_tests::images::{Images, script};
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::defender::{Defender, Options};
+use siem_agent_sim::images::{Images, script};
+use siem_agent_sim::pki::Authority;
 
 use crate::archive::Archive;
 use crate::confined::GIVEN;

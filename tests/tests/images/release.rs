@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use siem_agent_tests::images::Images;
+use siem_agent_sim::images::Images;
 
 use crate::ROOT;
 use crate::archive::Archive;

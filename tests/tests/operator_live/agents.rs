@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::operator::Operator;
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::operator::Operator;
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::scene::condition;
 use tokio::time::{Instant, sleep};
 

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use siem_agent_crds::checkpoint::Checkpoint;
 use siem_agent_crds::position::Position;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::arrival::{Receiver as _, counts};
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, FaultKind};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::node::Options;
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::arrival::{Receiver as _, counts};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, FaultKind};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::node::Options;
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::scene::condition;
 use tokio::time::{Instant, sleep};
 
@@ -56,7 +56,7 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     let checkpoint = stage.until_kept(&defender).await?;
     let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
     let text = checkpoint["data"]["checkpoint.json"].as_str().unwrap_or_default();
-    let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
+    let now = jiff::Timestamp::from_millisecond(siem_agent_sim::clock::millis())?;
     let kept = Checkpoint::read(text, uid, &defender.url(), now)?;
     let ids = |kept: &Checkpoint| kept.positions[&Stream::Alerts].position.ids();
     ensure!(kept.positions.len() == 2 && !ids(&kept).is_empty());
@@ -75,7 +75,7 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
         let there = stage.scene.until(place, |_| true).await?;
         assert_eq!(there["data"]["more"], "mine");
         let text = there["data"]["checkpoint.json"].as_str().unwrap_or_default();
-        let now = jiff::Timestamp::from_millisecond(siem_agent_tests::clock::millis())?;
+        let now = jiff::Timestamp::from_millisecond(siem_agent_sim::clock::millis())?;
         let read = Checkpoint::read(text, uid, &defender.url(), now)?;
         if ids(&read) == ids(&kept) {
             break;

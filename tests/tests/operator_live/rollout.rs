@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_tests::arrival::{Receiver as _, counts};
-use siem_agent_tests::control_plane::Request;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::node::Image;
-use siem_agent_tests::operator::Operator;
-use siem_agent_tests::rsyslog::{Input, Rsyslog};
+use siem_agent_sim::arrival::{Receiver as _, counts};
+use siem_agent_sim::control_plane::Request;
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::node::Image;
+use siem_agent_sim::operator::Operator;
+use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::scene::condition;
 use tokio::time::{Instant, sleep};
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_tests::arrival::{Receiver as _, counts, missing};
-use siem_agent_tests::defender::{Defender, Options as Portal};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, program};
-use siem_agent_tests::node::{Image, Node, Options};
-use siem_agent_tests::operator::Operator;
-use siem_agent_tests::rsyslog::Rsyslog;
+use siem_agent_sim::arrival::{Receiver as _, counts, missing};
+use siem_agent_sim::defender::{Defender, Options as Portal};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::node::{Image, Node, Options};
+use siem_agent_sim::operator::Operator;
+use siem_agent_sim::rsyslog::Rsyslog;
 use siem_agent_tests::scene::Scene;
 use tokio::time::{Instant, sleep};
 

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use siem_agent_tests::control_plane::ControlPlane;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::operator::{Operator, Place};
+use siem_agent_sim::control_plane::ControlPlane;
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::operator::{Operator, Place};
 use tokio::time::{Instant, sleep};
 
 use super::manifest;

@@ -16,9 +16,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{Defender, Options};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::defender::{Defender, Options};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::proxy::{Policy, Proxy};
 use siem_agent_tests::receiver::{Framing, Receiver, Tls};
 use tokio::time::{Instant, sleep};
@@ -223,7 +223,7 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
 async fn what_records_say_is_seen_nowhere_but_in_their_lines() -> Result<()> {
     let word = "Planted-words-of-a-record-8Qkx7";
     let defender = Defender::start(tenant(TOKEN)).await?;
-    let now = siem_agent_tests::clock::millis();
+    let now = siem_agent_sim::clock::millis();
     for record in [
         json!({"_id": format!("{word}-id"), "timestamp": now, "created": now, "eventTypeName": format!("{word}-type"),
             "description": format!("Log on of {word}"), "user": {"userName": word}, "device": {"userAgent": word}}),

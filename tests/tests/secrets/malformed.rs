@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use siem_agent_tests::defender::Defender;
-use siem_agent_tests::forwarder::program;
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::defender::Defender;
+use siem_agent_sim::forwarder::program;
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::program::to_its_end;
 use siem_agent_tests::receiver::{Framing, Receiver, Tls};
 

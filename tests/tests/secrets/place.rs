@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, free_port, program};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port, program};
 use siem_agent_tests::program::{Ended, forwarder};
 use tokio::time::{Instant, sleep};
 

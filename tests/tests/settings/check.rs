@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
-use siem_agent_tests::forwarder::{Forwarder, free_port};
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_sim::forwarder::{Forwarder, free_port};
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::program::{Ended, forwarder};
 use siem_agent_tests::proxy::{Policy, Proxy};
 use siem_agent_tests::receiver::{Framing, Receiver, Tls};

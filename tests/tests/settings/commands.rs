@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE, program};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE, program};
 use siem_agent_tests::program::forwarder;
 use siem_agent_tests::receiver::{Framing, Receiver};
 use tokio::time::{Instant, sleep};
@@ -255,7 +255,7 @@ async fn render_takes_a_page_an_array_lines_and_one_record() -> Result<()> {
 async fn a_window_that_the_api_does_not_give_whole_is_told() -> Result<()> {
     let place = place(DEMO_TOKEN).await?;
     place.defender.produce_at(Stream::Alerts, 5_200, Duration::from_secs(7_200));
-    let now = siem_agent_tests::clock::millis();
+    let now = siem_agent_sim::clock::millis();
     let (from, to) = (time(now - 3 * 3_600_000), time(now - 3_600_000));
     let manifest = place.forwarder.manifest().display().to_string();
     let secrets = place.forwarder.secrets().display().to_string();

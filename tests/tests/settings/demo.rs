@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_tests::forwarder::{PATIENCE, free_port, program};
+use siem_agent_sim::forwarder::{PATIENCE, free_port, program};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Result;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Options};
-use siem_agent_tests::forwarder::Forwarder;
-use siem_agent_tests::pki::{Authority, Identity};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
+use siem_agent_sim::forwarder::Forwarder;
+use siem_agent_sim::pki::{Authority, Identity};
 use siem_agent_tests::program::{Ended, forwarder};
 use siem_agent_tests::proxy::{Policy, Proxy};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use siem_agent_tests::forwarder::Forwarder;
+use siem_agent_sim::forwarder::Forwarder;
 use siem_agent_tests::program::Ended;
 use tokio::time::timeout;
 

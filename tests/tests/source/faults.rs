@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
-use siem_agent_tests::defender::{Hostility, Options};
-use siem_agent_tests::forwarder::PATIENCE;
+use siem_agent_sim::defender::{Hostility, Options};
+use siem_agent_sim::forwarder::PATIENCE;
 use tokio::time::{Instant, sleep};
 
 use super::world::{Manifest, World, tenant};

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use futures_util::future::try_join_all;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Options};
-use siem_agent_tests::forwarder::LOOK;
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::defender::{DEMO_TOKEN, Options};
+use siem_agent_sim::forwarder::LOOK;
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::proxy::{Policy, Proxy};
 use tokio::time::{Instant, sleep};
 

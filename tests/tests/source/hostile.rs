@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use flate2::write::GzEncoder;
 use flate2::{Compress, Compression, FlushCompress};
 use futures_util::future::try_join_all;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_tests::defender::{DEMO_TOKEN, Options};
+use siem_agent_sim::defender::{DEMO_TOKEN, Options};
 use tokio::time::sleep;
 
 use super::world::{Manifest, World, tenant};

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{Hostility, Options};
-use siem_agent_tests::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::defender::{Hostility, Options};
+use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use tokio::time::{Instant, sleep};
 
 use super::world::{Manifest, World, tenant};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::DEMO_TOKEN;
-use siem_agent_tests::forwarder::{LOOK, PATIENCE, free_port};
+use siem_agent_sim::defender::DEMO_TOKEN;
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};

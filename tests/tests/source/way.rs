@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_tests::defender::{DEMO_TOKEN, Options};
-use siem_agent_tests::pki::Authority;
+use siem_agent_sim::defender::{DEMO_TOKEN, Options};
+use siem_agent_sim::pki::Authority;
 use siem_agent_tests::proxy::{Policy, Proxy};
 
 use super::world::{Manifest, World, tenant};

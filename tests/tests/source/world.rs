@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
-use siem_agent_tests::defender::{DEMO_TOKEN, Defender, Fault, Options};
-use siem_agent_tests::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, Options};
+use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::receiver::{Framing, Receiver};
 use tokio::time::{Instant, sleep};
 

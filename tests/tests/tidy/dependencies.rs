@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::root;
 
-const CRATES: [&str; 5] = ["crds", "edge", "forwarder", "operator", "tests"];
+const CRATES: [&str; 6] = ["crds", "edge", "forwarder", "operator", "sim", "tests"];
 
 /// The names below a heading of a manifest, up to the next one.
 pub(crate) fn names(manifest: &str, heading: &str) -> BTreeSet<String> {
