@@ -59,7 +59,9 @@ pub async fn outcome(
     let rendered = forwarder.render("activities", &records.join("\n"))?;
     let expected: BTreeMap<String, String> = rendered
         .lines()
-        .filter_map(|line| Some((siem_agent_sim::arrival::id(line)?.to_owned(), cef(line)?.to_owned())))
+        .filter_map(|line| {
+            Some((siem_agent_sim::arrival::id(line)?.to_owned(), cef(line)?.to_owned()))
+        })
         .collect();
     ensure!(expected.len() == records.len(), "every record has a line");
     forwarder.start().await?;

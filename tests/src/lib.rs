@@ -11,6 +11,7 @@ pub mod syslog_ng;
 pub mod prometheus_operator;
 pub mod typed;
 pub mod admission;
+pub mod turn;
 pub mod scene;
 pub mod stage;
 pub mod cut;

@@ -21,8 +21,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
 use crate::installed::installed;
+use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
 use siem_agent_sim::leash::{self, Leashed};
 use siem_agent_sim::programs::programs;
 

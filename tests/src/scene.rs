@@ -11,6 +11,8 @@ use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use siem_agent_sim::kubectl::Kubectl;
 use siem_agent_sim::operator::Place;
 
+use crate::turn::{self, Turn};
+
 /// A world for an operator in a namespace of its own.
 #[derive(Debug)]
 pub struct Scene {
@@ -22,6 +24,7 @@ pub struct Scene {
     pub place: Place,
     kubectl: Kubectl,
     patience: Duration,
+    _turn: Option<Turn>,
 }
 
 impl Scene {
@@ -30,7 +33,20 @@ impl Scene {
     /// # Errors
     /// When the API server does not answer, or it does not come about in time.
     pub async fn new() -> Result<Self> {
-        Self::on(ControlPlane::shared().await?, PATIENCE).await
+        Self::in_turn(turn::beside().await).await
+    }
+
+    /// The same while no other test of this binary has a scene.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or it does not come about in time.
+    pub async fn alone() -> Result<Self> {
+        Self::in_turn(turn::alone().await).await
+    }
+
+    async fn in_turn(turn: Turn) -> Result<Self> {
+        let scene = Self::on(ControlPlane::shared().await?, PATIENCE).await?;
+        Ok(Self { _turn: Some(turn), ..scene })
     }
 
     /// The same on another control plane, where things take longer.
@@ -40,7 +56,7 @@ impl Scene {
     pub async fn on(plane: &'static ControlPlane, patience: Duration) -> Result<Self> {
         let namespace = plane.namespace().await?;
         let place = Place::new(plane, &namespace).await?;
-        Ok(Self { plane, place, kubectl: plane.kubectl()?, namespace, patience })
+        Ok(Self { plane, place, kubectl: plane.kubectl()?, namespace, patience, _turn: None })
     }
 
     /// kubectl in the namespace, as admin.

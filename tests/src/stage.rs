@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use siem_agent_sim::real_node::{ADDRESS, RealNode};
+use crate::scene::Scene;
 use siem_agent_sim::arrival::{self, Receiver as _};
 use siem_agent_sim::defender::{Defender, NAME_FOR_PODS, Options};
 use siem_agent_sim::forwarder::LOOK;
 use siem_agent_sim::images::Images;
 use siem_agent_sim::operator::ACCOUNT;
 use siem_agent_sim::pki::Authority;
+use siem_agent_sim::real_node::{ADDRESS, RealNode};
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
-use crate::scene::Scene;
 
 /// A Secret takes up to a minute and a half, what is tried again after a pause a few minutes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);

@@ -14,9 +14,9 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::installed::installed;
 use siem_agent_sim::arrival::Receiver;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
-use crate::installed::installed;
 use siem_agent_sim::pki::Files;
 
 /// What Splunk Connect for Syslog, which is a syslog-ng, tells CEF by.

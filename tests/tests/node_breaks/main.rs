@@ -1,0 +1,3 @@
+//! What breaks the real node for others.
+
+mod node_restart;
