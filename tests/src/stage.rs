@@ -16,6 +16,7 @@ use siem_agent_sim::arrival::{self, Receiver as _};
 use siem_agent_sim::defender::{Defender, NAME_FOR_PODS, Options};
 use siem_agent_sim::forwarder::LOOK;
 use siem_agent_sim::images::Images;
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::operator::ACCOUNT;
 use siem_agent_sim::pki::Authority;
 use siem_agent_sim::real_node::{ADDRESS, RealNode};
@@ -117,13 +118,13 @@ impl Stage {
             self.receivers.insert(name.to_owned(), receiver);
         }
         let port = self.receiver(name)?.port;
-        let manifest = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-             url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    \
-             caBundleRef: {{kind: ConfigMap, name: portal-ca, key: ca.crt}}\n    requestsPerMinute: 6000\n    \
-             pollInterval: 1s\n    overlap: 5m\n  syslog: {{host: {host}, port: {port}}}\n{more}"
-        );
-        self.scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
+        let manifest = Manifest::new(name)
+            .url(url)
+            .and_source("caBundleRef: {kind: ConfigMap, name: portal-ca, key: ca.crt}")
+            .and_source("requestsPerMinute: 6000, pollInterval: 1s, overlap: 5m")
+            .to(host, port)
+            .more(more);
+        self.scene.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await.map(drop)
     }
 
     /// An agent's receiver.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, program};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -52,12 +53,11 @@ impl Demo {
     }
 
     async fn until_shown(&self, text: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while !self.shown()?.contains(text) {
-            ensure!(Instant::now() < until, "`{text}` is not shown: {}", self.shown()?);
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(self.shown()?.contains(text), "`{text}` is not shown: {}", self.shown()?);
+            Ok(())
+        })
+        .await
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::PATIENCE;
 use siem_agent_sim::leash::{self, Leashed};
-use tokio::time::{Instant, sleep};
 
 const LEFT: &str = "left behind: ";
 
@@ -42,10 +42,9 @@ async fn nothing_outlives_the_process() -> Result<()> {
     let (pid, rest) = left.split_once(' ').context("a process id")?;
     let pid = pid.parse()?;
     let folder = PathBuf::from(rest.lines().next().context("a folder")?);
-    let until = Instant::now() + PATIENCE;
-    while runs(pid) || folder.exists() {
-        ensure!(Instant::now() < until, "still there: {left}");
-        sleep(LOOK).await;
-    }
-    Ok(())
+    eventually(PATIENCE, async || {
+        ensure!(!(runs(pid) || folder.exists()), "still there: {left}");
+        Ok(())
+    })
+    .await
 }

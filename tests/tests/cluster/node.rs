@@ -13,7 +13,9 @@ use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
 use siem_agent_sim::control_plane::ControlPlane;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options as Portal};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::node::{Image, Node, Options};
 use tokio::time::{Instant, sleep};
 
@@ -90,25 +92,23 @@ impl Scene {
     }
 
     async fn until_gone(&self, name: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while self.pods().get_opt(name).await?.is_some() {
-            ensure!(Instant::now() < until, "{name} is not gone");
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(self.pods().get_opt(name).await?.is_none(), "{name} is not gone");
+            Ok(())
+        })
+        .await
     }
 
     async fn until_logged(&self, pod: &str, container: &str, text: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while !self.node.log(pod, container).unwrap_or_default().contains(text) {
+        eventually(PATIENCE, async || {
             ensure!(
-                Instant::now() < until,
+                self.node.log(pod, container).unwrap_or_default().contains(text),
                 "{container} does not say {text}: {:?}",
                 self.node.log(pod, container)
             );
-            sleep(LOOK).await;
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -122,12 +122,11 @@ const FIRST: &str = "/status/containerStatuses/0";
 async fn a_deployment_of_the_forwarder_runs_and_follows_its_secret() -> Result<()> {
     let scene = Scene::start().await?;
     let portal = Defender::start(Portal { rate: 0.0, budget: 0, ..Portal::default() }).await?;
-    let manifest = format!(
-        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  source:\n    url: {}\n    \
-         auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    pollInterval: 1s\n  \
-         syslog: {{host: 127.0.0.1, port: 9, protocol: UDP}}\n",
-        portal.url()
-    );
+    let manifest = Manifest::new("soc")
+        .url(&portal.url())
+        .and_source("requestsPerMinute: 6000, pollInterval: 1s")
+        .syslog("{host: 127.0.0.1, port: 9, protocol: UDP}")
+        .to_string();
     // As the operator would write it.
     let paths = Paths {
         secrets: "/etc/secrets".into(),
@@ -186,17 +185,16 @@ async fn a_deployment_of_the_forwarder_runs_and_follows_its_secret() -> Result<(
         Ok(report.pointer("/token/state").and_then(Value::as_str).unwrap_or_default().to_owned())
     };
     let until_token_is = async |expected: &str| -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while token_state().await? != expected {
+        eventually(PATIENCE, async || {
             ensure!(
-                Instant::now() < until,
+                token_state().await? == expected,
                 "{}: {:?}",
                 expected,
                 scene.node.log(&name, "forwarder")
             );
-            sleep(LOOK).await;
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     };
     until_token_is("Missing").await?;
     let made = Instant::now();
@@ -332,11 +330,11 @@ async fn sidecars_start_before_and_end_after_the_containers() -> Result<()> {
     assert_eq!(started, Some(&json!(true)));
     scene.until("many", "/status/conditions/2/status", &json!("True")).await?;
     let order = || std::fs::read_to_string(scene.node.claim("kept").join("order"));
-    let until = Instant::now() + PATIENCE;
-    while !order()?.contains("main began") {
-        ensure!(Instant::now() < until, "{}", order()?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(order()?.contains("main began"), "{}", order()?);
+        Ok(())
+    })
+    .await?;
     scene.pods().delete("many", &DeleteParams::default()).await?;
     scene.until_gone("many").await?;
     let order: Vec<String> = order()?.lines().map(str::to_owned).collect();
@@ -378,29 +376,33 @@ async fn a_halted_node_comes_back_with_its_pods_and_their_folders() -> Result<()
 
     scene.node.halt().await?;
     let stat = PathBuf::from(format!("/proc/{pid}"));
-    let until = Instant::now() + PATIENCE;
-    while stat.exists() {
-        ensure!(Instant::now() < until, "the process goes on");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(!stat.exists(), "the process goes on");
+        Ok(())
+    })
+    .await?;
     scene.node.resume()?;
     scene.until("survives", &format!("{FIRST}/restartCount"), &json!(1)).await?;
     let runs = scene.node.volume(&uid, "state").join("runs");
-    let until = Instant::now() + PATIENCE;
-    while std::fs::read_to_string(&runs)? != "run\nrun\n" {
-        ensure!(Instant::now() < until, "{}", std::fs::read_to_string(&runs)?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            std::fs::read_to_string(&runs)? == "run\nrun\n",
+            "{}",
+            std::fs::read_to_string(&runs)?
+        );
+        Ok(())
+    })
+    .await?;
 
     // The lowest address is given again: another pod may get it.
     let now = DeleteParams::default().grace_period(0);
     scene.pods().delete("survives", &now).map(|deleted| deleted.map(|_| ())).await?;
     scene.until_gone("survives").await?;
-    let until = Instant::now() + PATIENCE;
-    while runs.exists() {
-        ensure!(Instant::now() < until, "the pod's folder is not removed");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(!runs.exists(), "the pod's folder is not removed");
+        Ok(())
+    })
+    .await?;
     scene.pod("follows", spec).await?;
     scene.until("follows", "/status/podIP", &json!(address)).await?;
     Ok(())

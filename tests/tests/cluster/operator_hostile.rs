@@ -13,8 +13,10 @@ use siem_agent_crds::checkpoint::Checkpoint;
 use siem_agent_crds::position::Position;
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::clock;
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::fleet::manifest;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::scene::{Scene, condition};
 use tokio::net::TcpListener;
@@ -73,10 +75,8 @@ fn text(body: impl Into<Body>) -> Response<Body> {
 }
 
 async fn apply(scene: &Scene, name: &str) -> Result<()> {
-    let text = format!(
-        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-         url: {SOURCE}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {{host: {name}.example.com}}\n"
-    );
+    let manifest = Manifest::new(name).url(SOURCE).syslog(format!("{{host: {name}.example.com}}"));
+    let text = manifest.to_string();
     scene.kubectl(&["apply", "-f", "-"], &text).await.map(drop)
 }
 
@@ -189,15 +189,16 @@ async fn a_lie_costs_only_the_agent_of_the_liar() -> Result<()> {
     }
     scene.until_ready_is("honest", "Delivering").await?;
     for name in lies {
-        let until = Instant::now() + 2 * PATIENCE;
-        let agent = loop {
+        let agent = eventually(2 * PATIENCE, async || {
             let agent = scene.get(&format!("siemagent/{name}")).await?.context("the agent")?;
-            if condition(&agent, "Ready")["reason"] == "ReportUnavailable" {
-                break agent;
-            }
-            ensure!(Instant::now() < until, "{name} is believed: {:#}", agent["status"]);
-            sleep(LOOK).await;
-        };
+            ensure!(
+                condition(&agent, "Ready")["reason"] == "ReportUnavailable",
+                "{name} is believed: {:#}",
+                agent["status"]
+            );
+            Ok(agent)
+        })
+        .await?;
         assert_eq!(condition(&agent, "TokenValid")["status"], "Unknown", "{name}");
         assert_eq!(agent["status"]["token"]["state"], "Unknown", "{name}");
     }
@@ -255,11 +256,11 @@ async fn extreme_values_are_cut_down_to_what_people_can_read() -> Result<()> {
     assert_eq!(kept[&Stream::Activities].position, Position::default());
     // It is asked on and on.
     let asked = forwarder.n_asked();
-    let until = Instant::now() + PATIENCE;
-    while forwarder.n_asked() < asked + 2 {
-        ensure!(Instant::now() < until, "it is not asked any more: {}", operator.log());
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(forwarder.n_asked() >= asked + 2, "it is not asked any more: {}", operator.log());
+        Ok(())
+    })
+    .await?;
     ensure!(!operator.log().contains("panic"), "{}", operator.log());
     Ok(())
 }
@@ -372,12 +373,15 @@ async fn share(scene: &Scene, name: &str) -> Result<Option<u32>> {
 }
 
 async fn until_share(scene: &Scene, name: &str, expected: u32) -> Result<()> {
-    let until = Instant::now() + PATIENCE;
-    while share(scene, name).await? != Some(expected) {
-        ensure!(Instant::now() < until, "{name} has {:?}", share(scene, name).await?);
-        sleep(LOOK).await;
-    }
-    Ok(())
+    eventually(PATIENCE, async || {
+        ensure!(
+            share(scene, name).await? == Some(expected),
+            "{name} has {:?}",
+            share(scene, name).await?
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// Has an agent's pod answer like this from now on.
@@ -410,12 +414,11 @@ async fn nobody_takes_a_tenants_requests_from_another_namespace_without_its_toke
     until_share(&victim, "soc", 30).await?;
     // Three agents without a token, that want as little as can be.
     for name in ["one", "two", "three"] {
-        let manifest = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-             url: {SOURCE}/\n    requestsPerMinute: 1\n    auth: {{tokenSecretRef: {{name: none}}}}\n  \
-             syslog: {{host: {name}.example.com}}\n"
-        );
-        foe.kubectl(&["apply", "-f", "-"], &manifest).await?;
+        let manifest = Manifest::new(name)
+            .url_and_secret(&format!("{SOURCE}/"), "none")
+            .and_source("requestsPerMinute: 1")
+            .syslog(format!("{{host: {name}.example.com}}"));
+        foe.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await?;
     }
     // While they are new they count as one, and ask for so little that the rest is left; the victim's status names with whom it shares.
     let shared = format!("shared with 3 other agents, in the namespace {}", foe.namespace);
@@ -483,15 +486,12 @@ async fn one_users_largest_agents_do_not_end_the_operator() -> Result<()> {
             "-o",
             "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}",
         ];
-        let until = Instant::now() + 2 * PATIENCE;
-        loop {
+        eventually(2 * PATIENCE, async || {
             let words = scene.kubectl(&get, "").await?;
-            if words.contains(expected) {
-                break;
-            }
-            ensure!(Instant::now() < until, "{name} is not refused: {words} {}", operator.log());
-            sleep(LOOK).await;
-        }
+            ensure!(words.contains(expected), "{name} is not refused: {words} {}", operator.log());
+            Ok(())
+        })
+        .await?;
     }
     let peak = operator.peak_bytes()?;
     ensure!(peak < 256 * 1024 * 1024, "{peak} bytes");

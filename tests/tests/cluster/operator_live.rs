@@ -17,7 +17,8 @@ use siem_agent_crds::position::Position;
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::arrival::{Receiver as _, counts};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, FaultKind};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::PATIENCE;
 use siem_agent_sim::node::Options;
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::scene::condition;
@@ -70,19 +71,16 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     }
     let forged = json!({"data": {"checkpoint.json": forged.write()?, "more": "mine"}}).to_string();
     stage.scene.kubectl(&["patch", place, "-p", &forged], "").await?;
-    let until = Instant::now() + 2 * PATIENCE;
-    loop {
+    eventually(2 * PATIENCE, async || {
         let there = stage.scene.until(place, |_| true).await?;
         assert_eq!(there["data"]["more"], "mine");
         let text = there["data"]["checkpoint.json"].as_str().unwrap_or_default();
         let now = jiff::Timestamp::from_millisecond(siem_agent_sim::clock::millis())?;
         let read = Checkpoint::read(text, uid, &defender.url(), now)?;
-        if ids(&read) == ids(&kept) {
-            break;
-        }
-        ensure!(Instant::now() < until, "{there:#}");
-        sleep(LOOK).await;
-    }
+        ensure!(ids(&read) == ids(&kept), "{there:#}");
+        Ok(())
+    })
+    .await?;
 
     // Idle: nothing is written though the forwarder goes on asking.
     stage.scene.until_quiet(Duration::from_secs(3)).await?;
@@ -137,15 +135,12 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
         .map(|(_, id)| id)
         .partition(|id| wanted.contains(id));
     ensure!(!passes.is_empty() && !stays.is_empty(), "the filter tells them apart");
-    let until = Instant::now() + PATIENCE;
-    let arrived = loop {
+    let arrived = eventually(PATIENCE, async || {
         let arrived = counts(&second.lines()?);
-        if passes.iter().all(|id| arrived.contains_key(id)) {
-            break arrived;
-        }
-        ensure!(Instant::now() < until, "not all of {passes:?}");
-        sleep(LOOK).await;
-    };
+        ensure!(passes.iter().all(|id| arrived.contains_key(id)), "not all of {passes:?}");
+        Ok(arrived)
+    })
+    .await?;
     ensure!(!stays.iter().any(|id| arrived.contains_key(id)), "what is filtered stays");
 
     stage.scene.kubectl(&["delete", "siemagent", "soc"], "").await?;
@@ -245,11 +240,14 @@ async fn losing_a_pod_a_node_or_a_place_loses_no_event() -> Result<()> {
     let before = stage.scene.until(place, |_| true).await?["metadata"]["uid"].clone();
     stage.scene.kubectl(&["delete", place], "").await?;
     defender.produce(10);
-    let until = Instant::now() + 2 * PATIENCE;
-    while stage.scene.get(place).await?.is_none_or(|it| it["metadata"]["uid"] == before) {
-        ensure!(Instant::now() < until, "the checkpoint is not kept again");
-        sleep(LOOK).await;
-    }
+    eventually(2 * PATIENCE, async || {
+        ensure!(
+            stage.scene.get(place).await?.is_some_and(|it| it["metadata"]["uid"] != before),
+            "the checkpoint is not kept again"
+        );
+        Ok(())
+    })
+    .await?;
     until_well(&stage, "a deleted checkpoint").await?;
 
     // With neither it begins where it once began: all of it again, and nothing lost.
@@ -260,11 +258,11 @@ async fn losing_a_pod_a_node_or_a_place_loses_no_event() -> Result<()> {
     stage.scene.kubectl(&["delete", "pod", name], "").await?;
     defender.produce(10);
     let counts = until_all_arrived(&defender, &[&rsyslog]).await?;
-    let until = Instant::now() + PATIENCE;
-    while !counts_again(&rsyslog, &old)? {
-        ensure!(Instant::now() < until, "not everything came again: {counts:?}");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(counts_again(&rsyslog, &old)?, "not everything came again: {counts:?}");
+        Ok(())
+    })
+    .await?;
     stage.operator.signal(Signal::SIGCONT)
 }
 
@@ -286,15 +284,16 @@ async fn outages_and_broken_pods_are_named_and_mend_by_themselves() -> Result<()
 
     rsyslog.end(Signal::SIGKILL)?;
     defender.produce(10);
-    let until = Instant::now() + 2 * PATIENCE;
-    let agent = loop {
+    let agent = eventually(2 * PATIENCE, async || {
         let agent = stage.scene.until("siemagent/soc", |_| true).await?;
-        if condition(&agent, "Ready")["reason"] == "TargetUnreachable" {
-            break agent;
-        }
-        ensure!(Instant::now() < until, "{:#}", agent["status"]);
-        sleep(LOOK).await;
-    };
+        ensure!(
+            condition(&agent, "Ready")["reason"] == "TargetUnreachable",
+            "{:#}",
+            agent["status"]
+        );
+        Ok(agent)
+    })
+    .await?;
     assert_eq!(condition(&agent, "Delivering")["status"], "False");
     assert_eq!(condition(&agent, "TokenValid")["status"], "True");
     assert_eq!(agent["status"]["state"], "Connected");
@@ -340,15 +339,12 @@ async fn a_portal_that_fails_is_named_and_comes_back() -> Result<()> {
     ] {
         defender.fault(Fault { n_requests: None, ..Fault::once(fault) });
         defender.produce(10);
-        let until = Instant::now() + 3 * PATIENCE;
-        let agent = loop {
+        let agent = eventually(3 * PATIENCE, async || {
             let agent = stage.scene.until("siemagent/soc", |_| true).await?;
-            if condition(&agent, "Ready")["reason"] == reason {
-                break agent;
-            }
-            ensure!(Instant::now() < until, "{:#}", agent["status"]);
-            sleep(LOOK).await;
-        };
+            ensure!(condition(&agent, "Ready")["reason"] == reason, "{:#}", agent["status"]);
+            Ok(agent)
+        })
+        .await?;
         assert_eq!(condition(&agent, "Delivering")["status"], "False");
         assert_eq!(condition(&agent, "TokenValid")["status"], "True", "as last seen");
         assert_eq!(agent["status"]["state"], "Connected");

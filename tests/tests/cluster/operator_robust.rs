@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_sim::control_plane::{ControlPlane, Request};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::operator::{ACCOUNT, Operator, Place};
 use siem_agent_tests::cut::Wire;
 use siem_agent_tests::gateway::{Gateway, Manner};
@@ -23,11 +25,7 @@ const AT_ONCE: Duration = Duration::from_secs(12);
 const MORE: &str = "  forwarder: {persistence: {enabled: true}, networkPolicy: {enabled: true}}\n";
 
 fn manifest(name: &str, more: &str) -> String {
-    format!(
-        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-         url: https://contoso.us2.portal.cloudappsecurity.com\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  \
-         syslog: {{host: siem.example.com}}\n{more}"
-    )
+    Manifest::new(name).more(more).to_string()
 }
 
 async fn apply(scene: &Scene, name: &str, more: &str) -> Result<()> {
@@ -392,11 +390,11 @@ async fn what_is_granted_is_used_and_a_foreign_crd_is_noticed() -> Result<()> {
     let apply = ["apply", "-f", "-", inside.as_str()];
     let unreadable =
         manifest("later", "").replace("siem.example.com", "siem.example.com, protocol: RELP");
-    let until = Instant::now() + PATIENCE;
-    while !kubectl.say(&apply, &unreadable).await?.ok {
-        ensure!(Instant::now() < until, "the changed CRD is not in force");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(kubectl.say(&apply, &unreadable).await?.ok, "the changed CRD is not in force");
+        Ok(())
+    })
+    .await?;
     kubectl.run(&apply, &manifest("soc", MORE)).await?;
     let wait = async |what: &str, path: &str| {
         kubectl.run(&["wait", what, &format!("--for={path}"), "--timeout=60s", &inside], "").await

@@ -4,23 +4,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::{PATIENCE, program};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::operator::{Operator, Place};
 use siem_agent_tests::gateway::{Gateway, Manner};
 use siem_agent_tests::prometheus::check_metrics;
 use siem_agent_tests::scene::{Scene, condition};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 async fn apply(scene: &Scene, name: &str, more: &str) -> Result<()> {
-    scene.kubectl(&["apply", "-f", "-"], &manifest(name, more)).await.map(drop)
-}
-
-fn manifest(name: &str, more: &str) -> String {
-    format!(
-        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-         url: https://contoso.us2.portal.cloudappsecurity.com\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  \
-         syslog: {{host: siem.example.com}}\n{more}"
-    )
+    scene
+        .kubectl(&["apply", "-f", "-"], &Manifest::new(name).more(more).to_string())
+        .await
+        .map(drop)
 }
 
 const EVERYTHING: &str = "  forwarder:\n    persistence: {enabled: true}\n    networkPolicy: {enabled: true}\n    \
@@ -98,20 +95,17 @@ async fn an_unchanged_world_is_left_alone_also_after_a_restart() -> Result<()> {
     let position = scene.plane.audit_position()?;
     let operator = Operator::start(&scene.place, &[]).await?;
     let looked = |passes: f64| async move { anyhow::Ok(passes >= 4.0) };
-    let until = Instant::now() + PATIENCE;
-    loop {
+    eventually(PATIENCE, async || {
         let passes: f64 = operator
             .series("controller_runtime_reconcile_total{")
             .await?
             .iter()
             .map(|(_, value)| value)
             .sum();
-        if looked(passes).await? {
-            break;
-        }
-        ensure!(Instant::now() < until, "no pass: {}", operator.log());
-        sleep(LOOK).await;
-    }
+        ensure!(looked(passes).await?, "no pass: {}", operator.log());
+        Ok(())
+    })
+    .await?;
     sleep(Duration::from_secs(3)).await;
     assert_eq!(scene.writes_since(position)?, [], "{}", operator.log());
     // Touched by hand without a change of what we own.
@@ -283,15 +277,17 @@ async fn rejections_by_the_server_stall_the_agent_with_the_servers_words() -> Re
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "probe"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     });
-    let until = Instant::now() + PATIENCE;
-    while scene
-        .kubectl(&["create", "--dry-run=server", "-f", "-"], &claim.to_string())
-        .await
-        .is_ok()
-    {
-        ensure!(Instant::now() < until, "the policy does not begin");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            scene
+                .kubectl(&["create", "--dry-run=server", "-f", "-"], &claim.to_string())
+                .await
+                .is_err(),
+            "the policy does not begin"
+        );
+        Ok(())
+    })
+    .await?;
     apply(&scene, "other", EVERYTHING).await?;
     let agent = scene.until_ready_is("other", "Rejected").await;
     scene.kubectl(&["delete", "-f", "-"], &policy).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use siem_agent_sim::arrival::{missing, mount, quick};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_sim::pki::Authority;
 use siem_agent_tests::receiver::{Framing, Receiver, Tls, acceptor};
@@ -16,12 +17,15 @@ const DELIVERED: &str = "siem_forwarder_records_delivered_total";
 
 /// Waits until so many records are told as delivered.
 async fn until_delivered(forwarder: &Forwarder, n_records: usize) -> Result<()> {
-    let until = Instant::now() + PATIENCE;
-    while forwarder.metric(DELIVERED).await? < n_records as f64 {
-        ensure!(Instant::now() < until, "{n_records} are not delivered: {}", forwarder.log()?);
-        sleep(LOOK).await;
-    }
-    Ok(())
+    eventually(PATIENCE, async || {
+        ensure!(
+            forwarder.metric(DELIVERED).await? >= n_records as f64,
+            "{n_records} are not delivered: {}",
+            forwarder.log()?
+        );
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::arrival::{Receiver as _, all_arrived, each_arrives_as_rendered, mount, quick};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, Options};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_sim::pki::Authority;
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
@@ -210,11 +211,14 @@ async fn a_dead_token_is_told_and_a_changed_one_tried_at_once() -> Result<()> {
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port);
     let mut forwarder = Forwarder::new(&defender.url(), planted, &syslog, "")?;
     forwarder.start().await?;
-    let until = Instant::now() + PATIENCE;
-    while forwarder.status().await?["token"]["state"] != "Invalid" {
-        ensure!(Instant::now() < until, "a refused token is told");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            forwarder.status().await?["token"]["state"] == "Invalid",
+            "a refused token is told"
+        );
+        Ok(())
+    })
+    .await?;
     ensure!(
         forwarder.status().await?["token"]["reason"] == "Invalid token",
         "in the API's own words"
@@ -285,11 +289,15 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     all_arrived(&defender, &rsyslog, &forwarder).await?;
     // Two more polls look at the same records again.
     let n_asked = defender.requests().len();
-    let until = Instant::now() + PATIENCE;
-    while defender.requests().len() < n_asked + 4 {
-        ensure!(Instant::now() < until, "it does not go on asking: {}", forwarder.log()?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            defender.requests().len() >= n_asked + 4,
+            "it does not go on asking: {}",
+            forwarder.log()?
+        );
+        Ok(())
+    })
+    .await?;
     let lines = rsyslog.lines()?;
     ensure!(lines.iter().all(|line| line.starts_with("<109>")), "no line is forged");
     ensure!(lines.iter().all(|line| line.len() < 8_000), "long lines are trimmed");
@@ -355,15 +363,12 @@ async fn a_peer_that_keeps_talking_is_told_to_be_no_receiver() -> Result<()> {
     let syslog = format!("{{host: 127.0.0.1, port: {port}, confirmGrace: 5s}}");
     let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
     forwarder.start().await?;
-    let until = Instant::now() + PATIENCE;
-    loop {
+    eventually(PATIENCE, async || {
         let target = forwarder.status().await?["target"].to_string();
-        if target.contains("no syslog receiver") {
-            break;
-        }
-        ensure!(Instant::now() < until, "{target}: {}", forwarder.log()?);
-        sleep(LOOK).await;
-    }
+        ensure!(target.contains("no syslog receiver"), "{target}: {}", forwarder.log()?);
+        Ok(())
+    })
+    .await?;
     ensure!(forwarder.metric("siem_forwarder_records_delivered_total").await? < 1.0);
     ensure!(forwarder.terminate().await?.success(), "it ends in order");
     let log = forwarder.log()?;
@@ -402,11 +407,15 @@ async fn a_server_that_answers_is_never_taken_for_a_receiver() -> Result<()> {
         let syslog = format!("{{host: 127.0.0.1, port: {port}, confirmGrace: 5s}}");
         let mut forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, &syslog, "")?;
         forwarder.start().await?;
-        let until = Instant::now() + PATIENCE;
-        while !forwarder.status().await?["target"].to_string().contains("no syslog receiver") {
-            ensure!(Instant::now() < until, "{answer}: {}", forwarder.log()?);
-            sleep(LOOK).await;
-        }
+        eventually(PATIENCE, async || {
+            ensure!(
+                forwarder.status().await?["target"].to_string().contains("no syslog receiver"),
+                "{answer}: {}",
+                forwarder.log()?
+            );
+            Ok(())
+        })
+        .await?;
         let delivered = forwarder.metric("siem_forwarder_records_delivered_total").await?;
         ensure!(delivered < 1.0, "{delivered} delivered to {answer}");
         server.abort();
@@ -424,11 +433,15 @@ async fn nothing_is_fetched_while_the_target_takes_nothing() -> Result<()> {
     forwarder.start().await?;
     // Its kernel takes the connection and some of the records, then no more.
     for up in ["siem_forwarder_target_up 1", "siem_forwarder_target_up 0"] {
-        let until = Instant::now() + PATIENCE;
-        while !forwarder.get("metrics").await?.contains(up) {
-            ensure!(Instant::now() < until, "`{up}` does not come: {}", forwarder.log()?);
-            sleep(LOOK).await;
-        }
+        eventually(PATIENCE, async || {
+            ensure!(
+                forwarder.get("metrics").await?.contains(up),
+                "`{up}` does not come: {}",
+                forwarder.log()?
+            );
+            Ok(())
+        })
+        .await?;
     }
     let n_asked = defender.requests().len();
     ensure!(n_asked <= 4, "{n_asked} requests for what cannot be delivered");

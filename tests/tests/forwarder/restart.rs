@@ -8,6 +8,7 @@ use siem_agent_crds::checkpoint::{self as kept, Checkpoint};
 use siem_agent_crds::report::{Report, Stream};
 use siem_agent_sim::arrival::{all_arrived, quick};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use tokio::time::{Instant, sleep};
@@ -43,15 +44,15 @@ async fn dies_at(failpoint: &str) -> Result<()> {
         forwarder.set_failpoints(Some(&format!("{failpoint}={n_passed}*off->return")));
         let died = forwarder.start().await.is_err();
         // A save that took long lets the next one wait twenty times as long.
-        let until = Instant::now() + 5 * PATIENCE;
-        while !died && forwarder.ended()?.is_none() {
+        eventually(5 * PATIENCE, async || {
             ensure!(
-                Instant::now() < until,
+                died || forwarder.ended()?.is_some(),
                 "it does not die at {failpoint}; `cargo test --workspace --no-run` builds it with failpoints: {}",
                 forwarder.log()?
             );
-            sleep(LOOK).await;
-        }
+            Ok(())
+        })
+        .await?;
         let status = forwarder.ended()?.context("it has died")?;
         ensure!(!status.success(), "dying is no success: {status}");
     }
@@ -124,8 +125,7 @@ async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Resu
     let folder = forwarder.run_by_config("uid-1")?;
     forwarder.start().await?;
     all_arrived(&defender, &rsyslog, &forwarder).await?;
-    let until = Instant::now() + PATIENCE;
-    let told = loop {
+    let told = eventually(PATIENCE, async || {
         let report: Report = serde_json::from_str(&forwarder.get("status").await?)?;
         let n_alerts = defender.produced().iter().filter(|(of, _)| *of == Stream::Alerts).count();
         let caught_up = |report: &Report| {
@@ -133,12 +133,13 @@ async fn a_forwarder_without_a_file_goes_on_at_what_the_operator_keeps() -> Resu
         };
         let alerts = report.checkpoint.positions.get(&Stream::Alerts);
         let n_kept = alerts.map_or(0, |at| at.position.ids().len());
-        if n_kept == n_alerts && caught_up(&report) {
-            break report;
-        }
-        ensure!(Instant::now() < until, "the report tells what is delivered: {report:?}");
-        sleep(LOOK).await;
-    };
+        ensure!(
+            n_kept == n_alerts && caught_up(&report),
+            "the report says what is delivered: {report:?}"
+        );
+        Ok(report)
+    })
+    .await?;
     forwarder.kill()?;
     fs::remove_dir_all(forwarder.state())?;
     fs::write(folder.join(kept::KEY), kept_of(told).write()?)?;
@@ -169,11 +170,15 @@ async fn what_lies_beyond_the_retention_is_told_once() -> Result<()> {
     forwarder.start().await?;
     // Several polls, of which the first one meets it.
     let n_asked = defender.requests().len();
-    let until = Instant::now() + PATIENCE;
-    while defender.requests().len() < n_asked + 8 {
-        ensure!(Instant::now() < until, "it does not go on asking: {}", forwarder.log()?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            defender.requests().len() >= n_asked + 8,
+            "it does not go on asking: {}",
+            forwarder.log()?
+        );
+        Ok(())
+    })
+    .await?;
     let days = forwarder.metric("siem_forwarder_gap_seconds_total").await? / 86_400.0;
     ensure!((19.9..20.1).contains(&days), "{days} days of a gap");
     let log = forwarder.log()?;

@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use siem_agent_sim::arrival::{Receiver as _, all_arrived};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
-use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::{Forwarder, PATIENCE};
 use siem_agent_sim::pki::{Authority, Files};
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::mounted::Mounted;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 const SYSLOG: &str = "{host: 127.0.0.1, port: PORT, protocol: TLS, \
                       tls: {caBundleRef: {name: ca}, clientCertificateSecretRef: {name: client}}}";
@@ -71,21 +71,27 @@ impl Scene {
     }
 
     async fn until_log_says(&self, words: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while !self.forwarder.log()?.contains(words) {
-            ensure!(Instant::now() < until, "`{words}` is not said: {}", self.forwarder.log()?);
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(
+                self.forwarder.log()?.contains(words),
+                "`{words}` is not said: {}",
+                self.forwarder.log()?
+            );
+            Ok(())
+        })
+        .await
     }
 
     async fn until_target_is(&self, up: f64) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while (self.forwarder.metric("siem_forwarder_target_up").await? - up).abs() > 0.5 {
-            ensure!(Instant::now() < until, "target_up is not {up}: {}", self.forwarder.log()?);
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(
+                (self.forwarder.metric("siem_forwarder_target_up").await? - up).abs() <= 0.5,
+                "target_up is not {up}: {}",
+                self.forwarder.log()?
+            );
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -125,15 +131,12 @@ async fn a_receiver_with_a_certificate_of_another_authority_is_served_once_the_b
     scene.rsyslog.become_another(Input::Tls { driver: "gtls", files, mutual: true }).await?;
     scene.defender.produce(50);
     scene.until_target_is(0.0).await?;
-    let until = Instant::now() + PATIENCE;
-    loop {
+    eventually(PATIENCE, async || {
         let reason = scene.forwarder.status().await?["target"]["reason"].to_string();
-        if reason.contains("certificate") {
-            break;
-        }
-        ensure!(Instant::now() < until, "the reason names the certificate: {reason}");
-        sleep(LOOK).await;
-    }
+        ensure!(reason.contains("certificate"), "the reason names the certificate: {reason}");
+        Ok(())
+    })
+    .await?;
     scene.bundle.swap(&[("ca.crt", &both)])?;
     all_arrived(&scene.defender, &scene.rsyslog, &scene.forwarder).await?;
     Ok(())

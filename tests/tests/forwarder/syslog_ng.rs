@@ -11,13 +11,13 @@ use siem_agent_crds::report::Stream;
 use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_sim::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
-use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::{Forwarder, PATIENCE};
 use siem_agent_sim::pki::Authority;
 use siem_agent_tests::breaks::n_lost_over;
 use siem_agent_tests::hostile;
 use siem_agent_tests::syslog_ng::{Driver, Input, SyslogNg};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
 
 /// Everything of one test over TLS: the files end with it.
 struct Tls {
@@ -168,11 +168,15 @@ async fn its_parser_finds_time_and_host_and_its_filter_cef_in_every_golden_line(
             sender.write_all(&fs::read(path.with_extension("cef"))?)?;
         }
     }
-    let until = Instant::now() + PATIENCE;
-    while syslog_ng.lines()?.len() < expected.len() {
-        ensure!(Instant::now() < until, "{:?} of {expected:?}", syslog_ng.lines()?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            syslog_ng.lines()?.len() >= expected.len(),
+            "{:?} of {expected:?}",
+            syslog_ng.lines()?
+        );
+        Ok(())
+    })
+    .await?;
     ensure!(syslog_ng.lines()? == expected, "{:?} instead of {expected:?}", syslog_ng.lines()?);
     Ok(())
 }

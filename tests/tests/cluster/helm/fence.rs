@@ -4,9 +4,11 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use siem_agent_sim::control_plane::{ControlPlane, User};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use siem_agent_sim::helm::{CHART, Helm};
 use siem_agent_sim::kubectl::Kubectl;
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::operator::{Operator, Place};
 use tokio::time::{Instant, sleep};
 
@@ -58,15 +60,12 @@ impl Fenced {
 
     /// Waits for the objects of an agent, as the operator makes them.
     async fn made(&self, what: &str, operator: &Operator) -> Result<Value> {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        eventually(PATIENCE, async || {
             let text = self.admin(&["get", "--ignore-not-found", "-o", "json", what], "").await?;
-            if !text.trim().is_empty() {
-                return Ok(serde_json::from_str(&text)?);
-            }
-            ensure!(Instant::now() < until, "{what} is not made: {}", operator.log());
-            sleep(LOOK).await;
-        }
+            ensure!(!text.trim().is_empty(), "{what} is not made: {}", operator.log());
+            Ok(serde_json::from_str(&text)?)
+        })
+        .await
     }
 }
 
@@ -100,11 +99,9 @@ async fn behind_the_policies_the_operator_works_and_its_account_can_do_nothing_e
 {
     let fenced = Fenced::new().await?;
     let operator = Operator::start(&fenced.place, &[IMAGE]).await?;
-    let agent = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source:\n    \
-                 url: https://contoso.us2.portal.cloudappsecurity.com\n    auth: {tokenSecretRef: {name: defender}}\n  \
-                 syslog: {host: siem.example.com}\n  \
-                 forwarder: {persistence: {enabled: true}, networkPolicy: {enabled: true}}\n";
-    fenced.admin(&["apply", "-f", "-"], agent).await?;
+    let agent = Manifest::new("soc")
+        .more("  forwarder: {persistence: {enabled: true}, networkPolicy: {enabled: true}}\n");
+    fenced.admin(&["apply", "-f", "-"], &agent.to_string()).await?;
     let mut made = Vec::new();
     for what in [
         "serviceaccount/soc-forwarder",

@@ -6,18 +6,16 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use siem_agent_sim::control_plane::{ControlPlane, User};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::PATIENCE;
 use siem_agent_sim::helm::{CHART, Helm};
 use siem_agent_sim::kubectl::Kubectl;
-use tokio::time::{Instant, sleep};
+use siem_agent_sim::manifest::Manifest;
 
 const RELEASE: &str = "siem-agent-operator";
 const NAMESPACE: &str = "siem-system";
 const CRD: &str = "crd/siemagents.siemagent.dev";
 const PLAIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/install.yaml");
-const AGENT: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source:\n    \
-                     url: https://contoso.us2.portal.cloudappsecurity.com\n    auth: {tokenSecretRef: {name: defender}}\n  \
-                     syslog: {host: siem.example.com}\n";
 
 struct Cluster {
     helm: Helm,
@@ -67,12 +65,14 @@ impl Cluster {
 
     /// Waits until the schema that the server publishes does or does not have a field.
     async fn until_field(&self, field: &str, there: bool) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while self.kubectl.say(&["explain", field], "").await?.ok != there {
-            ensure!(Instant::now() < until, "{field} is there: not {there}");
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(
+                self.kubectl.say(&["explain", field], "").await?.ok == there,
+                "{field} is there: not {there}"
+            );
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -114,11 +114,14 @@ async fn people_may(kubectl: &Kubectl) -> Result<()> {
     ] {
         let user = format!("--as=of-{role}");
         let question = ["auth", "can-i", verb, "siemagents.siemagent.dev", &user];
-        let until = Instant::now() + PATIENCE;
-        while kubectl.say(&question, "").await?.ok != expected {
-            ensure!(Instant::now() < until, "{role} may {verb}: not {expected}");
-            sleep(LOOK).await;
-        }
+        eventually(PATIENCE, async || {
+            ensure!(
+                kubectl.say(&question, "").await?.ok == expected,
+                "{role} may {verb}: not {expected}"
+            );
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
 }
@@ -152,7 +155,8 @@ async fn agents_outlive_upgrade_rollback_removal_and_another_installation() -> R
         ensure!(notes.contains(words), "{words} is not in the notes: {notes}");
     }
     cluster.until_field("siemagents.spec.syslog", true).await?;
-    cluster.kubectl.run(&["create", "-f", "-"], AGENT).await?;
+    let agent = Manifest::new("soc").to_string();
+    cluster.kubectl.run(&["create", "-f", "-"], &agent).await?;
     let agent = cluster.agent().await?;
 
     let second = cluster

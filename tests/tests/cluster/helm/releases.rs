@@ -3,10 +3,11 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use siem_agent_sim::control_plane::{ControlPlane, User};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::PATIENCE;
 use siem_agent_sim::helm::{CHART, Helm, objects};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::operator::{Operator, Place};
-use tokio::time::{Instant, sleep};
 
 use super::rendered::Rendered;
 
@@ -55,14 +56,14 @@ async fn two_releases_watch_and_may_touch_their_own_namespaces_only() -> Result<
         ] {
             let question = ["auth", "can-i", verb, resource, "--namespace", namespace, &user];
             // The server needs a moment to know its new roles.
-            let until = Instant::now() + PATIENCE;
-            while kubectl.say(&question, "").await?.ok != expected {
+            eventually(PATIENCE, async || {
                 ensure!(
-                    Instant::now() < until,
+                    kubectl.say(&question, "").await?.ok == expected,
                     "{verb} {resource} in {namespace} is not {expected}"
                 );
-                sleep(LOOK).await;
-            }
+                Ok(())
+            })
+            .await?;
         }
         let place = Place::of_account(plane, own, account, vec![watched.clone()]).await?;
         let more = more(rendered)?;
@@ -71,21 +72,22 @@ async fn two_releases_watch_and_may_touch_their_own_namespaces_only() -> Result<
     }
     let position = plane.audit_position()?;
     for (watched, ..) in &sides {
-        let agent = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source:\n    \
-                     url: https://contoso.us2.portal.cloudappsecurity.com\n    auth: {tokenSecretRef: {name: defender}}\n  \
-                     syslog: {host: siem.example.com}\n";
-        kubectl.run(&["create", "--namespace", watched, "-f", "-"], agent).await?;
+        let agent = Manifest::new("soc").to_string();
+        kubectl.run(&["create", "--namespace", watched, "-f", "-"], &agent).await?;
     }
     for ((watched, ..), (operator, user)) in sides.iter().zip(&running) {
-        let until = Instant::now() + PATIENCE;
-        while !kubectl
-            .say(&["get", "--namespace", watched, "deployment", "soc-forwarder"], "")
-            .await?
-            .ok
-        {
-            ensure!(Instant::now() < until, "no forwarder in {watched}: {}", operator.log());
-            sleep(LOOK).await;
-        }
+        eventually(PATIENCE, async || {
+            ensure!(
+                kubectl
+                    .say(&["get", "--namespace", watched, "deployment", "soc-forwarder"], "")
+                    .await?
+                    .ok,
+                "no forwarder in {watched}: {}",
+                operator.log()
+            );
+            Ok(())
+        })
+        .await?;
         let asked = plane.requests_since(position)?;
         for request in asked.iter().filter(|request| request.user == *user) {
             ensure!(request.code != 403, "{request:?}");

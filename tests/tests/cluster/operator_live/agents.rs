@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::PATIENCE;
 use siem_agent_sim::operator::Operator;
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::scene::condition;
-use tokio::time::{Instant, sleep};
 
 use super::stage::{Stage, portal, until_all_arrived};
 
@@ -73,15 +73,15 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
     };
     let before = delivered().await?;
     defender.produce_at(Stream::Activities, 10, Duration::ZERO);
-    let until = Instant::now() + PATIENCE;
-    while delivered().await? < before + 9.5 {
+    eventually(PATIENCE, async || {
         ensure!(
-            Instant::now() < until,
+            delivered().await? >= before + 9.5,
             "activities flow on: {} after {before}",
             delivered().await?
         );
-        sleep(LOOK).await;
-    }
+        Ok(())
+    })
+    .await?;
     defender.forbid(Stream::Activities, true);
     let agent = expect("TokenForbidden", "Forbidden", Some(0.0)).await?;
     let said = condition(&agent, "TokenValid")["message"].as_str().unwrap_or_default().to_owned();
@@ -94,13 +94,15 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
     names(&expect("StreamForbidden", "Forbidden", Some(0.0)).await?, "activities")?;
     defender.forbid(Stream::Activities, false);
     // A stream that was forbidden is asked again once a minute.
-    let until = Instant::now() + 2 * PATIENCE;
-    while condition(&stage.scene.until("siemagent/soc", |_| true).await?, "Ready")["status"]
-        != "True"
-    {
-        ensure!(Instant::now() < until, "not ready again");
-        sleep(LOOK).await;
-    }
+    eventually(2 * PATIENCE, async || {
+        ensure!(
+            condition(&stage.scene.until("siemagent/soc", |_| true).await?, "Ready")["status"]
+                == "True",
+            "not ready again"
+        );
+        Ok(())
+    })
+    .await?;
     assert_eq!(stage.pod().await?["metadata"]["uid"], pod, "no pod was replaced");
     let restarts = stage.pod().await?["status"]["containerStatuses"][0]["restartCount"].clone();
     assert_eq!(restarts, 0);
@@ -137,12 +139,11 @@ async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<(
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).context("read the budget")
     };
     let until_budget = async |expected: u32| -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while budget().await? != expected {
-            ensure!(Instant::now() < until, "{} is not {expected}", budget().await?);
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(budget().await? == expected, "{} is not {expected}", budget().await?);
+            Ok(())
+        })
+        .await
     };
     until_budget(6000).await?;
     let tight = "  eventTypes: {alerts: {enabled: false}}\n";
@@ -162,11 +163,15 @@ async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<(
         let told = events.into_iter().filter(|(reason, _)| reason == "DuplicateExport");
         Ok(told.map(|(_, note)| note).collect())
     };
-    let until = Instant::now() + PATIENCE;
-    while duplicates(&stage).await?.len() != 2 {
-        ensure!(Instant::now() < until, "one Event each: {:?}", duplicates(&stage).await?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            duplicates(&stage).await?.len() == 2,
+            "one Event each: {:?}",
+            duplicates(&stage).await?
+        );
+        Ok(())
+    })
+    .await?;
     // Another operator finds out the same, and tells nobody again.
     let more = ["--forwarder-image", "forwarder:1"];
     let other = Operator::start(&stage.scene.place, &more).await?;

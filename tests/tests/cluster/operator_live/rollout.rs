@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use siem_agent_sim::arrival::{Receiver as _, counts};
 use siem_agent_sim::control_plane::Request;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_sim::node::Image;
 use siem_agent_sim::operator::Operator;
@@ -100,16 +101,13 @@ impl Stage {
         let before = defender.produced();
         defender.produce(1);
         let new: Vec<_> = defender.produced().difference(&before).cloned().collect();
-        let until = Instant::now() + PATIENCE;
-        loop {
+        eventually(PATIENCE, async || {
             let counts = counts(&siem.lines()?);
             let least = new.iter().map(|(_, id)| counts.get(id).copied().unwrap_or(0)).min();
-            if least >= Some(n) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "{least:?} of {n} export");
-            sleep(LOOK).await;
-        }
+            ensure!(least >= Some(n), "{least:?} of {n} export");
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -247,11 +245,16 @@ async fn another_release_mends_a_crash_loop_and_no_agent_holds_it_up_for_reasons
     stage.node.add_image("forwarder:2", forwarder);
     stage = stage.another_operator("forwarder:2").await?;
     stage.until_ready_and_halted((3, 0)).await?;
-    let until = Instant::now() + PATIENCE;
-    while stage.n_with("forwarder:2").await? < 3 {
-        ensure!(Instant::now() < until, "{:?}: {}", stage.images().await?, stage.operator.log());
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            stage.n_with("forwarder:2").await? >= 3,
+            "{:?}: {}",
+            stage.images().await?,
+            stage.operator.log()
+        );
+        Ok(())
+    })
+    .await?;
     assert_eq!(stage.images().await?["pinned-forwarder"], "forwarder:1");
     stage.scene.until_ready_is("a", "SecretMissing").await?;
     Ok(())

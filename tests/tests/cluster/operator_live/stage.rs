@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use siem_agent_sim::arrival::{Receiver as _, counts, missing};
 use siem_agent_sim::defender::{Defender, Options as Portal};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::node::{Image, Node, Options};
 use siem_agent_sim::operator::Operator;
 use siem_agent_sim::rsyslog::Rsyslog;
@@ -64,12 +66,8 @@ impl Stage {
         (host, port): (&str, u16),
         more: &str,
     ) -> Result<()> {
-        let manifest = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-             url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 6000\n    \
-             pollInterval: 1s\n    overlap: 30s\n  syslog: {{host: {host}, port: {port}}}\n{more}"
-        );
-        self.scene.kubectl(&["apply", "-f", "-"], &manifest).await.map(drop)
+        let manifest = Manifest::new(name).url(url).quick().to(host, port).more(more);
+        self.scene.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await.map(drop)
     }
 
     /// Waits until a checkpoint is kept that knows of everything that the portal has made. It is written once a minute.
@@ -127,15 +125,12 @@ impl Stage {
         begins: &str,
         is: impl Fn(&[(String, f64)]) -> bool,
     ) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        eventually(PATIENCE, async || {
             let series = self.operator.series(begins).await?;
-            if is(&series) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "{begins}: {series:?}");
-            sleep(LOOK).await;
-        }
+            ensure!(is(&series), "{begins}: {series:?}");
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 use siem_agent_sim::control_plane::ControlPlane;
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use siem_agent_sim::operator::{Operator, Place};
 use tokio::time::{Instant, sleep};
@@ -58,23 +59,24 @@ async fn a_volume_asks_for_no_group_where_the_api_server_is_openshifts() -> Resu
     kubectl.run(&["apply", "-f", "-"], &list).await?;
     let patch = r#"{"spec": {"revisionHistoryLimit": 3}}"#;
     let tries = ["patch", "deployment/soc-forwarder", "--dry-run=server", "-p", patch, &inside];
-    let until = Instant::now() + PATIENCE;
-    while kubectl.say(&tries, "").await?.ok {
-        ensure!(Instant::now() < until, "the policy is not in force");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(!kubectl.say(&tries, "").await?.ok, "the policy is not in force");
+        Ok(())
+    })
+    .await?;
     // A release that the API server refuses leaves the agent as it is, and says so.
     let operator = Operator::start(&place, &["--forwarder-image", "other:1"]).await?;
     let message = r#"jsonpath={.status.conditions[?(@.reason=="RolloutHalted")].message}"#;
-    let until = Instant::now() + PATIENCE;
-    loop {
+    eventually(PATIENCE, async || {
         let said = kubectl.run(&["get", "siemagent/soc", "-o", message, &inside], "").await?;
-        if said.contains("65532 is not an allowed group") {
-            break;
-        }
-        ensure!(Instant::now() < until, "it says `{said}`: {}", operator.log());
-        sleep(LOOK).await;
-    }
+        ensure!(
+            said.contains("65532 is not an allowed group"),
+            "it says `{said}`: {}",
+            operator.log()
+        );
+        Ok(())
+    })
+    .await?;
     operator.terminate().await?;
 
     let constraints = json!({
@@ -89,11 +91,14 @@ async fn a_volume_asks_for_no_group_where_the_api_server_is_openshifts() -> Resu
     kubectl.run(&["apply", "-f", "-"], &constraints.to_string()).await?;
     let crd = "crd/securitycontextconstraints.security.openshift.io";
     kubectl.run(&["wait", crd, "--for=condition=Established", "--timeout=60s"], "").await?;
-    let until = Instant::now() + PATIENCE;
-    while !kubectl.run(&["api-versions"], "").await?.contains("security.openshift.io/") {
-        ensure!(Instant::now() < until, "the API server does not list the group");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            kubectl.run(&["api-versions"], "").await?.contains("security.openshift.io/"),
+            "the API server does not list the group"
+        );
+        Ok(())
+    })
+    .await?;
     let _operator = Operator::start(&place, &[]).await?;
     until_group_is("").await
 }

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port, program};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_tests::program::{Ended, forwarder};
 use tokio::time::{Instant, sleep};
 
@@ -74,10 +75,12 @@ impl Place {
 
     pub(crate) fn manifest(&self, source: &str, syslog: &str) -> Result<String> {
         let path = self.outputs.path().join("siemagent.yaml");
-        let text = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  source: {{requestsPerMinute: 6000, \
-             pollInterval: 1s, overlap: 30s, {source}}}\n  syslog: {syslog}\n  forwarder: {{logLevel: trace}}\n"
-        );
+        let quick = "requestsPerMinute: 6000, pollInterval: 1s, overlap: 30s";
+        let text = Manifest::new("soc")
+            .source(format!("{quick}, {source}"))
+            .syslog(syslog)
+            .more("  forwarder: {logLevel: trace}\n")
+            .to_string();
         fs::write(&path, text)?;
         Ok(path.display().to_string())
     }

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_sim::forwarder::{Forwarder, free_port};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::pki::Authority;
 use siem_agent_tests::program::{Ended, forwarder};
 use siem_agent_tests::proxy::{Policy, Proxy};
@@ -63,9 +64,7 @@ impl Place {
         } else {
             format!("url: '{url}', {source}")
         };
-        let text = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  source: {{{source}}}\n  syslog: {syslog}\n"
-        );
+        let text = Manifest::new("soc").source(source).syslog(syslog).to_string();
         fs::write(self.files.manifest(), text).unwrap();
         let manifest = self.files.manifest().display().to_string();
         let secrets = self.files.secrets().display().to_string();

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
-use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE, program};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::{Forwarder, PATIENCE, program};
 use siem_agent_tests::program::forwarder;
 use siem_agent_tests::receiver::{Framing, Receiver};
-use tokio::time::{Instant, sleep};
 
 /// A child that does not outlive the test.
 struct Leashed(Child);
@@ -47,12 +47,11 @@ async fn place(token: &str) -> Result<Place> {
 }
 
 async fn until(what: &str, mut good: impl FnMut() -> bool) -> Result<()> {
-    let until = Instant::now() + PATIENCE;
-    while !good() {
-        ensure!(Instant::now() < until, "{what}");
-        sleep(LOOK).await;
-    }
-    Ok(())
+    eventually(PATIENCE, async || {
+        ensure!(good(), "{what}");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -353,23 +352,20 @@ async fn answers_in(setup: &str, address: &str) -> Result<()> {
         "exec 3<>/dev/tcp/{address}/9464; printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
     );
     let target = child.0.id().to_string();
-    let until = Instant::now() + PATIENCE;
-    loop {
+    eventually(PATIENCE, async || {
         let asked = Command::new("nsenter")
             .args(["--preserve-credentials", "--user", "--net", "--target", &target])
             .args(["bash", "-c", &ask])
             .output()?;
-        if String::from_utf8_lossy(&asked.stdout).starts_with("HTTP/1.0 200") {
-            return Ok(());
-        }
         ensure!(
-            Instant::now() < until,
+            String::from_utf8_lossy(&asked.stdout).starts_with("HTTP/1.0 200"),
             "{address}: {} {}",
             String::from_utf8_lossy(&asked.stderr),
             fs::read_to_string(&errors)?
         );
-        sleep(LOOK).await;
-    }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]

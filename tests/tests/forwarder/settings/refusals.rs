@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_sim::forwarder::Forwarder;
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::pki::{Authority, Identity};
 use siem_agent_tests::program::{Ended, forwarder};
 use siem_agent_tests::proxy::{Policy, Proxy};
@@ -48,11 +49,8 @@ impl Place {
 
     /// `check` with these lines of `spec.source`.
     async fn check(&self, source: &str) -> Result<Ended> {
-        let text = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  \
-             source: {{url: '{}', {source}}}\n  syslog: {SYSLOG}\n",
-            self.portal.url()
-        );
+        let source = format!("url: '{}', {source}", self.portal.url());
+        let text = Manifest::new("soc").source(source).syslog(SYSLOG).to_string();
         fs::write(self.files.manifest(), text)?;
         let manifest = self.files.manifest().display().to_string();
         let secrets = self.files.secrets().display().to_string();

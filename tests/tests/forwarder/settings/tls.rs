@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use siem_agent_sim::arrival::Receiver as _;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Options};
 use siem_agent_sim::forwarder::Forwarder;
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::pki::{Authority, Identity, openssl_server, self_signed_server};
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::program::{Ended, forwarder};
@@ -57,9 +58,7 @@ impl Place {
 
     /// `check` with this source and this receiver.
     async fn check(&self, source: &str, syslog: &str, more: &[&str]) -> Result<Ended> {
-        let text = format!(
-            "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  source: {{{source}}}\n  syslog: {syslog}\n"
-        );
+        let text = Manifest::new("soc").source(source).syslog(syslog).to_string();
         fs::write(self.files.manifest(), text)?;
         let manifest = self.files.manifest().display().to_string();
         let secrets = self.files.secrets().display().to_string();

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use flate2::write::GzEncoder;
 use flate2::{Compress, Compression, FlushCompress};
 use futures_util::future::try_join_all;
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -171,11 +172,15 @@ async fn an_end_is_not_held_up_by_a_portal_that_does_not_answer() -> Result<()> 
     world.all_delivered().await?;
     world.fault("hang:300x*");
     let n_asked = world.defender.requests().len();
-    let until = Instant::now() + PATIENCE;
-    while world.defender.requests().len() < n_asked + 2 {
-        ensure!(Instant::now() < until, "it does not go on asking: {}", world.forwarder.log()?);
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            world.defender.requests().len() >= n_asked + 2,
+            "it does not go on asking: {}",
+            world.forwarder.log()?
+        );
+        Ok(())
+    })
+    .await?;
     ensure!(world.forwarder.terminate().await?.success());
     let log = world.forwarder.log()?;
     ensure!(log.contains("stopping") && !log.contains("did not confirm in time"), "{log}");

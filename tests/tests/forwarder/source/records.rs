@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::{Hostility, Options};
-use siem_agent_sim::forwarder::{LOOK, PATIENCE};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::PATIENCE;
 use tokio::time::{Instant, sleep};
 
 use super::world::{Manifest, World, tenant};
@@ -63,15 +64,12 @@ async fn wrong_clock(skew: SignedDuration) -> Result<()> {
     world.until_asked("activities", 6).await?;
     world.defender.quiet();
     // Three answers that agree, over five seconds, outweigh our clock.
-    let until = Instant::now() + PATIENCE;
-    loop {
+    eventually(PATIENCE, async || {
         let told = world.forwarder.metric("siem_forwarder_clock_skew_seconds").await?;
-        if (told - skew.as_secs() as f64).abs() < 5.0 {
-            break;
-        }
-        ensure!(Instant::now() < until, "{told} s: {}", world.forwarder.log()?);
-        sleep(LOOK).await;
-    }
+        ensure!((told - skew.as_secs() as f64).abs() < 5.0, "{told} s: {}", world.forwarder.log()?);
+        Ok(())
+    })
+    .await?;
     world.all_delivered().await?;
     let log = world.forwarder.log()?;
     let warned = log.lines().filter(|line| line.contains("WARN") && line.contains("clock")).count();

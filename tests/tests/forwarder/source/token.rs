@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::DEMO_TOKEN;
-use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port};
+use siem_agent_sim::eventually::eventually;
+use siem_agent_sim::forwarder::{PATIENCE, free_port};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -31,11 +32,15 @@ async fn a_dead_token_is_tried_once_a_minute_and_not_more() -> Result<()> {
     let later = |world: &World| {
         dead(world).into_iter().filter(|at| *at > first + 2_000).collect::<Vec<_>>()
     };
-    let until = Instant::now() + Duration::from_secs(90);
-    while later(&world).is_empty() {
-        ensure!(Instant::now() < until, "a dead token is tried again: {}", world.forwarder.log()?);
-        sleep(LOOK).await;
-    }
+    eventually(Duration::from_secs(90), async || {
+        ensure!(
+            !later(&world).is_empty(),
+            "a dead token is tried again: {}",
+            world.forwarder.log()?
+        );
+        Ok(())
+    })
+    .await?;
     // The other stream would follow at once.
     sleep(Duration::from_secs(3)).await;
     let tries = dead(&world);
@@ -164,17 +169,18 @@ async fn is_tried_without_a_target(
     refuse(&world, true);
     world.forwarder.start().await?;
     // The first try may be the one a minute after the start.
-    let until = Instant::now() + 2 * PATIENCE;
-    loop {
+    eventually(2 * PATIENCE, async || {
         let status = world.forwarder.status().await?;
         let alerts = &status["streams"]["alerts"];
         let refused = status["token"]["state"] == told || alerts["forbidden"].is_string();
-        if refused && status["target"]["state"] == "Down" {
-            break;
-        }
-        ensure!(Instant::now() < until, "{told}: {status}\n{}", world.forwarder.log()?);
-        sleep(LOOK).await;
-    }
+        ensure!(
+            refused && status["target"]["state"] == "Down",
+            "{told}: {status}\n{}",
+            world.forwarder.log()?
+        );
+        Ok(())
+    })
+    .await?;
     let mut back = JoinSet::new();
     if comes_back {
         let listener = TcpListener::bind(("127.0.0.1", nobody)).await?;
@@ -254,15 +260,17 @@ async fn a_token_that_is_gone_is_told_and_asks_nothing() -> Result<()> {
     sleep(Duration::from_secs(3)).await;
     ensure!(world.defender.requests().len() == n_asked, "no request without a token");
     world.mount("defender", "token", "two\nlines")?;
-    let until = Instant::now() + PATIENCE;
-    while !world.forwarder.status().await?["token"]["reason"]
-        .as_str()
-        .unwrap_or_default()
-        .contains("line break")
-    {
-        ensure!(Instant::now() < until, "a token of two lines is told");
-        sleep(LOOK).await;
-    }
+    eventually(PATIENCE, async || {
+        ensure!(
+            world.forwarder.status().await?["token"]["reason"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("line break"),
+            "a token of two lines is told"
+        );
+        Ok(())
+    })
+    .await?;
     ensure!(world.defender.requests().len() == n_asked, "no request with half a token");
     world.defender.produce(10);
     world.forwarder.set_token(&format!("{DEMO_TOKEN}\n"))?;

@@ -8,6 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, Options};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
 use siem_agent_tests::receiver::{Framing, Receiver};
 use tokio::time::{Instant, sleep};
@@ -176,12 +177,15 @@ impl World {
 
     /// Waits until so many requests of this kind were answered.
     pub(crate) async fn until_asked(&self, what: &str, n_requests: usize) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while self.asked(what).len() < n_requests {
-            ensure!(Instant::now() < until, "{what} is not asked: {}", self.forwarder.log()?);
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(
+                self.asked(what).len() >= n_requests,
+                "{what} is not asked: {}",
+                self.forwarder.log()?
+            );
+            Ok(())
+        })
+        .await
     }
 
     /// Times and statuses of the answered requests of this kind.

@@ -11,7 +11,9 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use siem_agent_sim::control_plane::ControlPlane;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, FaultKind, Options as Portal};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, free_port, program};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::node::{Image, Node, Options};
 use siem_agent_sim::operator::Operator;
 use siem_agent_sim::pki::Authority;
@@ -256,8 +258,7 @@ impl Fleet {
 
     /// Waits until nothing fires for these, but that `unseen` is not scraped.
     pub(super) async fn until_quiet(&self, names: &[&str]) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        eventually(PATIENCE, async || {
             let alerts = self.prometheus()?.alerts().await?;
             let is_loud = |alert: &Value| {
                 let name = alert["labels"]["name"].as_str().unwrap_or_default();
@@ -266,12 +267,10 @@ impl Fleet {
                 let alertname = alert["labels"]["alertname"].as_str().unwrap_or_default();
                 names.contains(&name) && !of_old.contains(&alertname)
             };
-            if !alerts.iter().any(is_loud) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < until, "{alerts:#?}");
-            sleep(LOOK).await;
-        }
+            ensure!(!alerts.iter().any(is_loud), "{alerts:#?}");
+            Ok(())
+        })
+        .await
     }
 
     /// Compares everything that is shown with what is documented.
@@ -324,12 +323,14 @@ impl Fleet {
 
     /// Waits until an expression returns data.
     pub(super) async fn until(&self, expression: &str) -> Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while self.prometheus()?.query(expression).await?.is_empty() {
-            ensure!(Instant::now() < until, "no data: {expression}");
-            sleep(LOOK).await;
-        }
-        Ok(())
+        eventually(PATIENCE, async || {
+            ensure!(
+                !self.prometheus()?.query(expression).await?.is_empty(),
+                "no data: {expression}"
+            );
+            Ok(())
+        })
+        .await
     }
 
     /// Kills an operator; Prometheus goes on looking for it where it was.
@@ -369,11 +370,7 @@ async fn operator(scene: &Scene, image: &str) -> Result<Operator> {
 }
 
 fn manifest(name: &str, url: &str, syslog: &str) -> String {
-    format!(
-        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  source:\n    \
-         url: {url}\n    auth: {{tokenSecretRef: {{name: {name}}}}}\n    requestsPerMinute: 6000\n    \
-         pollInterval: 1s\n    overlap: 30s\n  syslog: {syslog}\n"
-    )
+    Manifest::new(name).url_and_secret(url, name).quick().syslog(syslog).to_string()
 }
 
 fn token(name: &str, token: &str) -> Value {
