@@ -103,6 +103,8 @@ fn decoded(bytes: &[u8]) -> Vec<Vec<u8>> {
         escapes(bytes, b"=", 2),
         // JSON's `\/` and the like.
         bytes.iter().copied().filter(|byte| *byte != b'\\').collect(),
+        // Of a secret that has a `\` itself.
+        unescaped(bytes),
         // Of a list of `0x50, 0x6c` the digits alone.
         String::from_utf8_lossy(bytes).replace("0x", "").replace("0X", "").into_bytes(),
         htmlize::unescape(String::from_utf8_lossy(bytes)).into_owned().into_bytes(),
@@ -141,6 +143,16 @@ fn hex(digits: &[u8]) -> Option<u32> {
 
 fn pairs(digits: &[u8]) -> Vec<u8> {
     digits.chunks_exact(2).filter_map(|pair| u8::try_from(hex(pair)?).ok()).collect()
+}
+
+/// Each character after a `\` as it is, without that one.
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut is_escaped = false;
+    let kept = bytes.iter().copied().filter(|byte| {
+        is_escaped = !is_escaped && *byte == b'\\';
+        !is_escaped
+    });
+    kept.collect()
 }
 
 /// Replaces `mark` followed by so many hexadecimal digits by the character of that number.
@@ -238,6 +250,10 @@ mod tests {
                 assert!(repeats(&text, [SECRET].into_iter()), "{text}");
             }
         }
+        assert!(
+            repeats(r"it is '!0a000\\/aA'", [r"!0a000\/aA!0"].into_iter()),
+            "an escape in one that has the escaping character itself"
+        );
         assert!(
             repeats("it is abcd", ["abcd"].into_iter()),
             "a short one is looked for as a whole"
