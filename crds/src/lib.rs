@@ -2,6 +2,7 @@
 //! Pure, every file of it.
 //!
 //! - [`siem_agent`]: the `SiemAgent` resource, group `siemagent.dev`, version `v1alpha1`; [`schema`] makes its CRD.
+//! - [`condition`]: the words of its conditions: types, statuses, reasons.
 //! - [`manifest`]: reads a manifest offline and refuses what the API server would refuse.
 //! - [`config`]: the forwarder's configuration file; the operator writes it, the forwarder reads it.
 //! - [`report`]: what a forwarder says about itself on `/status`; the operator reads it.
@@ -16,6 +17,7 @@
 mod address;
 pub mod duration;
 pub mod siem_agent;
+pub mod condition;
 pub mod schema;
 pub mod manifest;
 pub mod config;

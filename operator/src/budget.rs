@@ -296,17 +296,10 @@ pub(crate) fn key(agent: &SiemAgent) -> Key {
 /// Whether an agent counts.
 fn standing(agent: &SiemAgent, heard: Option<Heard>, now: Timestamp) -> Standing {
     let status = agent.status.as_ref();
-    let is_stalled = status.is_some_and(|status| {
-        status.conditions.iter().any(|condition| {
-            condition.type_ == "Stalled"
-                && condition.status == "True"
-                && condition.observed_generation == agent.metadata.generation
-        })
-    });
     let is_asleep = agent.spec.suspend
         || agent.spec.placement.is_some()
         || agent.metadata.deletion_timestamp.is_some();
-    if is_asleep || is_stalled {
+    if is_asleep || agent.is_stalled() {
         return Standing::Idle;
     }
     let is_recent = |time: Timestamp| now.duration_since(time) < GRACE;

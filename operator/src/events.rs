@@ -5,15 +5,16 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 use kube::{Resource as _, ResourceExt as _};
+use siem_agent_crds::condition::{ConditionStatus, ConditionType, Reason};
 use siem_agent_crds::siem_agent::State;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
 use crate::names::MANAGER;
-use crate::reconcile::status::condition;
 use crate::twins::{self, Twin};
 
 /// Ready's reasons that speak of the token.
-const OF_TOKEN: [&str; 4] = ["SecretMissing", "TokenInvalid", "TokenForbidden", "StreamForbidden"];
+const OF_TOKEN: [Reason; 4] =
+    [Reason::SecretMissing, Reason::TokenInvalid, Reason::TokenForbidden, Reason::StreamForbidden];
 /// An agent has its first status within this.
 const FIRST: SignedDuration = SignedDuration::from_mins(2);
 /// The server's own limit.
@@ -31,41 +32,43 @@ pub(crate) fn of_change(
     let mut events = Vec::new();
     // An agent that has just been made has not turned.
     let is_new = previous.conditions.is_empty();
-    let turned = |type_: &str, by_reason: bool| {
-        let (before, after) = (condition(previous, type_), condition(next, type_)?);
+    let turned = |of: ConditionType, by_reason: bool| {
+        let (before, after) = (previous.condition(of), next.condition(of)?);
         let same = before.is_some_and(|before| {
             before.status == after.status && (!by_reason || before.reason == after.reason)
         });
         (!same).then_some(after)
     };
-    let ready = turned("Ready", true);
+    let ready = turned(ConditionType::Ready, true);
     // The backlog of an agent that was never ready is what it was made for.
-    let has_backlog = |ready: &Condition| ready.reason == "Lagging" && !was_ready(agent, previous);
+    let has_backlog =
+        |ready: &Condition| ready.reason == Reason::Lagging && !was_ready(agent, previous);
     if let Some(ready) = ready
-        && !(is_new && ready.reason == "Progressing")
+        && !(is_new && ready.reason == Reason::Progressing)
         && !has_backlog(ready)
     {
-        let is_well =
-            ready.status == "True" || ["Progressing", "Suspended"].contains(&ready.reason.as_str());
+        let is_well = ready.status == ConditionStatus::True
+            || ready.reason == Reason::Progressing
+            || ready.reason == Reason::Suspended;
         events.push(event(agent, ready, is_well, instance, now));
     }
-    if let Some(reconciling) = turned("Reconciling", true)
-        && reconciling.reason == "RolloutHalted"
+    if let Some(reconciling) = turned(ConditionType::Reconciling, true)
+        && reconciling.reason == Reason::RolloutHalted
     {
         events.push(event(agent, reconciling, false, instance, now));
     }
     // What Ready says already is not said again.
-    if let Some(token) = turned("TokenValid", false)
-        && token.status == "False"
-        && ready.is_none_or(|ready| !OF_TOKEN.contains(&ready.reason.as_str()))
+    if let Some(token) = turned(ConditionType::TokenValid, false)
+        && token.status == ConditionStatus::False
+        && ready.is_none_or(|ready| !OF_TOKEN.iter().any(|of_token| ready.reason == *of_token))
     {
         events.push(event(agent, token, false, instance, now));
     }
     if let Some(state @ (State::ConnectionError | State::Disconnected)) = next.state
         && previous.state != next.state
-        && let Some(ready) = condition(next, "Ready")
+        && let Some(ready) = next.condition(ConditionType::Ready)
     {
-        let lasting = Condition { reason: format!("{state:?}"), ..ready.clone() };
+        let lasting = Condition { reason: state.as_str().to_owned(), ..ready.clone() };
         events.push(event(agent, &lasting, false, instance, now));
     }
     events
@@ -73,10 +76,11 @@ pub(crate) fn of_change(
 
 /// Whether an agent has been ready once: a Ready that is false since the agent was made has never turned.
 fn was_ready(agent: &SiemAgent, previous: &SiemAgentStatus) -> bool {
-    condition(previous, "Ready").is_some_and(|ready| {
+    previous.condition(ConditionType::Ready).is_some_and(|ready| {
         let turned = ready.last_transition_time.0;
         let made = agent.metadata.creation_timestamp.as_ref();
-        ready.status == "True" || made.is_some_and(|made| turned.duration_since(made.0) > FIRST)
+        ready.status == ConditionStatus::True
+            || made.is_some_and(|made| turned.duration_since(made.0) > FIRST)
     })
 }
 
@@ -84,9 +88,9 @@ fn was_ready(agent: &SiemAgent, previous: &SiemAgentStatus) -> bool {
 /// second one of an operator that was started again.
 pub(crate) fn of_twins(agent: &SiemAgent, twins: &[Twin], instance: &str, now: Timestamp) -> Event {
     let condition = Condition {
-        type_: "Ready".to_owned(),
-        status: "False".to_owned(),
-        reason: "DuplicateExport".to_owned(),
+        type_: ConditionType::Ready.to_string(),
+        status: ConditionStatus::False.to_string(),
+        reason: Reason::DuplicateExport.to_string(),
         message: twins::words(twins),
         observed_generation: agent.metadata.generation,
         last_transition_time: Time(now),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::condition::ConditionType;
 use siem_agent_edge::clock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -18,7 +19,6 @@ use crate::controller::Work;
 use crate::live::Live;
 use crate::names::Owned;
 use crate::reconcile::gather::Observed;
-use crate::reconcile::status;
 use crate::release;
 use crate::rollout::{
     self, Before, Evidence, Member, Own, Plan, Progress, Stance, Stand, Trial, Turn,
@@ -167,10 +167,9 @@ fn members(world: &World, now: Instant) -> Vec<Member> {
 
 /// A suspended agent has no pod, and one whose spec cannot work is not touched.
 fn takes_part(agent: &SiemAgent) -> bool {
-    let stalled = agent.status.as_ref().and_then(|status| status::condition(status, "Stalled"));
     !agent.spec.suspend
         && agent.metadata.deletion_timestamp.is_none()
-        && stalled.is_none_or(|stalled| stalled.status != "True")
+        && !agent.is(ConditionType::Stalled)
 }
 
 /// The Deployment as it was last seen or written, and whether the watch has shown it so.
@@ -239,12 +238,11 @@ fn stand(
 /// What an agent has to lose that is not on its release.
 fn before(agent: &SiemAgent, live: &Live, workload: &Workload) -> Before {
     let is_running = *workload == Workload::Running;
-    let ready = agent.status.as_ref().and_then(|status| status::condition(status, "Ready"));
     match live.mark.as_ref().map(|mark| mark.trial) {
         Some(Trial::OfReady) if !is_running => Before::Failed { was_ready: true },
         Some(Trial::OfRunning) if !is_running => Before::Failed { was_ready: false },
         _ if !is_running => Before::Down,
-        _ if ready.is_some_and(|ready| ready.status == "True") => Before::Ready,
+        _ if agent.is(ConditionType::Ready) => Before::Ready,
         _ => Before::Running,
     }
 }

@@ -99,14 +99,7 @@ pub(crate) fn fingerprint(agent: &SiemAgent, twins: &[Twin]) -> String {
 
 /// Suspended, deleted and impossible agents export nothing.
 fn exports(agent: &SiemAgent) -> bool {
-    let is_stalled = agent.status.as_ref().is_some_and(|status| {
-        status.conditions.iter().any(|condition| {
-            condition.type_ == "Stalled"
-                && condition.status == "True"
-                && condition.observed_generation == agent.metadata.generation
-        })
-    });
-    !agent.spec.suspend && agent.metadata.deletion_timestamp.is_none() && !is_stalled
+    !agent.spec.suspend && agent.metadata.deletion_timestamp.is_none() && !agent.is_stalled()
 }
 
 /// Whether there may be an event that both export.

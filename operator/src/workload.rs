@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ContainerStatus;
+use siem_agent_crds::condition::Reason;
 
 use crate::caches::Pod;
 use crate::names::{CONTAINER, RELEASE_LABEL};
@@ -106,15 +107,15 @@ pub(crate) fn sight(pod: &Pod) -> PodSight {
     let unschedulable = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "PodScheduled"
             && condition.status == "False"
-            && condition.reason.as_deref() == Some("Unschedulable")
+            && condition.reason.as_deref() == Some(Reason::Unschedulable.as_str())
     });
     let trouble = if is_ready {
         None
     } else if let Some(condition) = unschedulable {
-        Some(("Unschedulable".to_owned(), condition.message.clone().unwrap_or_default()))
+        Some((Reason::Unschedulable.to_string(), condition.message.clone().unwrap_or_default()))
     } else if status.phase.as_deref() == Some("Failed") {
         let message = status.message.as_deref().unwrap_or_default();
-        Some(replaced(status.reason.as_deref().unwrap_or("PodFailed"), message))
+        Some(replaced(status.reason.as_deref().unwrap_or(Reason::PodFailed.as_str()), message))
     } else if status.phase.as_deref() == Some("Succeeded") {
         // A forwarder that is told to end ends with 0, and a kubelet that has evicted its pod then keeps no reason.
         Some(replaced(
@@ -155,7 +156,8 @@ fn trouble(container: &ContainerStatus) -> Option<(String, String)> {
     if let Some(waiting) = state.waiting {
         let message = waiting.message.unwrap_or_default();
         match waiting.reason.as_deref() {
-            None | Some("ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") => {}
+            None | Some("ContainerCreating" | "PodInitializing") => {}
+            Some(reason) if *reason == Reason::CrashLoopBackOff => {}
             // The next moment it waits as after a crash.
             Some("RunContainerError") if ended.is_some() => {}
             Some("ErrImagePull" | "ImagePullBackOff") => {
@@ -180,7 +182,7 @@ fn trouble(container: &ContainerStatus) -> Option<(String, String)> {
             ended.exit_code
         ),
     };
-    Some(("CrashLoopBackOff".to_owned(), message))
+    Some((Reason::CrashLoopBackOff.to_string(), message))
 }
 
 /// A text that is the same at the next try: a container's id differs each time.

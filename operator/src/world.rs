@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::condition::ConditionType;
 use siem_agent_crds::siem_agent::TokenState;
 use siem_agent_edge::clock;
 use tokio::time::Instant;
@@ -152,9 +153,8 @@ impl World {
         let mut told = BTreeMap::new();
         for agent in self.agents() {
             let Ok(agent) = agent.0.as_ref() else { continue };
-            let observed = agent.status.as_ref().map(|status| status.observed_generation);
             let key = budget::key(agent);
-            if observed == agent.metadata.generation {
+            if agent.is_observed() {
                 let twins = self.twins(&key).into_iter().map(|twin| twin.key).collect();
                 told.insert(key, twins);
             }
@@ -182,10 +182,7 @@ impl World {
         let agent = self.agent(&key)?;
         let agent = agent.0.as_ref().ok()?;
         let pod = crate::workload::sight(pod);
-        let is_ready = agent.status.as_ref().is_some_and(|status| {
-            crate::reconcile::status::condition(status, "Ready")
-                .is_some_and(|ready| ready.status == "True")
-        });
+        let is_ready = agent.is(ConditionType::Ready);
         pod.is_ready.then_some(Target {
             key,
             agent_uid: agent.metadata.uid.clone()?,

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::{ConditionStatus, Reason};
+
 /// What the operator has seen.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -104,6 +106,41 @@ pub struct StreamStatus {
     /// Why this stream does not flow, where it does not: StreamForbidden, when the token may not read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Created,
+        Self::Connected,
+        Self::ConnectionError,
+        Self::Disconnected,
+        Self::Suspended,
+    ];
+
+    /// As it is on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "Created",
+            Self::Connected => "Connected",
+            Self::ConnectionError => Reason::ConnectionError.as_str(),
+            Self::Disconnected => Reason::Disconnected.as_str(),
+            Self::Suspended => Reason::Suspended.as_str(),
+        }
+    }
+}
+
+impl TokenState {
+    /// As it is on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => Reason::Valid.as_str(),
+            Self::Invalid => Reason::Invalid.as_str(),
+            Self::Forbidden => Reason::Forbidden.as_str(),
+            Self::Missing => Reason::Missing.as_str(),
+            Self::Unknown => ConditionStatus::Unknown.as_str(),
+        }
+    }
 }
 
 impl Default for SiemAgentStatus {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::condition::ConditionStatus;
 use siem_agent_crds::report::Stream;
 use siem_agent_crds::siem_agent::{State, TokenState};
 use siem_agent_edge::clock;
@@ -225,15 +226,16 @@ fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result
         let (namespace, name) = budget::key(&member.agent);
         let conditions = member.agent.status.iter().flat_map(|status| status.conditions.clone());
         conditions.flat_map(move |condition| {
-            ["True", "False", "Unknown"].map(|status| {
+            let labels = |status: &ConditionStatus| {
                 let labels = OfCondition {
                     namespace: namespace.clone(),
                     name: name.clone(),
                     r#type: condition.type_.clone(),
-                    status,
+                    status: status.as_str(),
                 };
-                (labels, f64::from(u8::from(condition.status == status)))
-            })
+                (labels, f64::from(u8::from(condition.status == *status)))
+            };
+            ConditionStatus::ALL.iter().map(labels).collect::<Vec<_>>()
         })
     });
     gauges(
@@ -268,19 +270,13 @@ fn reasons(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<()
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
-    const STATES: [(State, &str); 5] = [
-        (State::Created, "Created"),
-        (State::Connected, "Connected"),
-        (State::ConnectionError, "ConnectionError"),
-        (State::Disconnected, "Disconnected"),
-        (State::Suspended, "Suspended"),
-    ];
     let each = members.iter().flat_map(|member| {
         let (namespace, name) = budget::key(&member.agent);
         let current = member.agent.status.as_ref().and_then(|status| status.state);
         let known = current.is_some();
-        STATES.into_iter().filter(move |_| known).map(move |(state, word)| {
-            let labels = OfState { namespace: namespace.clone(), name: name.clone(), state: word };
+        State::ALL.into_iter().filter(move |_| known).map(move |state| {
+            let labels =
+                OfState { namespace: namespace.clone(), name: name.clone(), state: state.as_str() };
             (labels, f64::from(u8::from(current == Some(state))))
         })
     });

@@ -55,8 +55,7 @@ async fn bring(
     };
     let different: Vec<_> = objects.list.iter().filter(differs).cloned().collect();
     // A change that the user has made is theirs to time; one that comes with another operator waits for its turn.
-    let seen = agent.status.as_ref().map(|status| status.observed_generation);
-    let is_the_users = seen != agent.metadata.generation;
+    let is_the_users = !agent.is_observed();
     // Of a Deployment that waits, a difference alone says nothing of whether somebody else has changed it.
     let is_kept = match observed.live.get(&Owned::Deployment) {
         Some(live) if stance.wait.is_some() => !world.memory.is_drifted(uid, live),

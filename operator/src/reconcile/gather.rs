@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use siem_agent_crds::SiemAgent;
 
-use super::status::is_untold;
 use crate::api;
 use crate::budget::{Key, Others, Share};
 use crate::caches;
@@ -119,5 +118,5 @@ fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bo
         // Looked at when it is written; only a foreign one is looked at again.
         Owned::Checkpoint => return is_hidden,
     };
-    is_wanted && (is_hidden || !is_untold(agent))
+    is_wanted && (is_hidden || agent.was_observed())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use siem_agent_crds::SiemAgentStatus;
+use siem_agent_crds::condition::{ConditionStatus, ConditionType, Reason};
 use siem_agent_edge::clock;
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -46,21 +47,25 @@ pub(crate) async fn refuse(
         "this version of the operator cannot read the SiemAgent: {}; are CRD and operator of one release?",
         undecodable.error.chars().take(800).collect::<String>()
     );
-    let condition = |type_: &str, status: &str| Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: "Undecodable".to_owned(),
+    let condition = |type_: ConditionType, status: ConditionStatus| Condition {
+        type_: type_.to_string(),
+        status: status.to_string(),
+        reason: Reason::Undecodable.to_string(),
         message: message.clone(),
         observed_generation: metadata.generation,
         last_transition_time: now.clone(),
     };
     let mut next = SiemAgentStatus {
         observed_generation: metadata.generation.unwrap_or(0),
-        conditions: vec![condition("Ready", "False"), condition("Stalled", "True")],
+        conditions: vec![
+            condition(ConditionType::Ready, ConditionStatus::False),
+            condition(ConditionType::Stalled, ConditionStatus::True),
+        ],
         ..previous.clone()
     };
     for condition in &mut next.conditions {
-        if let Some(before) = status::condition(&previous, &condition.type_)
+        if let Some(before) =
+            previous.conditions.iter().find(|before| before.type_ == condition.type_)
             && before.status == condition.status
         {
             condition.last_transition_time = before.last_transition_time.clone();
@@ -71,7 +76,7 @@ pub(crate) async fn refuse(
         let metadata = (key.0.as_str(), key.1.as_str(), version);
         world
             .server
-            .write_status(&world.leadership, metadata, &next, "Undecodable")
+            .write_status(&world.leadership, metadata, &next, Reason::Undecodable.as_str())
             .await
             .map_err(Error::Tell)?;
         warn!(namespace = key.0, name = key.1, reason = message, "an agent cannot be read");

@@ -9,8 +9,9 @@ mod words;
 mod lag;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::condition::{ConditionType, Reason};
 use siem_agent_crds::report::{Report, Stream};
 use siem_agent_crds::siem_agent::{
     DeliveryStatus, SiemAgentStatus, StreamStatus, TokenState, TokenStatus,
@@ -26,8 +27,6 @@ use crate::workload::Workload;
 
 pub(crate) use situation::Situation;
 
-/// Why a stream does not flow, as a word of its status.
-const STREAM_FORBIDDEN: &str = "StreamForbidden";
 /// A progress of so long is told in all its steps.
 const HASTE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -77,11 +76,6 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
     }
 }
 
-/// Whether nothing has been said of an agent yet: the CRD's default is -1.
-pub(crate) fn is_untold(agent: &SiemAgent) -> bool {
-    agent.status.as_ref().is_none_or(|status| status.observed_generation < 0)
-}
-
 /// Whether nothing is known yet that would be better than what the status says: this operator has just begun to lead, and
 /// has not read the report that the status speaks of.
 pub(crate) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
@@ -93,7 +87,9 @@ pub(crate) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
         .is_none_or(|failing| now.duration_since(failing.since) <= situation::REPORT_PATIENCE);
     let says_something = agent.status.as_ref().is_some_and(|status| {
         Some(status.observed_generation) == agent.metadata.generation
-            && condition(status, "Ready").is_some_and(|ready| ready.reason != "Progressing")
+            && status
+                .condition(ConditionType::Ready)
+                .is_some_and(|ready| ready.reason != Reason::Progressing)
     });
     has_applied
         && !agent.spec.suspend
@@ -111,8 +107,9 @@ pub(crate) fn is_hasty(previous: &SiemAgentStatus, next: &SiemAgentStatus, now: 
         status.conditions.iter_mut().for_each(|condition| condition.message.clear());
         status
     };
-    condition(previous, "Ready").is_some_and(|ready| {
-        ready.reason == "Progressing" && now.duration_since(ready.last_transition_time.0) < HASTE
+    previous.condition(ConditionType::Ready).is_some_and(|ready| {
+        ready.reason == Reason::Progressing
+            && now.duration_since(ready.last_transition_time.0) < HASTE
     }) && !is_news(&without_words(previous), &without_words(next))
 }
 
@@ -171,14 +168,14 @@ fn token(
         Some((report, state)) if state != TokenState::Unknown => TokenStatus {
             state,
             reason: Some(match state {
-                TokenState::Valid => "Valid".to_owned(),
+                TokenState::Valid => state.as_str().to_owned(),
                 TokenState::Forbidden
                 | TokenState::Invalid
                 | TokenState::Missing
                 | TokenState::Unknown => situation::forbidden(agent, report)
                     .filter(|_| state == TokenState::Forbidden)
                     .or_else(|| report.token.reason.as_deref().map(clip))
-                    .unwrap_or_else(|| format!("{state:?}")),
+                    .unwrap_or_else(|| state.as_str().to_owned()),
             }),
             last_check_time: time(report.token.last_check_time),
             last_change_time: time(report.token.last_change_time),
@@ -215,7 +212,7 @@ fn delivery(
         }
         let now = report.and_then(|report| report.streams.get(&stream));
         let is_forbidden = now.is_some_and(|told| told.forbidden.is_some());
-        let reason = is_forbidden.then(|| STREAM_FORBIDDEN.to_owned());
+        let reason = is_forbidden.then(|| Reason::StreamForbidden.to_string());
         let told = facts.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
         let Some(told) = told else {
             return before.map(|before| StreamStatus { reason, ..before });
@@ -233,11 +230,6 @@ fn delivery(
         activities: stream(Stream::Activities, types.activities.enabled, before.activities),
     };
     (delivery != DeliveryStatus::default()).then_some(delivery)
-}
-
-/// The condition of a type.
-pub(crate) fn condition<'a>(status: &'a SiemAgentStatus, type_: &str) -> Option<&'a Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// `Time` is written in whole seconds; anything finer would differ from what comes back.

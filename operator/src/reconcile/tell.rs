@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::condition::ConditionType;
 use siem_agent_edge::clock;
 use tracing::{debug, warn};
 
@@ -39,10 +40,8 @@ pub(super) async fn tell(
 ) -> Result<Duration, api::Error> {
     let now = clock::now();
     let unsettled = world.memory.unsettled(key, observed.is_settled, World::now());
-    let seen = agent.status.as_ref().map(|status| status.observed_generation);
-    let is_known =
-        seen == agent.metadata.generation && observed.live.contains_key(&Owned::Deployment);
-    if (status::is_untold(agent) || is_known)
+    let is_known = agent.is_observed() && observed.live.contains_key(&Owned::Deployment);
+    if (!agent.was_observed() || is_known)
         && matches!(outcome, Outcome::Applied(_))
         && unsettled.is_some_and(|unsettled| unsettled < SETTLING)
     {
@@ -67,7 +66,7 @@ pub(super) async fn tell(
         debug!(namespace = key.0, name = key.1, "status held: it may pass by itself");
         return Ok(SETTLING);
     }
-    let ready = status::condition(&next, "Ready").cloned();
+    let ready = next.condition(ConditionType::Ready).cloned();
     if status::is_news(&previous, &next) {
         let resource_version = agent.metadata.resource_version.as_deref();
         let why = ready.as_ref().map_or("", |ready| ready.reason.as_str());
@@ -98,7 +97,7 @@ pub(super) async fn tell(
         // A refused Deployment is tried again; whose turn it is, is told to the queue.
         Outcome::Queued(_) => RESYNC_OF_TROUBLE,
         Outcome::Stalled(_) | Outcome::Applied(_) => {
-            let is_ready = ready.is_some_and(|ready| ready.status == "True");
+            let is_ready = next.is(ConditionType::Ready);
             if is_ready { RESYNC } else { RESYNC_OF_TROUBLE }
         }
     })

@@ -8,6 +8,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use rustls_pki_types::ServerName;
+use siem_agent_crds::condition::Reason;
 use siem_agent_crds::siem_agent::{Protocol, RawFilter, SiemAgent, SiemAgentSpec};
 
 use super::gather::Observed;
@@ -54,13 +55,13 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub(crate) const fn reason(self) -> Reason {
         match self {
-            Self::ForeignObject => "ForeignObject",
-            Self::SourceNotAllowed => "SourceNotAllowed",
-            Self::SidecarNotSupported => "SidecarNotSupported",
-            Self::InvalidSpec => "InvalidSpec",
-            Self::Rejected => "Rejected",
+            Self::ForeignObject => Reason::ForeignObject,
+            Self::SourceNotAllowed => Reason::SourceNotAllowed,
+            Self::SidecarNotSupported => Reason::SidecarNotSupported,
+            Self::InvalidSpec => Reason::InvalidSpec,
+            Self::Rejected => Reason::Rejected,
         }
     }
 }

@@ -12,6 +12,8 @@ mod documents;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use siem_agent_crds::condition::Reason;
+
 /// The crates of what ships.
 const PRODUCTS: [&str; 4] = ["crds", "edge", "forwarder", "operator"];
 const MAX_LINES: usize = 500;
@@ -99,6 +101,21 @@ fn clocks_and_the_environment_are_read_in_one_place() {
             || path == "tests/tests/contract/tidy.rs"
     };
     none("environment", offenders(|path, text| !allowed(path) && environment(text)));
+}
+
+#[test]
+fn only_one_file_spells_a_conditions_reason() {
+    let of_the_programs = ["crds/src", "edge/src", "forwarder/src", "operator/src"];
+    let spells = |path: &str, text: &str| {
+        let of_tests =
+            path.contains("/tests") || !of_the_programs.iter().any(|of| path.starts_with(of));
+        // A Deployment has a condition whose type is such a word.
+        let text = text.replace("condition(\"Progressing\")", "");
+        !of_tests
+            && path != "crds/src/condition.rs"
+            && Reason::ALL.iter().any(|reason| text.contains(&format!("\"{reason}\"")))
+    };
+    none("reasons are spelled in crds/src/condition.rs", offenders(spells));
 }
 
 /// Before anything is read that could be a secret.

@@ -5,26 +5,29 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use siem_agent_crds::condition::ConditionStatus::{self, False, True, Unknown};
+use siem_agent_crds::condition::{ConditionType, Reason};
 use siem_agent_crds::printable::printable;
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
 use super::situation::forbidden;
-use super::{Facts, Outcome, Situation, clip, condition, whole_seconds};
+use super::{Facts, Outcome, Situation, clip, whole_seconds};
 use crate::rollout::Wait;
 use crate::workload::Workload;
-
-const TRUE: &str = "True";
-const FALSE: &str = "False";
-const UNKNOWN: &str = "Unknown";
 
 const KEEPS: &str = "this forwarder keeps running the release before it";
 const QUEUED: &str = "the operator's release is rolled out to other agents first; this forwarder keeps running the one before it";
 
 /// Status, reason, message.
-struct Verdict(&'static str, String, String);
+struct Verdict(ConditionStatus, String, String);
 
-fn verdict(status: &'static str, reason: &str, message: impl Into<String>) -> Verdict {
-    Verdict(status, reason.to_owned(), message.into())
+fn verdict(status: ConditionStatus, reason: Reason, message: impl Into<String>) -> Verdict {
+    Verdict(status, reason.as_str().to_owned(), message.into())
+}
+
+/// A pod's own reason may be any word of Kubernetes.
+fn failing(status: ConditionStatus, reason: &str, message: &str) -> Verdict {
+    Verdict(status, reason.to_owned(), message.to_owned())
 }
 
 /// The conditions of a situation.
@@ -34,39 +37,42 @@ pub(super) fn conditions(
     previous: &SiemAgentStatus,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let mut row = vec![("Ready", ready(situation))];
+    let mut row = vec![(ConditionType::Ready, ready(situation))];
     match (facts.outcome, situation) {
         // It keeps exporting, and Ready says how that goes.
         (Outcome::Queued(Wait::Queued), _) => {
-            row.push(("Reconciling", verdict(TRUE, "RolloutQueued", QUEUED)));
+            row.push((ConditionType::Reconciling, verdict(True, Reason::RolloutQueued, QUEUED)));
         }
         (Outcome::Queued(Wait::Halted(why)), _) => {
             let message =
                 format!("the roll-out of the operator's release is halted: {why}; {KEEPS}");
-            row.push(("Reconciling", verdict(TRUE, "RolloutHalted", clip(&message))));
+            row.push((
+                ConditionType::Reconciling,
+                verdict(True, Reason::RolloutHalted, clip(&message)),
+            ));
         }
         (_, Situation::Progressing { message }) => {
-            row.push(("Reconciling", verdict(TRUE, "Progressing", message)));
+            row.push((ConditionType::Reconciling, verdict(True, Reason::Progressing, message)));
         }
         _ => {}
     }
     if let Situation::Stalled { reason, message } = situation {
-        row.push(("Stalled", verdict(TRUE, reason, message)));
+        row.push((ConditionType::Stalled, verdict(True, *reason, message)));
     }
-    row.push(("WorkloadAvailable", workload(situation, facts)));
-    row.push(("TokenValid", token(situation, facts, previous)));
-    row.push(("Delivering", delivering(situation)));
+    row.push((ConditionType::WorkloadAvailable, workload(situation, facts)));
+    row.push((ConditionType::TokenValid, token(situation, facts, previous)));
+    row.push((ConditionType::Delivering, delivering(situation)));
     row.into_iter()
         .map(|(type_, verdict)| {
             let Verdict(status, reason, message) = verdict;
-            let before = condition(previous, type_);
+            let before = previous.condition(type_);
             let same_status = before.filter(|before| before.status == status);
             let same_trouble = same_status
                 .filter(|before| before.reason == reason && is_restated(&reason))
                 .map(|before| before.message.clone());
             Condition {
-                type_: type_.to_owned(),
-                status: status.to_owned(),
+                type_: type_.to_string(),
+                status: status.to_string(),
                 message: same_trouble.unwrap_or_else(|| printable(&message).into_owned()),
                 observed_generation: facts.agent.metadata.generation,
                 last_transition_time: same_status.map_or_else(
@@ -81,65 +87,69 @@ pub(super) fn conditions(
 
 /// One outage shows as refused, reset and timed out in turn.
 fn is_restated(reason: &str) -> bool {
-    [
-        "TargetUnreachable",
-        "TargetStalled",
-        "SourceUnreachable",
-        "SourceThrottled",
-        "ReportUnavailable",
-        "CrashLoopBackOff",
-        "Unschedulable",
-    ]
-    .contains(&reason)
+    const RESTATED: [Reason; 7] = [
+        Reason::TargetUnreachable,
+        Reason::TargetStalled,
+        Reason::SourceUnreachable,
+        Reason::SourceThrottled,
+        Reason::ReportUnavailable,
+        Reason::CrashLoopBackOff,
+        Reason::Unschedulable,
+    ];
+    RESTATED.iter().any(|restated| *reason == *restated)
 }
 
 fn ready(situation: &Situation) -> Verdict {
     match situation {
-        Situation::Delivering { message } => verdict(TRUE, "Delivering", message),
+        Situation::Delivering { message } => verdict(True, Reason::Delivering, message),
         Situation::Stalled { reason, message }
-        | Situation::TargetUnreachable { reason, message, .. } => verdict(FALSE, reason, message),
-        Situation::Suspended => verdict(FALSE, "Suspended", "spec.suspend is true"),
-        Situation::PodTrouble { reason, message } => verdict(FALSE, reason, message),
-        Situation::Progressing { message } => verdict(FALSE, "Progressing", message),
-        Situation::ReportUnavailable { message } => verdict(FALSE, "ReportUnavailable", message),
-        Situation::SecretMissing { message } => verdict(FALSE, "SecretMissing", message),
-        Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),
-        Situation::TokenForbidden { message } => verdict(FALSE, "TokenForbidden", message),
-        Situation::StreamForbidden { message } => verdict(FALSE, "StreamForbidden", message),
-        Situation::SourceUnreachable { message, .. } => {
-            verdict(FALSE, "SourceUnreachable", message)
+        | Situation::TargetUnreachable { reason, message, .. } => verdict(False, *reason, message),
+        Situation::Suspended => verdict(False, Reason::Suspended, "spec.suspend is true"),
+        Situation::PodTrouble { reason, message } => failing(False, reason, message),
+        Situation::Progressing { message } => verdict(False, Reason::Progressing, message),
+        Situation::ReportUnavailable { message } => {
+            verdict(False, Reason::ReportUnavailable, message)
         }
-        Situation::SourceThrottled { message, .. } => verdict(FALSE, "SourceThrottled", message),
-        Situation::Lagging { message } => verdict(FALSE, "Lagging", message),
+        Situation::SecretMissing { message } => verdict(False, Reason::SecretMissing, message),
+        Situation::TokenInvalid { message } => verdict(False, Reason::TokenInvalid, message),
+        Situation::TokenForbidden { message } => verdict(False, Reason::TokenForbidden, message),
+        Situation::StreamForbidden { message } => verdict(False, Reason::StreamForbidden, message),
+        Situation::SourceUnreachable { message, .. } => {
+            verdict(False, Reason::SourceUnreachable, message)
+        }
+        Situation::SourceThrottled { message, .. } => {
+            verdict(False, Reason::SourceThrottled, message)
+        }
+        Situation::Lagging { message } => verdict(False, Reason::Lagging, message),
     }
 }
 
 fn workload(situation: &Situation, facts: &Facts<'_>) -> Verdict {
     match situation {
         Situation::Stalled { reason, .. } => {
-            return verdict(UNKNOWN, reason, "the spec cannot work");
+            return verdict(Unknown, *reason, "the spec cannot work");
         }
         Situation::Suspended => {
-            return verdict(FALSE, "Suspended", "there is no pod while spec.suspend is true");
+            return verdict(False, Reason::Suspended, "there is no pod while spec.suspend is true");
         }
         _ => {}
     }
     match facts.workload {
-        Workload::Running => verdict(TRUE, "Available", "the forwarder's pod is ready"),
-        Workload::Progressing(what) => verdict(FALSE, "Progressing", *what),
+        Workload::Running => verdict(True, Reason::Available, "the forwarder's pod is ready"),
+        Workload::Progressing(what) => verdict(False, Reason::Progressing, *what),
         Workload::Failing { .. } => match situation {
-            Situation::PodTrouble { reason, message } => verdict(FALSE, reason, message),
-            _ => verdict(FALSE, "Progressing", "the pod is being replaced"),
+            Situation::PodTrouble { reason, message } => failing(False, reason, message),
+            _ => verdict(False, Reason::Progressing, "the pod is being replaced"),
         },
     }
 }
 
 fn token(situation: &Situation, facts: &Facts<'_>, previous: &SiemAgentStatus) -> Verdict {
     match situation {
-        Situation::SecretMissing { message } => verdict(FALSE, "Missing", message),
-        Situation::TokenInvalid { message } => verdict(FALSE, "Invalid", message),
+        Situation::SecretMissing { message } => verdict(False, Reason::Missing, message),
+        Situation::TokenInvalid { message } => verdict(False, Reason::Invalid, message),
         Situation::TokenForbidden { message } | Situation::StreamForbidden { message } => {
-            verdict(FALSE, "Forbidden", message)
+            verdict(False, Reason::Forbidden, message)
         }
         Situation::TargetUnreachable { .. }
         | Situation::SourceUnreachable { .. }
@@ -149,28 +159,30 @@ fn token(situation: &Situation, facts: &Facts<'_>, previous: &SiemAgentStatus) -
             let report = facts.sighting.report.as_ref();
             // An outage hides nothing that is known of the token.
             if let Some(message) = report.and_then(|report| forbidden(facts.agent, report)) {
-                return verdict(FALSE, "Forbidden", message);
+                return verdict(False, Reason::Forbidden, message);
             }
             if report.is_some_and(|report| report.token.state == TokenState::Valid) {
-                return verdict(TRUE, "Valid", "the API takes the token");
+                return verdict(True, Reason::Valid, "the API takes the token");
             }
-            condition(previous, "TokenValid").map_or_else(
-                || verdict(UNKNOWN, "NotTried", "the token has not been tried yet"),
+            previous.condition(ConditionType::TokenValid).map_or_else(
+                || verdict(Unknown, Reason::NotTried, "the token has not been tried yet"),
                 |before| {
                     Verdict(status(&before.status), before.reason.clone(), before.message.clone())
                 },
             )
         }
-        Situation::Stalled { reason, .. } => verdict(UNKNOWN, reason, "the spec cannot work"),
-        Situation::Suspended => verdict(UNKNOWN, "Suspended", "nothing is asked while suspended"),
+        Situation::Stalled { reason, .. } => verdict(Unknown, *reason, "the spec cannot work"),
+        Situation::Suspended => {
+            verdict(Unknown, Reason::Suspended, "nothing is asked while suspended")
+        }
         Situation::PodTrouble { reason, .. } => {
-            verdict(UNKNOWN, reason, "the forwarder does not run")
+            failing(Unknown, reason, "the forwarder does not run")
         }
         Situation::Progressing { .. } => {
-            verdict(UNKNOWN, "Progressing", "the forwarder's report is awaited")
+            verdict(Unknown, Reason::Progressing, "the forwarder's report is awaited")
         }
         Situation::ReportUnavailable { .. } => {
-            verdict(UNKNOWN, "ReportUnavailable", "the forwarder's report cannot be read")
+            verdict(Unknown, Reason::ReportUnavailable, "the forwarder's report cannot be read")
         }
     }
 }
@@ -178,38 +190,36 @@ fn token(situation: &Situation, facts: &Facts<'_>, previous: &SiemAgentStatus) -
 fn delivering(situation: &Situation) -> Verdict {
     match situation {
         Situation::Delivering { .. } => {
-            verdict(TRUE, "Healthy", "events are delivered as they appear")
+            verdict(True, Reason::Healthy, "events are delivered as they appear")
         }
-        Situation::Suspended => verdict(FALSE, "Suspended", "spec.suspend is true"),
-        Situation::TokenInvalid { message } => verdict(FALSE, "TokenInvalid", message),
-        Situation::TokenForbidden { message } => verdict(FALSE, "TokenForbidden", message),
-        Situation::StreamForbidden { message } => verdict(FALSE, "StreamForbidden", message),
-        Situation::TargetUnreachable { reason, message, .. } => verdict(FALSE, reason, message),
+        Situation::Suspended => verdict(False, Reason::Suspended, "spec.suspend is true"),
+        Situation::TokenInvalid { message } => verdict(False, Reason::TokenInvalid, message),
+        Situation::TokenForbidden { message } => verdict(False, Reason::TokenForbidden, message),
+        Situation::StreamForbidden { message } => verdict(False, Reason::StreamForbidden, message),
+        Situation::TargetUnreachable { reason, message, .. } => verdict(False, *reason, message),
         Situation::SourceUnreachable { message, .. } => {
-            verdict(FALSE, "SourceUnreachable", message)
+            verdict(False, Reason::SourceUnreachable, message)
         }
-        Situation::SourceThrottled { message, .. } => verdict(FALSE, "SourceThrottled", message),
-        Situation::Lagging { message } => verdict(FALSE, "Lagging", message),
+        Situation::SourceThrottled { message, .. } => {
+            verdict(False, Reason::SourceThrottled, message)
+        }
+        Situation::Lagging { message } => verdict(False, Reason::Lagging, message),
         Situation::SecretMissing { .. } => {
-            verdict(UNKNOWN, "SecretMissing", "nothing can be asked without a secret")
+            verdict(Unknown, Reason::SecretMissing, "nothing can be asked without a secret")
         }
-        Situation::Stalled { reason, .. } => verdict(UNKNOWN, reason, "the spec cannot work"),
+        Situation::Stalled { reason, .. } => verdict(Unknown, *reason, "the spec cannot work"),
         Situation::PodTrouble { reason, .. } => {
-            verdict(UNKNOWN, reason, "the forwarder does not run")
+            failing(Unknown, reason, "the forwarder does not run")
         }
         Situation::Progressing { .. } => {
-            verdict(UNKNOWN, "Progressing", "the forwarder's report is awaited")
+            verdict(Unknown, Reason::Progressing, "the forwarder's report is awaited")
         }
         Situation::ReportUnavailable { .. } => {
-            verdict(UNKNOWN, "ReportUnavailable", "the forwarder's report cannot be read")
+            verdict(Unknown, Reason::ReportUnavailable, "the forwarder's report cannot be read")
         }
     }
 }
 
-fn status(text: &str) -> &'static str {
-    match text {
-        TRUE => TRUE,
-        FALSE => FALSE,
-        _ => UNKNOWN,
-    }
+fn status(text: &str) -> ConditionStatus {
+    ConditionStatus::ALL.iter().copied().find(|status| *text == *status).unwrap_or(Unknown)
 }

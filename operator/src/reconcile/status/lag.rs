@@ -4,10 +4,11 @@
 //! one only when the lag is clearly below its edge, so that a lag on an edge does not cause a write a minute.
 
 use jiff::Timestamp;
+use siem_agent_crds::condition::{ConditionType, Reason};
 use siem_agent_crds::report::Stream;
 use siem_agent_crds::siem_agent::{SiemAgentStatus, StreamStatus};
 
-use super::{Facts, condition};
+use super::Facts;
 
 /// Upper edge in seconds, name.
 const BUCKETS: [(f64, &str); 6] = [
@@ -76,7 +77,9 @@ pub(super) fn bucket(lag: f64, previous: Option<&str>) -> &'static str {
 pub(super) fn is_lagging(lag: f64, facts: &Facts<'_>, previous: &SiemAgentStatus) -> bool {
     let poll = facts.agent.spec.source.poll_interval.0.as_secs_f64();
     let limit = LAGGING_SECONDS.max(2.0 * poll + 60.0);
-    let was = condition(previous, "Ready").is_some_and(|ready| ready.reason == "Lagging");
+    let was = previous
+        .condition(ConditionType::Ready)
+        .is_some_and(|ready| ready.reason == Reason::Lagging);
     lag > if was { limit * CLEARLY } else { limit }
 }
 

@@ -5,11 +5,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::condition::{ConditionStatus, ConditionType, Reason};
 use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::report::{Report, SourceState, Stream, TargetState, forbidden_streams};
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
-use super::{Facts, Outcome, clip, condition, lag};
+use super::{Facts, Outcome, clip, lag};
 use crate::twins;
 use crate::workload::Workload;
 
@@ -22,7 +23,7 @@ pub(super) const REPORT_PATIENCE: SignedDuration = SignedDuration::from_secs(30)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Situation {
     /// The spec cannot work.
-    Stalled { reason: &'static str, message: String },
+    Stalled { reason: Reason, message: String },
     /// `spec.suspend`.
     Suspended,
     /// The pod does not run: Kubernetes' reason and text.
@@ -41,7 +42,7 @@ pub(crate) enum Situation {
     StreamForbidden { message: String },
     /// The SIEM is unreachable or refuses.
     /// The reason says whether there is no connection, or one that takes nothing.
-    TargetUnreachable { reason: &'static str, message: String, since: Timestamp },
+    TargetUnreachable { reason: Reason, message: String, since: Timestamp },
     /// The portal is unreachable or fails.
     SourceUnreachable { message: String, since: Timestamp },
     /// The portal wants fewer requests.
@@ -102,7 +103,8 @@ type Check = Option<Situation>;
 fn spec(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
     match facts.outcome {
         Outcome::Stalled(problems) => {
-            let reason = problems.first().map_or("InvalidSpec", |problem| problem.cause.as_str());
+            let reason =
+                problems.first().map_or(Reason::InvalidSpec, |problem| problem.cause.reason());
             let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
             Some(Situation::Stalled { reason, message: clip(&texts.join("; ")) })
         }
@@ -202,8 +204,8 @@ fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     match report.target.state {
         TargetState::Down | TargetState::Stalled => {
             let reason_word = match report.target.state {
-                TargetState::Stalled => "TargetStalled",
-                _ => "TargetUnreachable",
+                TargetState::Stalled => Reason::TargetStalled,
+                _ => Reason::TargetUnreachable,
             };
             let since = since(report.target.since, report, previous, now);
             let reason = report.target.reason.as_deref().unwrap_or("no reason is known");
@@ -292,7 +294,7 @@ fn progressing(message: String) -> Situation {
 }
 
 fn was_ready(previous: &SiemAgentStatus) -> bool {
-    condition(previous, "Ready").is_some_and(|ready| ready.status == "True")
+    previous.is(ConditionType::Ready)
 }
 
 /// Whether the way to the SIEM or from the portal was broken at the last look.
@@ -302,11 +304,17 @@ fn was_down(previous: &SiemAgentStatus) -> bool {
 
 /// Since when the status has said so: a forwarder that was started again counts from zero.
 fn down_since(previous: &SiemAgentStatus) -> Option<Timestamp> {
-    const REASONS: [&str; 4] =
-        ["TargetUnreachable", "TargetStalled", "SourceUnreachable", "SourceThrottled"];
-    condition(previous, "Delivering")
+    const REASONS: [Reason; 4] = [
+        Reason::TargetUnreachable,
+        Reason::TargetStalled,
+        Reason::SourceUnreachable,
+        Reason::SourceThrottled,
+    ];
+    previous
+        .condition(ConditionType::Delivering)
         .filter(|delivering| {
-            delivering.status == "False" && REASONS.contains(&delivering.reason.as_str())
+            delivering.status == ConditionStatus::False
+                && REASONS.iter().any(|reason| delivering.reason == *reason)
         })
         .map(|delivering| delivering.last_transition_time.0)
 }
@@ -350,6 +358,6 @@ fn word(reason: &str) -> String {
         reason.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').collect();
     match word.chars().next() {
         Some(first) if first.is_ascii_alphabetic() => word,
-        _ => "PodFailed".to_owned(),
+        _ => Reason::PodFailed.to_string(),
     }
 }

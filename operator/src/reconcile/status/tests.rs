@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use siem_agent_crds::condition::ConditionType;
 use siem_agent_crds::config::AgentIdentity;
 use siem_agent_crds::report::{
     CheckpointReport, Report, SourceReport, SourceState, Stream, StreamReport, TargetReport,
@@ -25,6 +27,10 @@ const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
 fn ago(seconds: i64) -> Timestamp {
     NOW - SignedDuration::from_secs(seconds)
+}
+
+fn condition<'a>(status: &'a SiemAgentStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// A world that a row changes.
@@ -112,7 +118,7 @@ fn report(config_hash: &str) -> Report {
 fn whoever_shares_a_tenant_is_told_with_whom() {
     let message = |world: &World| {
         let status = world.with_facts(|facts| status(facts, NOW));
-        condition(&status, "Ready").unwrap().message.clone()
+        status.condition(ConditionType::Ready).unwrap().message.clone()
     };
     let mut world = world();
     let alone = message(&world);
@@ -262,7 +268,7 @@ fn an_outage_is_counted_through_a_restart_of_the_forwarder_and_of_the_operator()
     });
     restarted.sighting.last_read = Some(later);
     let status = restarted.status_at(later);
-    assert_eq!(condition(&status, "Ready").unwrap().reason, "TargetUnreachable");
+    assert_eq!(status.condition(ConditionType::Ready).unwrap().reason, "TargetUnreachable");
     assert_eq!(status.state, Some(State::ConnectionError));
 }
 
@@ -300,7 +306,7 @@ fn a_forbidden_stream_is_named_everywhere_at_once_and_the_other_is_said_to_flow(
         let mut world = self::world().after(previous.clone());
         world.tell(|report| forbidden.iter().for_each(|stream| forbid(report, *stream)));
         let next = world.status();
-        let ready = condition(&next, "Ready").unwrap();
+        let ready = next.condition(ConditionType::Ready).unwrap();
         assert_eq!(ready.reason, reason, "{forbidden:?}");
         assert!(ready.message.contains(words), "{ready:?}");
         assert_eq!(reasons(&next).iter().flatten().count(), forbidden.len());
@@ -324,7 +330,7 @@ fn an_outage_that_follows_another_trouble_is_not_as_old_as_that() {
             target_down(report, seconds);
         });
         previous = world.status();
-        assert_eq!(condition(&previous, "Ready").unwrap().reason, "TargetUnreachable");
+        assert_eq!(previous.condition(ConditionType::Ready).unwrap().reason, "TargetUnreachable");
         assert_eq!(previous.state, Some(State::Connected), "{seconds}");
     }
 }
@@ -343,7 +349,7 @@ fn a_transition_time_moves_only_with_the_status() {
     let mut other = world().after(status);
     other.tell(|report| source(report, SourceState::Unreachable));
     let later = other.status_at(NOW + SignedDuration::from_mins(1));
-    assert_eq!(condition(&later, "Ready").unwrap().reason, "SourceUnreachable");
+    assert_eq!(later.condition(ConditionType::Ready).unwrap().reason, "SourceUnreachable");
     assert_eq!(time(&later, "Ready"), NOW);
 }
 
@@ -402,7 +408,7 @@ fn twins_are_warned_about_and_stay_ready() {
     let key = crate::budget::key(&world.agent);
     world.twins = crate::twins::Twins::of([&world.agent, &other]).twins(&key).to_vec();
     let status = world.status();
-    let ready = condition(&status, "Ready").unwrap();
+    let ready = status.condition(ConditionType::Ready).unwrap();
     assert_eq!(ready.status, "True");
     assert!(ready.message.contains("warning: ns/other exports the same"), "{}", ready.message);
     assert!(is_news(&well(), &status));

@@ -1,9 +1,10 @@
 //! The portal's word for an agent. Pure; the times are the portal's own: two hours and twelve.
 
 use jiff::{SignedDuration, Timestamp};
+use siem_agent_crds::condition::{ConditionStatus, ConditionType};
 use siem_agent_crds::siem_agent::{SiemAgentStatus, State};
 
-use super::{Facts, Situation, condition};
+use super::{Facts, Situation};
 
 const CONNECTION_ERROR_AFTER: SignedDuration = SignedDuration::from_hours(2);
 const DISCONNECTED_AFTER: SignedDuration = SignedDuration::from_hours(12);
@@ -76,8 +77,9 @@ fn last_seen(previous: &SiemAgentStatus) -> State {
 /// not been since.
 fn last_report(facts: &Facts<'_>, previous: &SiemAgentStatus) -> Option<Timestamp> {
     facts.sighting.last_read.or_else(|| {
-        condition(previous, "Ready")
-            .filter(|ready| ready.status == "False")
+        previous
+            .condition(ConditionType::Ready)
+            .filter(|ready| ready.status == ConditionStatus::False)
             .map(|ready| ready.last_transition_time.0)
     })
 }
