@@ -3,6 +3,7 @@
 //! The same steps as the server's, in the same order: nulls are pruned, defaults filled in, unknown fields refused (as
 //! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are told, not the first.
 
+mod beyond;
 pub(crate) mod quote;
 mod schema_walk;
 mod weight;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::schema;
 use crate::siem_agent::SiemAgent;
 
+pub use beyond::{raw_activities, raw_alerts, server_name};
 pub use weight::{MAX_RAW_BYTES, MAX_RAW_LEVELS, MAX_SPEC_BYTES, too_large};
 
 /// One thing that is wrong, and where.

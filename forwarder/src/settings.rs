@@ -6,9 +6,8 @@ mod filters;
 
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::ServerName;
 use siem_agent_crds::config::{Config, Paths};
-use siem_agent_crds::manifest::{Problem, Problems};
+use siem_agent_crds::manifest::{self, Problem, Problems};
 use siem_agent_crds::siem_agent as spec;
 
 use crate::delivery::settings::{self as sink, Transport};
@@ -158,18 +157,9 @@ fn sink(config: &Config, problems: &mut Vec<Problem>) -> Option<sink::Settings> 
         spec::Protocol::UDP => Transport::Udp,
         spec::Protocol::TCP => Transport::Tcp,
         spec::Protocol::TLS => {
+            let server_name =
+                manifest::server_name(syslog).map_err(|problem| problems.push(problem)).ok()?;
             let tls = syslog.tls.clone().unwrap_or_default();
-            let (path, name) = match &tls.server_name {
-                Some(name) => ("spec.syslog.tls.serverName", name.as_str()),
-                None => ("spec.syslog.host", syslog.bare_host()),
-            };
-            let Ok(server_name) = ServerName::try_from(name.to_owned()) else {
-                problems.push(Problem::new(
-                    path,
-                    format!("`{name}` is no name that a certificate can carry"),
-                ));
-                return None;
-            };
             let client = tls.client_certificate_secret_ref.map(|reference| {
                 let folder = config.paths.secrets.join(reference.name);
                 ClientMaterial { certificates: folder.join("tls.crt"), key: folder.join("tls.key") }

@@ -1,7 +1,7 @@
 //! The user's filters in the API's own form. Typed ones and raw ones are ANDed; none is ever dropped. Pure.
 
 use serde_json::{Map, Value, json};
-use siem_agent_crds::manifest::Problem;
+use siem_agent_crds::manifest::{self, Problem};
 use siem_agent_crds::siem_agent::{ActivityFilter, AlertFilter, EventTypes, IpCategory, Severity};
 
 use crate::event::Stream;
@@ -35,7 +35,8 @@ fn alerts(filter: &AlertFilter, problems: &mut Vec<Problem>) -> Filters {
         filter.services.iter().copied().map(Value::from).collect(),
     );
     any_of(&mut filters, "entity.policy", texts(&filter.policies));
-    add_raw(&mut filters, &filter.raw, "alerts", problems);
+    problems.extend(manifest::raw_alerts(filter));
+    add_raw(&mut filters, &filter.raw);
     filters
 }
 
@@ -55,7 +56,8 @@ fn activities(filter: &ActivityFilter, problems: &mut Vec<Problem>) -> Filters {
     any_of(&mut filters, "ip.category", categories.map(Value::from).collect());
     any_of(&mut filters, "location.country", texts(&filter.countries));
     any_of(&mut filters, "policy", texts(&filter.policies));
-    add_raw(&mut filters, &filter.raw, "activities", problems);
+    problems.extend(manifest::raw_activities(filter));
+    add_raw(&mut filters, &filter.raw);
     filters
 }
 
@@ -69,25 +71,13 @@ fn any_of(filters: &mut Filters, field: &str, values: Vec<Value>) {
     }
 }
 
-fn add_raw(filters: &mut Filters, raw: &Filters, stream: &str, problems: &mut Vec<Problem>) {
+/// What cannot be added is a problem that `manifest` has named.
+fn add_raw(filters: &mut Filters, raw: &Filters) {
     for (field, conditions) in raw {
-        let path = format!("spec.eventTypes.{stream}.filter.raw.{field}");
-        let Value::Object(conditions) = conditions else {
-            problems
-                .push(Problem::new(path, "must be an object of operators, such as {\"eq\": […]}"));
-            continue;
-        };
         let there = filters.entry(field.clone()).or_insert_with(|| json!({}));
-        let Value::Object(there) = there else { continue };
-        for (operator, operand) in conditions {
-            if there.contains_key(operator) {
-                problems.push(Problem::new(
-                    format!("{path}.{operator}"),
-                    "is set by a typed filter as well; the API takes one operand an operator: keep one of them",
-                ));
-            } else {
-                there.insert(operator.clone(), operand.clone());
-            }
+        if let (Value::Object(there), Value::Object(conditions)) = (there, conditions) {
+            let conditions = conditions.iter();
+            there.extend(conditions.map(|(operator, operand)| (operator.clone(), operand.clone())));
         }
     }
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use rustls_pki_types::ServerName;
 use siem_agent_crds::condition::Reason;
-use siem_agent_crds::siem_agent::{Protocol, RawFilter, SiemAgent, SiemAgentSpec};
+use siem_agent_crds::manifest;
+use siem_agent_crds::siem_agent::{Protocol, SiemAgent, SiemAgentSpec};
 
 use super::gather::Observed;
 use crate::live::Live;
@@ -102,8 +102,15 @@ pub(crate) fn validate<'a>(
         });
     }
     let mut invalid = Vec::new();
-    tls_name(spec, &mut invalid);
-    filters(spec, &mut invalid);
+    if spec.syslog.protocol == Protocol::TLS {
+        invalid
+            .extend(manifest::server_name(&spec.syslog).err().map(|problem| problem.to_string()));
+    }
+    let types = &spec.event_types;
+    let raw = manifest::raw_alerts(&types.alerts.filter)
+        .into_iter()
+        .chain(manifest::raw_activities(&types.activities.filter));
+    invalid.extend(raw.map(|problem| problem.to_string()));
     resources(spec, &mut invalid);
     metadata(spec, &mut invalid);
     tolerations(spec, &mut invalid);
@@ -148,57 +155,6 @@ fn foreign(agent: &SiemAgent, live: &BTreeMap<Owned, Live>) -> Vec<Problem> {
             ),
         })
         .collect()
-}
-
-fn tls_name(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
-    if spec.syslog.protocol != Protocol::TLS {
-        return;
-    }
-    let given = spec.syslog.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-    let (path, name) = match given {
-        Some(name) => ("spec.syslog.tls.serverName", name),
-        None => ("spec.syslog.host", spec.syslog.bare_host()),
-    };
-    if ServerName::try_from(name).is_err() {
-        invalid.push(format!("{path}: `{name}` is no name that a certificate can carry"));
-    }
-}
-
-/// A raw filter may add operators to a typed one, but not give the same operator twice.
-fn filters(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {
-    let alerts = &spec.event_types.alerts.filter;
-    let activities = &spec.event_types.activities.filter;
-    let typed_alerts = [
-        ("severity", alerts.severities.is_empty()),
-        ("entity.service", alerts.services.is_empty()),
-        ("entity.policy", alerts.policies.is_empty()),
-    ];
-    let typed_activities = [
-        ("service", activities.services.is_empty()),
-        ("user.username", activities.users.is_empty()),
-        ("activity.eventType", activities.event_types.is_empty()),
-        ("ip.category", activities.ip_categories.is_empty()),
-        ("location.country", activities.countries.is_empty()),
-        ("policy", activities.policies.is_empty()),
-    ];
-    let mut check = |stream: &str, raw: &RawFilter, typed: &[(&str, bool)]| {
-        for (field, conditions) in raw {
-            let path = format!("spec.eventTypes.{stream}.filter.raw.{field}");
-            let Some(conditions) = conditions.as_object() else {
-                invalid.push(format!(
-                    "{path}: must be an object of operators, such as {{\"eq\": […]}}"
-                ));
-                continue;
-            };
-            let is_typed = typed.iter().any(|(known, is_empty)| known == field && !is_empty);
-            if is_typed && conditions.contains_key("eq") {
-                invalid
-                    .push(format!("{path}.eq: is set by a typed filter as well; keep one of them"));
-            }
-        }
-    };
-    check("alerts", &alerts.raw, &typed_alerts);
-    check("activities", &activities.raw, &typed_activities);
 }
 
 fn resources(spec: &SiemAgentSpec, invalid: &mut Vec<String>) {

@@ -13,7 +13,7 @@ use crate::workload::Workload;
 fn agent() -> SiemAgent {
     let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u}\n\
                 spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
-    siem_agent_crds::manifest::read(text).unwrap()
+    manifest::read(text).unwrap()
 }
 
 fn observed() -> Observed {
