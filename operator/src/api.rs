@@ -4,6 +4,7 @@
 //! resourceVersion that it was decided on, so that one that comes too late is refused by the server itself.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{
@@ -46,6 +47,7 @@ pub(crate) enum Place<'a> {
 #[derive(Clone)]
 pub(crate) struct Server {
     client: Client,
+    leadership: Arc<Leadership>,
 }
 
 impl fmt::Debug for Server {
@@ -75,8 +77,9 @@ pub(crate) enum Error {
 }
 
 impl Server {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    /// Writes go out only while `leadership` lasts.
+    pub(crate) fn new(client: Client, leadership: Arc<Leadership>) -> Self {
+        Self { client, leadership }
     }
 
     /// An object as the server's cache has it: cheap, and at most a moment old.
@@ -113,7 +116,6 @@ impl Server {
     /// Applies an object, if its place is as it is held to be: so nobody has to ask first.
     pub(crate) async fn apply(
         &self,
-        leadership: &Leadership,
         namespace: &str,
         which: Owned,
         object: &Value,
@@ -140,7 +142,7 @@ impl Server {
         let what = || format!("apply {} {name}", which.kind());
         let verbs: &[&str] =
             if matches!(place, Place::Held(_)) { &["patch"] } else { &["patch", "create"] };
-        match write(leadership, what, api.patch(&name, &parameters, &patch)).await {
+        match self.write(what, api.patch(&name, &parameters, &patch)).await {
             Err(error) => Err(self.explained(error, namespace, &resource, &name, verbs).await),
             Ok(applied) => {
                 info!(namespace, kind = which.kind(), name, reason = why, "applied");
@@ -152,7 +154,6 @@ impl Server {
     /// Deletes an object if it is still the one that was looked at.
     pub(crate) async fn delete(
         &self,
-        leadership: &Leadership,
         namespace: &str,
         which: Owned,
         name: &str,
@@ -169,7 +170,7 @@ impl Server {
         let resource = which.resource();
         let api = self.api(namespace, &resource);
         let what = || format!("delete {} {name}", which.kind());
-        match write(leadership, what, api.delete(name, &parameters)).await {
+        match self.write(what, api.delete(name, &parameters)).await {
             Err(Error::Failed(_, kube::Error::Api(status))) if status.is_not_found() => Ok(()),
             Err(error) => Err(self.explained(error, namespace, &resource, name, &["delete"]).await),
             Ok(_deleted) => {
@@ -227,7 +228,6 @@ impl Server {
     /// Writes a status, if the agent is still as it was. Its resourceVersion afterwards.
     pub(crate) async fn write_status(
         &self,
-        leadership: &Leadership,
         metadata: (&str, &str, Option<&str>),
         status: &SiemAgentStatus,
         why: &str,
@@ -243,7 +243,7 @@ impl Server {
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&patch);
         let what = || format!("write the status of {name}");
-        let written = write(leadership, what, api.patch_status(name, &parameters, &patch)).await?;
+        let written = self.write(what, api.patch_status(name, &parameters, &patch)).await?;
         info!(namespace, kind = "SiemAgent", name, reason = why, "status written");
         Ok(written.metadata.resource_version)
     }
@@ -251,7 +251,6 @@ impl Server {
     /// Makes an Event.
     pub(crate) async fn tell(
         &self,
-        leadership: &Leadership,
         namespace: &str,
         event: &k8s_openapi::api::events::v1::Event,
     ) -> Result<(), Error> {
@@ -259,7 +258,7 @@ impl Server {
         let parameters =
             PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         let create = api.create(&parameters, event);
-        let made = write(leadership, || "make an Event".to_owned(), create).await?;
+        let made = self.write(|| "make an Event".to_owned(), create).await?;
         let name = made.metadata.name.as_deref();
         info!(namespace, kind = "Event", name, reason = made.reason.as_deref(), "created");
         Ok(())
@@ -281,22 +280,23 @@ impl Server {
         }
     }
 
+    /// The fence: nothing is sent unless this operator leads.
+    async fn write<T>(
+        &self,
+        what: impl Fn() -> String,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        if !self.leadership.is_leader() {
+            return Err(Error::NotLeading);
+        }
+        match timeout(PATIENCE, call).await {
+            Err(_elapsed) => Err(Error::TimedOut(what())),
+            Ok(answer) => answer.map_err(|error| refused(what(), error)),
+        }
+    }
+
     fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, resource)
-    }
-}
-
-async fn write<T>(
-    leadership: &Leadership,
-    what: impl Fn() -> String,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Error> {
-    if !leadership.is_leader() {
-        return Err(Error::NotLeading);
-    }
-    match timeout(PATIENCE, call).await {
-        Err(_elapsed) => Err(Error::TimedOut(what())),
-        Ok(answer) => answer.map_err(|error| refused(what(), error)),
     }
 }
 

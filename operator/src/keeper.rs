@@ -199,11 +199,8 @@ async fn write(
     let object = serde_json::to_value(config_map).map_err(Error::Encode)?;
     let place = live.as_ref().map_or(Place::SeenFree, Place::Held);
     let why = if is_drifted { "drift" } else { "more was delivered" };
-    let applied = world
-        .server
-        .apply(&world.leadership, &key.0, which, &object, place, why)
-        .await
-        .map_err(Error::Server)?;
+    let applied =
+        world.server.apply(&key.0, which, &object, place, why).await.map_err(Error::Server)?;
     world.memory.note(uid, which, &digest::of_desired(&object), Live::of(&applied));
     Ok(Turn::Saved)
 }

@@ -33,7 +33,7 @@ use crate::twins::{Twin, Twins};
 pub(crate) struct World {
     pub(crate) scopes: Vec<Scope>,
     pub(crate) server: Server,
-    pub(crate) leadership: Leadership,
+    pub(crate) leadership: Arc<Leadership>,
     /// On Kubernetes, and on OpenShift.
     pub(crate) settings: [Settings; 2],
     pub(crate) is_openshift: AtomicBool,

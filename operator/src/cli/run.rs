@@ -88,10 +88,11 @@ async fn serve(
         let place = Place { platform, namespace: lease_namespace.clone() };
         Settings::new(forwarder_image.clone(), place).map_err(|error| Failure::world(&error))
     };
+    let leadership = Arc::new(Leadership::new());
     let world = Arc::new(World {
         scopes,
-        server: Server::new(client.clone()),
-        leadership: Leadership::new(),
+        server: Server::new(client.clone(), Arc::clone(&leadership)),
+        leadership,
         settings: [settings(Platform::Kubernetes)?, settings(Platform::OpenShift)?],
         is_openshift: AtomicBool::new(false),
         tenants,

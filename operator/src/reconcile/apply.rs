@@ -92,7 +92,7 @@ async fn bring(
         };
         let applied = world
             .server
-            .apply(&world.leadership, &key.0, desired.which, &desired.object, place, why)
+            .apply(&key.0, desired.which, &desired.object, place, why)
             .await
             .inspect_err(|error| {
                 // The next pass asks what is there.
@@ -121,10 +121,7 @@ async fn bring(
             && live.is_owned_by(agent)
         {
             let why = "no longer wanted";
-            world
-                .server
-                .delete(&world.leadership, &key.0, which, &which.name(&key.1), live, why)
-                .await?;
+            world.server.delete(&key.0, which, &which.name(&key.1), live, why).await?;
             world.memory.forget_object(&live.uid);
         }
     }

@@ -76,7 +76,7 @@ pub(crate) async fn refuse(
         let metadata = (key.0.as_str(), key.1.as_str(), version);
         world
             .server
-            .write_status(&world.leadership, metadata, &next, Reason::Undecodable.as_str())
+            .write_status(metadata, &next, Reason::Undecodable.as_str())
             .await
             .map_err(Error::Tell)?;
         warn!(namespace = key.0, name = key.1, reason = message, "an agent cannot be read");

@@ -70,15 +70,13 @@ pub(super) async fn tell(
     if status::is_news(&previous, &next) {
         let resource_version = agent.metadata.resource_version.as_deref();
         let why = ready.as_ref().map_or("", |ready| ready.reason.as_str());
-        let written = world
-            .server
-            .write_status(&world.leadership, (&key.0, &key.1, resource_version), &next, why)
-            .await?;
+        let written =
+            world.server.write_status((&key.0, &key.1, resource_version), &next, why).await?;
         if let (Some(uid), Some(version)) = (&agent.metadata.uid, written) {
             world.memory.note_status(uid, &version, next.clone());
         }
         for event in events::of_change(agent, &previous, &next, &world.instance, now) {
-            if let Err(error) = world.server.tell(&world.leadership, &key.0, &event).await {
+            if let Err(error) = world.server.tell(&key.0, &event).await {
                 // The status says the same; an Event is not worth another try.
                 warn!(
                     namespace = key.0,
@@ -120,7 +118,7 @@ async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twi
         return;
     }
     let event = events::of_twins(agent, twins, &world.instance, clock::now());
-    match world.server.tell(&world.leadership, &key.0, &event).await {
+    match world.server.tell(&key.0, &event).await {
         Ok(()) | Err(api::Error::Conflict(..)) => {
             lock(&world.told_twins).insert(key.clone(), now_twins);
         }
