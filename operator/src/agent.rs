@@ -1,10 +1,11 @@
-//! A SiemAgent as the watch decodes it: read, or what can be said of one that cannot be.
+//! A SiemAgent as the watch decodes it: read, or what can be said of one that cannot be. Pure.
 //!
 //! It is cut down while it is decoded: of its metadata nothing is kept that a user may make large and that nobody here
 //! reads; of a spec that is larger than one may be, only that it is. kube's `DeserializeGuard` would hold three copies of
 //! the object, and costs the program a quarter of a megabyte.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use siem_agent_crds::manifest::too_large;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
+
+use crate::key::Key;
 
 /// What of the metadata is read.
 const KEPT: [&str; 8] = [
@@ -27,9 +30,18 @@ const KEPT: [&str; 8] = [
     "uid",
 ];
 
+/// A SiemAgent that the server has, with what it has given it. Made once, where it is decoded: nobody asks afterwards
+/// whether it has a name.
+#[derive(Debug, Clone)]
+pub(crate) struct Agent {
+    pub(crate) key: Key,
+    pub(crate) uid: String,
+    object: SiemAgent,
+}
+
 /// An agent, or why this version cannot read it.
 #[derive(Debug, Clone)]
-pub(crate) struct Agent(pub(crate) Result<SiemAgent, Undecodable>);
+pub(crate) struct Decoded(pub(crate) Result<Agent, Undecodable>);
 
 /// An agent that cannot be read.
 #[derive(Debug, Clone)]
@@ -41,7 +53,36 @@ pub(crate) struct Undecodable {
     pub(crate) status: Option<SiemAgentStatus>,
 }
 
-impl<'de> Deserialize<'de> for Agent {
+impl Agent {
+    /// `None` for one that no server has.
+    pub(crate) fn new(object: SiemAgent) -> Option<Self> {
+        let ObjectMeta { namespace, name, uid, .. } = &object.metadata;
+        let key = Key::new(namespace.as_ref()?, name.as_ref()?);
+        Some(Self { key, uid: uid.clone()?, object })
+    }
+
+    /// The generation of its spec.
+    pub(crate) fn generation(&self) -> i64 {
+        self.object.metadata.generation.unwrap_or(0)
+    }
+
+    /// With a status that is newer than what the watch shows, and the resourceVersion that it has since.
+    pub(crate) fn with_status(mut self, resource_version: String, status: SiemAgentStatus) -> Self {
+        self.object.metadata.resource_version = Some(resource_version);
+        self.object.status = Some(status);
+        self
+    }
+}
+
+impl Deref for Agent {
+    type Target = SiemAgent;
+
+    fn deref(&self) -> &SiemAgent {
+        &self.object
+    }
+}
+
+impl<'de> Deserialize<'de> for Decoded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
@@ -55,15 +96,15 @@ impl<'de> Deserialize<'de> for Agent {
             let status = Some(status.unwrap_or_default());
             return Ok(Self(Err(Undecodable { error: problem.to_string(), metadata, status })));
         }
-        Ok(Self(serde_json::from_value(object).map_err(|error| Undecodable {
-            error: error.to_string(),
-            metadata,
-            status: None,
-        })))
+        let agent = serde_json::from_value(object).map_err(|error| error.to_string());
+        let agent = agent.and_then(|agent| {
+            Agent::new(agent).ok_or_else(|| "it has no name, namespace or UID".to_owned())
+        });
+        Ok(Self(agent.map_err(|error| Undecodable { error, metadata, status: None })))
     }
 }
 
-impl Resource for Agent {
+impl Resource for Decoded {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 
@@ -92,7 +133,7 @@ impl Resource for Agent {
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match &mut self.0 {
-            Ok(agent) => &mut agent.metadata,
+            Ok(agent) => &mut agent.object.metadata,
             Err(undecodable) => &mut undecodable.metadata,
         }
     }
@@ -100,11 +141,28 @@ impl Resource for Agent {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::DerefMut;
+
     use serde_json::json;
 
     use super::*;
 
-    fn decoded(spec: Value) -> Agent {
+    impl DerefMut for Agent {
+        fn deref_mut(&mut self) -> &mut SiemAgent {
+            &mut self.object
+        }
+    }
+
+    impl Agent {
+        /// As if a server had taken it.
+        pub(crate) fn for_test(mut object: SiemAgent) -> Self {
+            object.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+            object.metadata.uid.get_or_insert_with(|| "u".to_owned());
+            Self::new(object).unwrap()
+        }
+    }
+
+    fn decoded(spec: Value) -> Decoded {
         let object = json!({
             "apiVersion": "siemagent.dev/v1alpha1",
             "kind": "SiemAgent",

@@ -14,11 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::siem_agent::TokenState;
 
+use crate::agent::Agent;
+use crate::key::Key;
 use crate::same;
 use crate::tenants::Tenants;
-
-/// Namespace and name.
-pub(crate) type Key = (String, String);
 
 /// What the API allows a tenant, requests a minute.
 const BY_DEFAULT: u32 = 30;
@@ -85,7 +84,7 @@ pub(crate) struct Shares(BTreeMap<Key, Share>);
 impl Claimant {
     /// The claim of an agent, given what is heard of it.
     pub(crate) fn of(
-        agent: &SiemAgent,
+        agent: &Agent,
         heard: Option<Heard>,
         tenants: &Tenants,
         now: Timestamp,
@@ -94,7 +93,7 @@ impl Claimant {
             if tenants.may_export(agent) { standing(agent, heard, now) } else { Standing::Idle };
         let ceiling = agent.spec.source.requests_per_minute;
         Self {
-            key: key(agent),
+            key: agent.key.clone(),
             tenant: same::tenant(&agent.spec.source.url),
             ceiling: ceiling.map(|ceiling| u32::try_from(ceiling).unwrap_or(1).max(1)),
             standing,
@@ -154,7 +153,7 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
     let working: Vec<_> = of(Standing::Working).collect();
     let mut new: BTreeMap<&str, Vec<&Claimant>> = BTreeMap::new();
     for claimant in of(Standing::New) {
-        new.entry(&claimant.key.0).or_default().push(claimant);
+        new.entry(&claimant.key.namespace).or_default().push(claimant);
     }
     let mut units: Vec<_> = working.iter().map(|one| Unit { members: vec![*one] }).collect();
     units.extend(new.into_values().map(|members| Unit { members }));
@@ -172,7 +171,7 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
     });
     let mut counting: BTreeMap<&str, usize> = BTreeMap::new();
     for member in units.iter().flat_map(|unit| unit.members.iter()) {
-        *counting.entry(&member.key.0).or_default() += 1;
+        *counting.entry(&member.key.namespace).or_default() += 1;
     }
     let n_counting = counting.values().sum();
     let mut give = |claimant: &Claimant, requests: u32| {
@@ -189,10 +188,10 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
     let one_more = total / (u32::try_from(units.len()).unwrap_or(u32::MAX).saturating_add(1));
     let mut n_silent: BTreeMap<&str, u32> = BTreeMap::new();
     for claimant in of(Standing::Silent) {
-        *n_silent.entry(&claimant.key.0).or_default() += 1;
+        *n_silent.entry(&claimant.key.namespace).or_default() += 1;
     }
     for claimant in of(Standing::Silent) {
-        let n_silent = n_silent.get(claimant.key.0.as_str()).copied().unwrap_or(1).max(1);
+        let n_silent = n_silent.get(claimant.key.namespace.as_str()).copied().unwrap_or(1).max(1);
         give(claimant, (one_more / n_silent).min(claimant.most()));
     }
     for claimant in of(Standing::Idle) {
@@ -203,7 +202,8 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
 /// What a tenant allows where nobody but its agents says so: the most that one of them gives, while all are of one
 /// namespace; no namespace decides for another.
 fn own_budget<'a>(claimants: impl Iterator<Item = &'a Claimant> + Clone) -> u32 {
-    let namespaces: BTreeSet<_> = claimants.clone().map(|claimant| &claimant.key.0).collect();
+    let namespaces: BTreeSet<_> =
+        claimants.clone().map(|claimant| &claimant.key.namespace).collect();
     let most = claimants.map(|claimant| claimant.ceiling.unwrap_or(BY_DEFAULT)).max();
     if namespaces.len() == 1 { most.unwrap_or(BY_DEFAULT) } else { BY_DEFAULT }
 }
@@ -238,7 +238,7 @@ impl Others {
     fn of(claimant: &Claimant, counting: &BTreeMap<&str, usize>, n_counting: usize) -> Self {
         let is_one = matches!(claimant.standing, Standing::Working | Standing::New);
         let n_others = n_counting.saturating_sub(usize::from(is_one));
-        let own = claimant.key.0.as_str();
+        let own = claimant.key.namespace.as_str();
         let mut namespaces = counting
             .iter()
             .filter(|(namespace, n)| **n > usize::from(is_one && **namespace == own))
@@ -285,12 +285,6 @@ pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Share {
         (given, ceiling) => given.or(ceiling).unwrap_or(BY_DEFAULT),
     };
     Share { requests: requests.max(1), others: Others::default() }
-}
-
-/// Namespace and name of an agent.
-pub(crate) fn key(agent: &SiemAgent) -> Key {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    (text(&agent.metadata.namespace), text(&agent.metadata.name))
 }
 
 /// Whether an agent counts.

@@ -24,11 +24,11 @@ use serde_json::{Value, json};
 use siem_agent_crds::SiemAgent;
 use tracing::warn;
 
-use crate::agent::Agent;
-use crate::budget::Key;
+use crate::agent::Decoded;
 use crate::checkpoint;
 use crate::digest;
 use crate::error_chain::chain;
+use crate::key::Key;
 use crate::lineage::{self, Kin, Member};
 use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned, RELEASE_LABEL};
 
@@ -59,7 +59,7 @@ pub(crate) struct PodAccount {
 pub(crate) struct Scope {
     /// `None`: all namespaces.
     namespace: Option<String>,
-    agents: Store<Agent>,
+    agents: Store<Decoded>,
     /// By kind.
     owned: BTreeMap<&'static str, Store<DynamicObject>>,
     /// Between a Deployment and its pods.
@@ -87,7 +87,7 @@ impl Scope {
     /// Starts the watches.
     pub(crate) fn new(client: &Client, namespace: Option<String>) -> (Self, Sights) {
         let mut sights: Vec<Sights> = Vec::new();
-        let agent_api: Api<Agent> = match &namespace {
+        let agent_api: Api<Decoded> = match &namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
@@ -96,8 +96,8 @@ impl Scope {
         let stream = watcher(agent_api, all.clone().page_size(AGENTS_PAGE))
             .default_backoff()
             .reflect(writer);
-        sights.push(seen(stream, "SiemAgent", Seen::Listed, |agent: &Agent| {
-            Some(key(agent.meta().namespace.as_ref()?, agent.meta().name.as_ref()?))
+        sights.push(seen(stream, "SiemAgent", Seen::Listed, |agent: &Decoded| {
+            Some(Key::new(agent.meta().namespace.as_ref()?, agent.meta().name.as_ref()?))
         }));
         let mine = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         let mut owned = BTreeMap::new();
@@ -155,18 +155,18 @@ impl Scope {
     }
 
     /// An agent.
-    pub(crate) fn agent(&self, key: &Key) -> Option<Arc<Agent>> {
-        self.agents.get(&ObjectRef::new(&key.1).within(&key.0))
+    pub(crate) fn agent(&self, key: &Key) -> Option<Arc<Decoded>> {
+        self.agents.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
 
     /// All agents.
-    pub(crate) fn agents(&self) -> Vec<Arc<Agent>> {
+    pub(crate) fn agents(&self) -> Vec<Arc<Decoded>> {
         self.agents.state()
     }
 
     /// An owned object.
     pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
-        self.named(which, &key.0, &which.name(&key.1))
+        self.named(which, &key.namespace, &which.name(&key.name))
     }
 
     fn named(&self, which: Owned, namespace: &str, name: &str) -> Option<Arc<DynamicObject>> {
@@ -254,11 +254,7 @@ pub(crate) fn agent_of<K: Resource>(object: &K) -> Option<Key> {
     });
     let label = object.meta().labels.as_ref().and_then(|labels| labels.get(AGENT_LABEL));
     let name = owner.map(|owner| &owner.name).or(label)?;
-    Some(key(object.meta().namespace.as_ref()?, name))
-}
-
-fn key(namespace: &str, name: &str) -> Key {
-    (namespace.to_owned(), name.to_owned())
+    Some(Key::new(object.meta().namespace.as_ref()?, name))
 }
 
 fn seen<K>(

@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use crate::budget::Key;
 use crate::caches::{Seen, Sights};
 use crate::error_chain::chain;
+use crate::key::Key;
 use crate::metrics::Outcome;
 use crate::queue::Queue;
 use crate::reports::Asker;
@@ -81,7 +81,7 @@ impl Work {
         for agent in world.agents() {
             let metadata = kube::Resource::meta(agent.as_ref());
             if let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) {
-                lock(&self.queue).add((namespace.clone(), name.clone()), now);
+                lock(&self.queue).add(Key::new(namespace, name), now);
             }
         }
         self.wake.notify_one();
@@ -298,7 +298,7 @@ async fn pass(world: Arc<World>, work: Arc<Work>, key: Key) {
     drop(active);
     let now = World::now();
     let took = now.duration_since(began);
-    debug!(namespace = key.0, name = key.1, ?outcome, ?again, ?took, "reconciled");
+    debug!(namespace = key.namespace, name = key.name, ?outcome, ?again, ?took, "reconciled");
     world.metrics.passed(outcome, took);
     if again == Again::Never {
         world.forget(&key);
@@ -323,7 +323,7 @@ async fn contained(
     key: &Key,
     pass: impl Future<Output = Result<Option<Duration>, reconcile::Error>>,
 ) -> (Outcome, Again) {
-    let (namespace, name) = (&key.0, &key.1);
+    let (namespace, name) = (&key.namespace, &key.name);
     match timeout(PASS_PATIENCE, AssertUnwindSafe(pass).catch_unwind()).await {
         Err(_elapsed) => {
             warn!(namespace, name, "reconcile timed out");
@@ -348,19 +348,18 @@ async fn contained(
 /// Looks the agent up and reconciles it. `None`: it is gone.
 async fn one(world: &World, key: &Key) -> Result<Option<Duration>, reconcile::Error> {
     let Some(shown) = world.agent(key) else { return Ok(None) };
-    let mut agent = match &shown.0 {
+    let agent = match &shown.0 {
         Ok(agent) if agent.metadata.deletion_timestamp.is_some() => return Ok(None),
         Ok(agent) => agent.clone(),
         Err(invalid) => return reconcile::refuse::refuse(world, key, invalid).await.map(Some),
     };
+    world.memory.meet(key, &agent.uid);
     let shown_version = agent.metadata.resource_version.as_deref();
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-    world.memory.meet(key, uid);
-    if let Some((version, status)) = world.memory.newer_status(uid, shown_version) {
-        agent.metadata.resource_version = Some(version);
-        agent.status = Some(status);
-    }
-    reconcile::reconcile(world, key, &agent).await.map(Some)
+    let agent = match world.memory.newer_status(&agent.uid, shown_version) {
+        Some((version, status)) => agent.with_status(version, status),
+        None => agent,
+    };
+    reconcile::reconcile(world, &agent).await.map(Some)
 }
 
 #[cfg(test)]
@@ -370,7 +369,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_that_panics_or_hangs_costs_nothing_but_itself() {
-        let key = ("ns".to_owned(), "a".to_owned());
+        let key = Key::new("ns", "a");
         let panics = async { panic!("on purpose") };
         assert_eq!(contained(&key, panics).await, (Outcome::Panicked, Again::Later));
         let hangs = std::future::pending();

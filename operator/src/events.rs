@@ -4,11 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
-use kube::{Resource as _, ResourceExt as _};
+use kube::Resource as _;
 use siem_agent_crds::condition::{ConditionStatus, ConditionType, Reason};
 use siem_agent_crds::siem_agent::State;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
+use crate::agent::Agent;
 use crate::names::MANAGER;
 use crate::twins::{self, Twin};
 
@@ -23,7 +24,7 @@ const LONGEST_NOTE: usize = 1_000;
 /// The Events of a changed status: Ready turns or gets another reason, the token turns, what has gone on for hours gets
 /// its own word. Texts decide about none: somebody else may have written them.
 pub(crate) fn of_change(
-    agent: &SiemAgent,
+    agent: &Agent,
     previous: &SiemAgentStatus,
     next: &SiemAgentStatus,
     instance: &str,
@@ -75,7 +76,7 @@ pub(crate) fn of_change(
 }
 
 /// Whether an agent has been ready once: a Ready that is false since the agent was made has never turned.
-fn was_ready(agent: &SiemAgent, previous: &SiemAgentStatus) -> bool {
+fn was_ready(agent: &Agent, previous: &SiemAgentStatus) -> bool {
     previous.condition(ConditionType::Ready).is_some_and(|ready| {
         let turned = ready.last_transition_time.0;
         let made = agent.metadata.creation_timestamp.as_ref();
@@ -86,7 +87,7 @@ fn was_ready(agent: &SiemAgent, previous: &SiemAgentStatus) -> bool {
 
 /// The Event of an agent that exports the same as others. Its name is the same as long as they are: the server refuses a
 /// second one of an operator that was started again.
-pub(crate) fn of_twins(agent: &SiemAgent, twins: &[Twin], instance: &str, now: Timestamp) -> Event {
+pub(crate) fn of_twins(agent: &Agent, twins: &[Twin], instance: &str, now: Timestamp) -> Event {
     let condition = Condition {
         type_: ConditionType::Ready.to_string(),
         status: ConditionStatus::False.to_string(),
@@ -98,12 +99,12 @@ pub(crate) fn of_twins(agent: &SiemAgent, twins: &[Twin], instance: &str, now: T
     let mut event = event(agent, &condition, false, instance, now);
     event.metadata.generate_name = None;
     let print = twins::fingerprint(agent, twins);
-    event.metadata.name = Some(format!("{}-duplicate-{print}", agent.name_any()));
+    event.metadata.name = Some(format!("{}-duplicate-{print}", agent.key.name));
     event
 }
 
 fn event(
-    agent: &SiemAgent,
+    agent: &Agent,
     condition: &Condition,
     is_well: bool,
     instance: &str,
@@ -113,8 +114,8 @@ fn event(
     note.truncate(note.floor_char_boundary(LONGEST_NOTE));
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", agent.name_any())),
-            namespace: agent.namespace(),
+            generate_name: Some(format!("{}-", agent.key.name)),
+            namespace: Some(agent.key.namespace.clone()),
             ..ObjectMeta::default()
         },
         event_time: Timestamp::from_microsecond(now.as_microsecond()).ok().map(MicroTime),
@@ -127,9 +128,9 @@ fn event(
         regarding: Some(ObjectReference {
             api_version: Some(SiemAgent::api_version(&()).into_owned()),
             kind: Some(SiemAgent::kind(&()).into_owned()),
-            name: agent.metadata.name.clone(),
-            namespace: agent.metadata.namespace.clone(),
-            uid: agent.metadata.uid.clone(),
+            name: Some(agent.key.name.clone()),
+            namespace: Some(agent.key.namespace.clone()),
+            uid: Some(agent.uid.clone()),
             resource_version: agent.metadata.resource_version.clone(),
             field_path: None,
         }),
@@ -141,10 +142,10 @@ fn event(
 mod tests {
     use super::*;
 
-    fn agent() -> SiemAgent {
+    fn agent() -> Agent {
         let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
                     spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
-        siem_agent_crds::manifest::read(text).unwrap()
+        Agent::for_test(siem_agent_crds::manifest::read(text).unwrap())
     }
 
     /// Type and reason of each.
@@ -216,9 +217,9 @@ mod tests {
     #[test]
     fn the_event_of_twins_has_one_name_while_they_are_the_same() {
         let mut other = agent();
-        other.metadata.namespace = Some("another".to_owned());
+        other.key.namespace = "another".to_owned();
         let all = twins::Twins::of([&agent(), &other]);
-        let twins = all.twins(&crate::budget::key(&agent()));
+        let twins = all.twins(&agent().key);
         let of = |second| of_twins(&agent(), twins, "i", Timestamp::constant(second, 0));
         let (first, again) = (of(1), of(5_000));
         assert_eq!(first.metadata.name, again.metadata.name);
@@ -242,9 +243,7 @@ mod tests {
 
     #[test]
     fn a_halted_roll_out_is_one_event_of_an_agent_that_is_well() {
-        let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
-                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
-        let agent = siem_agent_crds::manifest::read(text).unwrap();
+        let agent = agent();
         let well = || status("Delivering", State::Connected);
         let with = |reason: &str| {
             let mut status = well();

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
-use siem_agent_crds::SiemAgent;
 use siem_agent_crds::checkpoint::KEY;
 use siem_agent_crds::report::Report;
 use siem_agent_edge::clock;
@@ -18,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::agent::Agent;
 use crate::api::Place;
-use crate::budget::Key;
 use crate::error_chain::chain;
+use crate::key::Key;
 use crate::live::Live;
 use crate::names::Owned;
 use crate::pace::{Next, Pace};
@@ -71,8 +71,9 @@ enum Turn {
 }
 
 /// Looks whether a report tells of something to keep.
-pub(crate) fn look(world: &World, key: &Key, agent: &SiemAgent, report: &Report) {
-    let is_due = is_due(world, key, agent, report).is_some();
+pub(crate) fn look(world: &World, agent: &Agent, report: &Report) {
+    let key = &agent.key;
+    let is_due = is_due(world, agent, report).is_some();
     let mut pace = lock(&world.keeper.pace);
     if is_due {
         pace.wants(key, World::now());
@@ -84,10 +85,9 @@ pub(crate) fn look(world: &World, key: &Key, agent: &SiemAgent, report: &Report)
 }
 
 /// Whether there is something to keep, and if so, whether somebody else has written into what is there.
-fn is_due(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> Option<bool> {
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-    let live = world.checkpoint(key, uid);
-    let written = world.memory.applied(uid, Owned::Checkpoint);
+fn is_due(world: &World, agent: &Agent, report: &Report) -> Option<bool> {
+    let live = world.checkpoint(agent);
+    let written = world.memory.applied(&agent.uid, Owned::Checkpoint);
     let is_drifted = match (&live, written) {
         (Some(live), Some(written)) => live.digest != written.digest,
         _ => false,
@@ -96,7 +96,7 @@ fn is_due(world: &World, key: &Key, agent: &SiemAgent, report: &Report) -> Optio
         live.as_ref().is_some_and(|live| checkpoint::is_ahead(live.latest, clock::now()));
     let marker = live.and_then(|live| live.delivered);
     let is_due = is_drifted || is_ahead || checkpoint::is_due(marker.as_deref(), report);
-    (is_due && !world.memory.is_hidden(key, Owned::Checkpoint)).then_some(is_drifted)
+    (is_due && !world.memory.is_hidden(&agent.key, Owned::Checkpoint)).then_some(is_drifted)
 }
 
 /// Writes what waits, until it is dropped; what is under way then ends with it.
@@ -126,7 +126,7 @@ pub(crate) async fn run(world: Arc<World>, asker: Arc<Asker>) {
 }
 
 async fn keep(world: Arc<World>, asker: Arc<Asker>, key: Key) {
-    let (namespace, name) = (&key.0, &key.1);
+    let (namespace, name) = (&key.namespace, &key.name);
     let turn = AssertUnwindSafe(turn(&world, &asker, &key)).catch_unwind().await;
     let mut pace = lock(&world.keeper.pace);
     match turn {
@@ -154,8 +154,8 @@ async fn turn(world: &World, asker: &Asker, key: &Key) -> Result<Turn, Error> {
     let report = asker.ask(&target).await.map_err(Error::Ask)?;
     let Some(agent) = world.agent(key) else { return Ok(Turn::Settled) };
     let Ok(agent) = &agent.0 else { return Ok(Turn::Settled) };
-    match is_due(world, key, agent, &report) {
-        Some(is_drifted) => write(world, key, agent, &report, is_drifted).await,
+    match is_due(world, agent, &report) {
+        Some(is_drifted) => write(world, agent, &report, is_drifted).await,
         None => Ok(Turn::Settled),
     }
 }
@@ -163,15 +163,14 @@ async fn turn(world: &World, asker: &Asker, key: &Key) -> Result<Turn, Error> {
 /// What somebody else has written into it is not believed.
 async fn write(
     world: &World,
-    key: &Key,
-    agent: &SiemAgent,
+    agent: &Agent,
     report: &Report,
     is_drifted: bool,
 ) -> Result<Turn, Error> {
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let key = &agent.key;
     let which = Owned::Checkpoint;
-    let name = which.name(&key.1);
-    let there = world.server.read(&key.0, which, &name).await.map_err(Error::Server)?;
+    let name = which.name(&key.name);
+    let there = world.server.read(&key.namespace, which, &name).await.map_err(Error::Server)?;
     let live = there.as_ref().map(Live::of);
     let is_foreign = live.as_ref().is_some_and(|live| !live.is_owned_by(agent));
     world.memory.set_hidden(
@@ -188,8 +187,8 @@ async fn write(
         .filter(|_| !is_drifted);
     let Some(next) = checkpoint::next(agent, stored.as_deref(), report, clock::now()) else {
         info!(
-            namespace = key.0,
-            name = key.1,
+            namespace = key.namespace,
+            name = key.name,
             "checkpoint not saved: the report is of another source, or ahead of the time"
         );
         return Ok(Turn::Refused);
@@ -199,8 +198,11 @@ async fn write(
     let object = serde_json::to_value(config_map).map_err(Error::Encode)?;
     let place = live.as_ref().map_or(Place::SeenFree, Place::Held);
     let why = if is_drifted { "drift" } else { "more was delivered" };
-    let applied =
-        world.server.apply(&key.0, which, &object, place, why).await.map_err(Error::Server)?;
-    world.memory.note(uid, which, &digest::of_desired(&object), Live::of(&applied));
+    let applied = world
+        .server
+        .apply(&key.namespace, which, &object, place, why)
+        .await
+        .map_err(Error::Server)?;
+    world.memory.note(&agent.uid, which, &digest::of_desired(&object), Live::of(&applied));
     Ok(Turn::Saved)
 }

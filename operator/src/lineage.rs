@@ -6,8 +6,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::budget::Key;
 use crate::caches::Pod;
+use crate::key::Key;
 use crate::names::Owned;
 
 /// What the chain needs of an object.
@@ -85,7 +85,7 @@ pub(crate) fn forwarder_of(pod: &Pod, kin: &impl Kin) -> Option<Key> {
     let is_its_own = deployment_name == Owned::Deployment.name(&agent)
         && pod.spec.service_account_name.as_deref()
             == Some(Owned::ServiceAccount.name(&agent).as_str());
-    is_its_own.then(|| (namespace.to_owned(), agent))
+    is_its_own.then(|| Key::new(namespace, agent))
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_pod_of_the_agents_own_deployment_speaks_for_it() {
         let pod = pod(of_set("soc-forwarder-1", "set"), "soc-forwarder");
-        assert_eq!(forwarder_of(&pod, &cluster()), Some(("ns".to_owned(), "soc".to_owned())));
+        assert_eq!(forwarder_of(&pod, &cluster()), Some(Key::new("ns", "soc")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 mod cli;
 mod controller;
 mod world;
+mod key;
 mod agent;
 mod caches;
 mod memory;

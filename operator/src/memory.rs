@@ -7,7 +7,7 @@ use std::time::Duration;
 use siem_agent_crds::SiemAgentStatus;
 use tokio::time::Instant;
 
-use crate::budget::Key;
+use crate::key::Key;
 use crate::live::Live;
 use crate::names::Owned;
 

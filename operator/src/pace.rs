@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::Key;
+use crate::key::Key;
 
 /// One agent's checkpoint is not written more often.
 const PER_AGENT: Duration = Duration::from_secs(60);
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     fn key(n: usize) -> Key {
-        ("ns".to_owned(), format!("{n:05}"))
+        Key::new("ns", format!("{n:05}"))
     }
 
     /// Busy agents, asked every 15 s each at a time of its own; the writes of some fail. When each was tried, in seconds.
@@ -155,7 +155,7 @@ mod tests {
                 (0..n_agents).rev().filter(|n| n % 150 == usize::try_from(tenth % 150).unwrap());
             asked.for_each(|n| pace.wants(&key(n), now));
             while let Next::Save(of) = pace.next(now) {
-                let n: usize = of.1.parse().unwrap();
+                let n: usize = of.name.parse().unwrap();
                 tried[n].push(now.duration_since(start).as_secs_f64());
                 if fails(n) { pace.failed(&of, now) } else { pace.saved(&of, now) }
             }

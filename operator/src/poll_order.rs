@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::Key;
 use crate::digest;
+use crate::key::Key;
 
 /// How often a ready agent is asked.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -172,7 +172,7 @@ pub(crate) mod tests {
 
     pub(crate) fn target(name: &str, is_ready: bool) -> Target {
         Target {
-            key: ("ns".to_owned(), name.to_owned()),
+            key: Key::new("ns", name),
             agent_uid: format!("uid-{name}"),
             pod_uid: "pod".to_owned(),
             address: "127.0.0.1".to_owned(),

@@ -34,7 +34,7 @@ pub(crate) async fn run(world: Arc<World>, work: Arc<Work>, asker: Arc<Asker>) {
         async move {
             let asked = AssertUnwindSafe(ask_one(&world, &asker, &target)).catch_unwind().await;
             if asked.is_err() {
-                let (namespace, name) = (&target.key.0, &target.key.1);
+                let (namespace, name) = (&target.key.namespace, &target.key.name);
                 error!(namespace, name, "reading a report panicked; other agents are not affected");
                 world.metrics.panicked();
             }
@@ -52,7 +52,7 @@ async fn ask_one(world: &World, asker: &Asker, target: &Target) -> bool {
         && let Some(agent) = world.agent(&target.key)
         && let Ok(agent) = &agent.0
     {
-        keeper::look(world, &target.key, agent, report);
+        keeper::look(world, agent, report);
     }
     let has_answered = answer.is_ok();
     let answer = answer.map_err(|error| format!("{}; {}", chain(&error), error.advice()));
@@ -112,7 +112,8 @@ mod tests {
             let mut targets = all.clone();
             // Half a minute later the status says so.
             let is_told = since() > silent_from + 30.0;
-            for target in targets.iter_mut().filter(|target| target.key.1.starts_with("silent")) {
+            for target in targets.iter_mut().filter(|target| target.key.name.starts_with("silent"))
+            {
                 target.is_ready = !is_told;
             }
             targets
@@ -123,7 +124,7 @@ mod tests {
             let (times, now, most) = (Arc::clone(&times), Arc::clone(&now), Arc::clone(&most));
             async move {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                let name = target.key.1;
+                let name = target.key.name;
                 let is_dead = is_dead(&name);
                 lock(&times).entry(name).or_default().push(since());
                 let takes = if is_dead { 2_000 } else { 3 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::Key;
+use crate::key::Key;
 
 /// The first wait after a failure; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Key {
-        ("ns".to_owned(), name.to_owned())
+        Key::new("ns", name)
     }
 
     #[test]

@@ -17,8 +17,8 @@ use siem_agent_crds::SiemAgent;
 
 use self::gather::Observed;
 use self::status::Outcome;
+use crate::agent::Agent;
 use crate::api;
-use crate::budget::Key;
 use crate::names::Owned;
 use crate::rollout::Stance;
 use crate::turns;
@@ -55,43 +55,36 @@ pub(crate) fn is_passing(error: &Error) -> bool {
 ///
 /// # Errors
 /// [`Error`]: the step that failed.
-pub(crate) async fn reconcile(
-    world: &World,
-    key: &Key,
-    agent: &SiemAgent,
-) -> Result<Duration, Error> {
-    let observed = gather::gather(world, key, agent).await.map_err(Error::Gather)?;
-    let stance = turns::stance(world, key, agent, &observed);
+pub(crate) async fn reconcile(world: &World, agent: &Agent) -> Result<Duration, Error> {
+    let observed = gather::gather(world, agent).await.map_err(Error::Gather)?;
+    let stance = turns::stance(world, agent, &observed);
     let place = &world.settings().place;
     let outcome = match validate::validate(agent, &observed, &stance, place) {
         _ if let Some(problem) = validate::refused(agent, &world.tenants) => {
-            stop(world, key, agent, &observed, &stance).await?;
+            stop(world, agent, &observed, &stance).await?;
             Outcome::Stalled(vec![problem])
         }
         Err(problems) => Outcome::Stalled(problems),
         Ok(_) if observed.has_leftovers(agent) => Outcome::Waiting,
         Ok(validated) => {
             let objects = build::objects(&validated).map_err(Error::Build)?;
-            apply::apply(world, key, agent, &observed, &stance, objects)
-                .await
-                .map_err(Error::Apply)?
+            apply::apply(world, agent, &observed, &stance, objects).await.map_err(Error::Apply)?
         }
     };
-    tell::tell(world, key, agent, &observed, &outcome).await.map_err(Error::Tell)
+    tell::tell(world, agent, &observed, &outcome).await.map_err(Error::Tell)
 }
 
 /// Stops a forwarder that may run no longer, where there is one, and keeps what it needs to resume.
 async fn stop(
     world: &World,
-    key: &Key,
-    agent: &SiemAgent,
+    agent: &Agent,
     observed: &Observed,
     stance: &Stance,
 ) -> Result<(), Error> {
     if !observed.live.contains_key(&Owned::Deployment) {
         return Ok(());
     }
-    let mut suspended = agent.clone();
+    let mut suspended = SiemAgent::clone(agent);
     suspended.spec.suspend = true;
     // What makes it impossible does not keep it running.
     suspended.spec.placement = None;
@@ -100,5 +93,5 @@ async fn stop(
         return Ok(());
     };
     let objects = build::objects(&validated).map_err(Error::Build)?;
-    apply::apply(world, key, agent, observed, stance, objects).await.map(drop).map_err(Error::Apply)
+    apply::apply(world, agent, observed, stance, objects).await.map(drop).map_err(Error::Apply)
 }

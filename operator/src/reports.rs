@@ -15,7 +15,7 @@ use siem_agent_crds::report::{self, Report, TokenState};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::budget::Key;
+use crate::key::Key;
 use crate::poll_order::Target;
 
 /// A forwarder answers within milliseconds.

@@ -12,7 +12,7 @@ mod progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::budget::Key;
+use crate::key::Key;
 
 pub(crate) use progress::{Evidence, progress};
 
@@ -215,8 +215,8 @@ fn halt(image: &str, fleet: &[&Member]) -> Option<String> {
         | Stand::Refused(_, why) => Some((member, why)),
         Stand::On(..) | Stand::Waiting(_) => None,
     })?;
-    let (namespace, name) = &member.key;
-    Some(format!("{namespace}/{name} does not come up with the image {image}: {why}"))
+    let key = &member.key;
+    Some(format!("{key} does not come up with the image {image}: {why}"))
 }
 
 /// Whether a place is taken by it. What was made by the release takes none.

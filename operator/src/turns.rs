@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::ConditionType;
 use siem_agent_edge::clock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::budget;
-use crate::budget::Key;
+use crate::agent::Agent;
 use crate::caches::{self, Pod};
 use crate::controller::Work;
+use crate::key::Key;
 use crate::live::Live;
 use crate::names::Owned;
 use crate::reconcile::gather::Observed;
@@ -145,17 +144,17 @@ fn members(world: &World, now: Instant) -> Vec<Member> {
         if !takes_part(agent) {
             continue;
         }
-        let key = budget::key(agent);
+        let key = agent.key.clone();
         let image = world.settings().image(agent).to_owned();
         let release = world.settings().release(&image);
-        let Some((live, is_shown)) = deployment(world, &key, agent) else { continue };
+        let Some((live, is_shown)) = deployment(world, agent) else { continue };
         let mark = live.mark.as_ref().filter(|mark| mark.release == release);
         let stand = if mark.is_some_and(|mark| mark.trial == Trial::Passed) {
             Stand::On(Trial::Passed, Progress::Up)
         } else {
             let pods = pods.get_or_insert_with(|| world.pods_by_agent());
             let pod = pods.get(&key).map(|pod| workload::sight(pod));
-            stand(world, &key, agent, (&live, is_shown), &release, pod.as_ref())
+            stand(world, agent, (&live, is_shown), &release, pod.as_ref())
         };
         let granted = lock(&world.turns.inner).granted.get(&key).copied();
         let is_granted = granted.is_some_and(|since| now.duration_since(since) < GRANTED);
@@ -166,20 +165,19 @@ fn members(world: &World, now: Instant) -> Vec<Member> {
 }
 
 /// A suspended agent has no pod, and one whose spec cannot work is not touched.
-fn takes_part(agent: &SiemAgent) -> bool {
+fn takes_part(agent: &Agent) -> bool {
     !agent.spec.suspend
         && agent.metadata.deletion_timestamp.is_none()
         && !agent.is(ConditionType::Stalled)
 }
 
 /// The Deployment as it was last seen or written, and whether the watch has shown it so.
-fn deployment(world: &World, key: &Key, agent: &SiemAgent) -> Option<(Live, bool)> {
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-    let cached = world.owned(key, Owned::Deployment).as_deref().map(Live::of)?;
+fn deployment(world: &World, agent: &Agent) -> Option<(Live, bool)> {
+    let cached = world.owned(&agent.key, Owned::Deployment).as_deref().map(Live::of)?;
     if !cached.is_owned_by(agent) {
         return None;
     }
-    Some(match world.memory.applied(uid, Owned::Deployment) {
+    Some(match world.memory.applied(&agent.uid, Owned::Deployment) {
         Some(written) if cached.is_older_than(&written) => (written, false),
         Some(_) | None => (cached, true),
     })
@@ -187,13 +185,12 @@ fn deployment(world: &World, key: &Key, agent: &SiemAgent) -> Option<(Live, bool
 
 fn stand(
     world: &World,
-    key: &Key,
-    agent: &SiemAgent,
+    agent: &Agent,
     (live, is_shown): (&Live, bool),
     release: &str,
     pod: Option<&PodSight>,
 ) -> Stand {
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let key = &agent.key;
     let deployment = world.owned(key, Owned::Deployment).as_deref().and_then(caches::deployment);
     let pods: Vec<_> = pod.into_iter().cloned().collect();
     let workload = workload::judge(deployment.as_ref(), &pods);
@@ -208,7 +205,7 @@ fn stand(
     if !is_shown {
         return Stand::On(mark.trial, Progress::Coming);
     }
-    let sighting = world.reports.sighting(key, uid, pod.map(|pod| pod.uid.as_str()));
+    let sighting = world.reports.sighting(key, &agent.uid, pod.map(|pod| pod.uid.as_str()));
     let evidence = Evidence {
         release,
         trial: mark.trial,
@@ -236,7 +233,7 @@ fn stand(
 }
 
 /// What an agent has to lose that is not on its release.
-fn before(agent: &SiemAgent, live: &Live, workload: &Workload) -> Before {
+fn before(agent: &Agent, live: &Live, workload: &Workload) -> Before {
     let is_running = *workload == Workload::Running;
     match live.mark.as_ref().map(|mark| mark.trial) {
         Some(Trial::OfReady) if !is_running => Before::Failed { was_ready: true },
@@ -248,7 +245,7 @@ fn before(agent: &SiemAgent, live: &Live, workload: &Workload) -> Before {
 }
 
 /// What an agent's Deployment is made with now.
-pub(crate) fn stance(world: &World, key: &Key, agent: &SiemAgent, observed: &Observed) -> Stance {
+pub(crate) fn stance(world: &World, agent: &Agent, observed: &Observed) -> Stance {
     let image = world.settings().image(agent);
     let release = world.settings().release(image);
     let live = observed.live.get(&Owned::Deployment);
@@ -278,6 +275,6 @@ pub(crate) fn stance(world: &World, key: &Key, agent: &SiemAgent, observed: &Obs
         is_suspended: agent.spec.suspend,
         runs,
         pins_another: !pinned.is_empty() && runs != Some(pinned),
-        turn: world.turns.turn(key).as_ref(),
+        turn: world.turns.turn(&agent.key).as_ref(),
     })
 }

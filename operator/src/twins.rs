@@ -5,9 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use siem_agent_crds::SiemAgent;
-
-use crate::budget::{self, Key};
+use crate::agent::Agent;
+use crate::key::Key;
 use crate::{digest, same};
 
 /// More names than these help nobody.
@@ -27,8 +26,8 @@ pub(crate) struct Twins(BTreeMap<Key, Vec<Twin>>);
 
 impl Twins {
     /// Compares all these agents.
-    pub(crate) fn of<'a>(agents: impl IntoIterator<Item = &'a SiemAgent>) -> Self {
-        let mut by_route: BTreeMap<_, Vec<&SiemAgent>> = BTreeMap::new();
+    pub(crate) fn of<'a>(agents: impl IntoIterator<Item = &'a Agent>) -> Self {
+        let mut by_route: BTreeMap<_, Vec<&Agent>> = BTreeMap::new();
         for agent in agents.into_iter().filter(|agent| exports(agent)) {
             let spec = &agent.spec;
             let route =
@@ -37,17 +36,16 @@ impl Twins {
         }
         let mut twins = BTreeMap::new();
         for mut agents in by_route.into_values().filter(|agents| agents.len() > 1) {
-            agents.sort_by_cached_key(|agent| budget::key(agent));
+            agents.sort_by(|one, two| one.key.cmp(&two.key));
             for agent in &agents {
-                let own = budget::key(agent);
-                let others = agents.iter().filter(|other| budget::key(other) != own);
+                let others = agents.iter().filter(|other| other.key != agent.key);
                 let found: Vec<_> = others
                     .filter(|other| overlap(agent, other))
                     .take(MOST)
                     .map(|other| twin(other))
                     .collect();
                 if !found.is_empty() {
-                    twins.insert(own, found);
+                    twins.insert(agent.key.clone(), found);
                 }
             }
         }
@@ -69,17 +67,13 @@ impl Twins {
     }
 }
 
-fn twin(agent: &SiemAgent) -> Twin {
-    Twin {
-        key: budget::key(agent),
-        uid: agent.metadata.uid.clone().unwrap_or_default(),
-        generation: agent.metadata.generation.unwrap_or(0),
-    }
+fn twin(agent: &Agent) -> Twin {
+    Twin { key: agent.key.clone(), uid: agent.uid.clone(), generation: agent.generation() }
 }
 
 /// The twins in words.
 pub(crate) fn words(twins: &[Twin]) -> String {
-    let names: Vec<_> = twins.iter().map(|twin| format!("{}/{}", twin.key.0, twin.key.1)).collect();
+    let names: Vec<_> = twins.iter().map(|twin| twin.key.to_string()).collect();
     let verb = if names.len() == 1 { "exports" } else { "export" };
     format!(
         "{} {verb} the same source to the same target, so every event arrives more than once",
@@ -89,7 +83,7 @@ pub(crate) fn words(twins: &[Twin]) -> String {
 
 /// A name of what is so between an agent and its twins: the same again after a restart of the operator, another one when
 /// one of them is changed or is another agent.
-pub(crate) fn fingerprint(agent: &SiemAgent, twins: &[Twin]) -> String {
+pub(crate) fn fingerprint(agent: &Agent, twins: &[Twin]) -> String {
     let of = |uid: &str, generation: i64| format!("{uid}/{generation}");
     let own = twin(agent);
     let all: Vec<_> =
@@ -98,12 +92,12 @@ pub(crate) fn fingerprint(agent: &SiemAgent, twins: &[Twin]) -> String {
 }
 
 /// Suspended, deleted and impossible agents export nothing.
-fn exports(agent: &SiemAgent) -> bool {
+fn exports(agent: &Agent) -> bool {
     !agent.spec.suspend && agent.metadata.deletion_timestamp.is_none() && !agent.is_stalled()
 }
 
 /// Whether there may be an event that both export.
-fn overlap(one: &SiemAgent, two: &SiemAgent) -> bool {
+fn overlap(one: &Agent, two: &Agent) -> bool {
     let (one, two) = (&one.spec.event_types, &two.spec.event_types);
     let alerts = one.alerts.enabled && two.alerts.enabled && {
         let (one, two) = (&one.alerts.filter, &two.alerts.filter);
@@ -127,21 +121,21 @@ fn meet<T: PartialEq>(one: &[T], two: &[T]) -> bool {
 mod tests {
     use super::*;
 
-    fn agent(namespace: &str, name: &str, url: &str, host: &str, more: &str) -> SiemAgent {
+    fn agent(namespace: &str, name: &str, url: &str, host: &str, more: &str) -> Agent {
         let text = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\n\
              metadata: {{name: {name}, namespace: {namespace}, uid: u-{name}, generation: 1}}\n\
              spec:\n  source: {{url: '{url}', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: '{host}'}}\n{more}"
         );
-        siem_agent_crds::manifest::read(&text).unwrap()
+        Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap())
     }
 
     fn names(twins: &Twins, namespace: &str, name: &str) -> Vec<String> {
-        let found = twins.twins(&(namespace.to_owned(), name.to_owned())).iter();
-        found.map(|twin| format!("{}/{}", twin.key.0, twin.key.1)).collect()
+        let found = twins.twins(&Key::new(namespace, name)).iter();
+        found.map(|twin| twin.key.to_string()).collect()
     }
 
-    fn are_twins(one: &SiemAgent, two: &SiemAgent) -> bool {
+    fn are_twins(one: &Agent, two: &Agent) -> bool {
         let twins = Twins::of([one, two]);
         let both = [names(&twins, "red", "one"), names(&twins, "blue", "two")];
         let expected = [vec!["blue/two".to_owned()], vec!["red/one".to_owned()]];
@@ -184,7 +178,7 @@ mod tests {
                 "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
                  spec:\n  source: {{url: 'https://t.example', auth: {{tokenSecretRef: {{name: a}}}}}}\n{more}"
             );
-            siem_agent_crds::manifest::read(&text).unwrap()
+            Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap())
         };
         let cases = [
             ("{host: h}", "{host: h, port: 514}", "", "", true),
@@ -270,7 +264,7 @@ mod tests {
         let one = agent("ns", "one", "https://t.example", "h", "");
         let named = |n: usize| {
             let mut agent = one.clone();
-            agent.metadata.name = Some(format!("a{n:04}"));
+            agent.key.name = format!("a{n:04}");
             agent
         };
         let agents: Vec<_> = (0..5_000).map(named).collect();
@@ -287,9 +281,8 @@ mod tests {
     fn a_fingerprint_is_the_same_until_one_of_them_changes() {
         let of = |name: &str| agent("ns", name, "https://t.example", "h", "");
         let [one, two, three] = ["one", "two", "three"].map(of);
-        let print = |agents: &[SiemAgent]| {
-            fingerprint(&agents[0], Twins::of(agents).twins(&budget::key(&agents[0])))
-        };
+        let print =
+            |agents: &[Agent]| fingerprint(&agents[0], Twins::of(agents).twins(&agents[0].key));
         let first = print(&[one.clone(), two.clone()]);
         assert_eq!(print(&[one.clone(), two.clone()]), first);
         assert_ne!(print(&[one.clone(), two.clone(), three]), first);
@@ -297,7 +290,7 @@ mod tests {
         changed.metadata.generation = Some(2);
         assert_ne!(print(&[one.clone(), changed]), first);
         let mut another = two;
-        another.metadata.uid = Some("u-later".to_owned());
+        another.uid = "u-later".to_owned();
         assert_ne!(print(&[one, another]), first);
     }
 }

@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kube::api::DynamicObject;
-use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::ConditionType;
 use siem_agent_crds::siem_agent::TokenState;
 use siem_agent_edge::clock;
 use tokio::time::Instant;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Decoded};
 use crate::api::Server;
-use crate::budget::{self, Claimant, Heard, Key, Share, Shares};
+use crate::budget::{self, Claimant, Heard, Share, Shares};
 use crate::caches::{Pod, Scope};
 use crate::keeper::Keeper;
+use crate::key::Key;
 use crate::leadership::Leadership;
 use crate::live::Live;
 use crate::memory::Memory;
@@ -69,28 +69,29 @@ impl World {
     }
 
     /// An agent as the watch shows it.
-    pub(crate) fn agent(&self, key: &Key) -> Option<Arc<Agent>> {
-        self.scope(&key.0)?.agent(key)
+    pub(crate) fn agent(&self, key: &Key) -> Option<Arc<Decoded>> {
+        self.scope(&key.namespace)?.agent(key)
     }
 
     /// All agents that can be read.
-    pub(crate) fn agents(&self) -> Vec<Arc<Agent>> {
+    pub(crate) fn agents(&self) -> Vec<Arc<Decoded>> {
         self.scopes.iter().flat_map(Scope::agents).collect()
     }
 
     /// An owned object as the watch shows it.
     pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
-        self.scope(&key.0)?.owned(key, which)
+        self.scope(&key.namespace)?.owned(key, which)
     }
 
     /// The agent's pods, the newest first.
     pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<Pod>> {
-        self.scope(&key.0).map(|scope| scope.pods(key)).unwrap_or_default()
+        self.scope(&key.namespace).map(|scope| scope.pods(key)).unwrap_or_default()
     }
 
     /// The checkpoint's ConfigMap, as it was last seen or written.
-    pub(crate) fn checkpoint(&self, key: &Key, uid: &str) -> Option<Live> {
-        let cached = self.owned(key, Owned::Checkpoint).as_deref().map(Live::of);
+    pub(crate) fn checkpoint(&self, agent: &Agent) -> Option<Live> {
+        let uid = agent.uid.as_str();
+        let cached = self.owned(&agent.key, Owned::Checkpoint).as_deref().map(Live::of);
         let written = self
             .memory
             .applied(uid, Owned::Checkpoint)
@@ -103,7 +104,8 @@ impl World {
 
     /// The agent's share of its tenant's requests; for an agent that nobody has counted yet, what it will be, until all
     /// are counted.
-    pub(crate) fn share(&self, key: &Key, agent: &SiemAgent) -> Share {
+    pub(crate) fn share(&self, agent: &Agent) -> Share {
+        let key = &agent.key;
         if let Some(known) = lock(&self.shares).share(key) {
             return known.clone();
         }
@@ -117,16 +119,15 @@ impl World {
     fn counted(&self) -> Shares {
         let now = clock::now();
         let agents = self.agents();
-        let claimants = agents.iter().filter_map(|agent| agent.0.as_ref().ok()).map(|agent| {
-            let heard = self.heard(&budget::key(agent), agent);
-            Claimant::of(agent, heard, &self.tenants, now)
-        });
+        let claimants = agents
+            .iter()
+            .filter_map(|agent| agent.0.as_ref().ok())
+            .map(|agent| Claimant::of(agent, self.heard(agent), &self.tenants, now));
         Shares::of(&claimants.collect::<Vec<_>>(), &self.tenants)
     }
 
-    fn heard(&self, key: &Key, agent: &SiemAgent) -> Option<Heard> {
-        let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-        let sighting = self.reports.sighting(key, uid, None);
+    fn heard(&self, agent: &Agent) -> Option<Heard> {
+        let sighting = self.reports.sighting(&agent.key, &agent.uid, None);
         let report = sighting.report.as_ref()?;
         let token = if reports::works(report) { TokenState::Valid } else { report.token.state };
         Some(Heard { token, valid: sighting.valid })
@@ -153,10 +154,9 @@ impl World {
         let mut told = BTreeMap::new();
         for agent in self.agents() {
             let Ok(agent) = agent.0.as_ref() else { continue };
-            let key = budget::key(agent);
             if agent.is_observed() {
-                let twins = self.twins(&key).into_iter().map(|twin| twin.key).collect();
-                told.insert(key, twins);
+                let twins = self.twins(&agent.key).into_iter().map(|twin| twin.key).collect();
+                told.insert(agent.key.clone(), twins);
             }
         }
         *lock(&self.told_twins) = told;
@@ -185,7 +185,7 @@ impl World {
         let is_ready = agent.is(ConditionType::Ready);
         pod.is_ready.then_some(Target {
             key,
-            agent_uid: agent.metadata.uid.clone()?,
+            agent_uid: agent.uid.clone(),
             pod_uid: pod.uid,
             address: pod.address?,
             is_ready,

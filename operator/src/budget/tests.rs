@@ -6,7 +6,7 @@ const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 const URL: &str = "https://t.example";
 
 fn claimant(namespace: &str, name: &str, ceiling: Option<u32>, standing: Standing) -> Claimant {
-    let key = (namespace.to_owned(), name.to_owned());
+    let key = Key::new(namespace, name);
     Claimant { key, tenant: same::tenant(URL), ceiling, standing }
 }
 
@@ -127,7 +127,7 @@ fn what_others_write_changes_nobodys_share_but_by_their_number() {
         fleet.push(claimant("victim", "v", random.bool().then(|| random.u32(1..90)), Working));
         let share = |fleet: &[Claimant]| *by_default(fleet).last().unwrap();
         let before = share(&fleet);
-        let is_foreign = |claimant: &Claimant| claimant.key.0 != "victim";
+        let is_foreign = |claimant: &Claimant| claimant.key.namespace != "victim";
         // Other values: never less than if they all wanted as much as they can get.
         let mut greedy = fleet.clone();
         greedy.iter_mut().filter(|it| is_foreign(it)).for_each(|it| it.ceiling = None);
@@ -233,7 +233,7 @@ fn an_agent_that_may_not_export_a_tenant_does_not_count_there() {
         "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: a, namespace: ns}}\n\
          spec:\n  source: {{url: '{URL}:443/', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
     );
-    let agent = siem_agent_crds::manifest::read(&text).unwrap();
+    let agent = Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap());
     let heard = Some(Heard { token: TokenState::Valid, valid: Some(NOW) });
     let standing = |namespaces: &str| {
         let text = format!(r#"{{"url": "{URL}", "namespaces": {namespaces}}}"#);
@@ -252,6 +252,6 @@ fn only_those_are_told_whose_share_has_changed() {
     let three = [two[0].clone(), two[1].clone(), claimant("ns", "c", None, Working)];
     let of = |claimants: &[Claimant]| Shares::of(claimants, &Tenants::default());
     let (before, after) = (of(&two), of(&three));
-    let changed: Vec<_> = after.changed_since(&before).map(|(_, name)| name.as_str()).collect();
+    let changed: Vec<_> = after.changed_since(&before).map(|key| key.name.as_str()).collect();
     assert_eq!(changed, ["a", "c"]);
 }

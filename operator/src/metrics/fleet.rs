@@ -10,13 +10,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
-use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::ConditionStatus;
 use siem_agent_crds::report::Stream;
 use siem_agent_crds::siem_agent::{State, TokenState};
 use siem_agent_edge::clock;
 
-use crate::budget;
+use crate::agent::Agent;
+use crate::key::Key;
 use crate::reports::Sighting;
 use crate::world::World;
 
@@ -84,7 +84,7 @@ struct OfInfo {
 
 /// One agent with what it has reported.
 struct Member {
-    agent: SiemAgent,
+    agent: Agent,
     sighting: Sighting,
     has_twins: bool,
     /// When the checkpoint was saved, Unix seconds.
@@ -95,12 +95,12 @@ struct Member {
 
 impl Member {
     fn of(&self) -> OfAgent {
-        let (namespace, name) = budget::key(&self.agent);
+        let Key { namespace, name } = self.agent.key.clone();
         OfAgent { namespace, name }
     }
 
     fn of_stream(&self, stream: Stream) -> OfStream {
-        let (namespace, name) = budget::key(&self.agent);
+        let Key { namespace, name } = self.agent.key.clone();
         OfStream { namespace, name, stream: stream.as_str() }
     }
 
@@ -137,15 +137,14 @@ impl Collector for Fleet {
             .iter()
             .filter_map(|agent| agent.0.as_ref().ok())
             .map(|agent| {
-                let uid = agent.metadata.uid.as_deref().unwrap_or_default();
-                let key = budget::key(agent);
-                let saved = world.checkpoint(&key, uid).and_then(|live| live.saved);
+                let key = &agent.key;
+                let saved = world.checkpoint(agent).and_then(|live| live.saved);
                 Member {
                     agent: agent.clone(),
-                    sighting: world.reports.sighting(&key, uid, None),
-                    has_twins: !world.twins(&key).is_empty(),
+                    sighting: world.reports.sighting(key, &agent.uid, None),
+                    has_twins: !world.twins(key).is_empty(),
                     saved: saved.map(|saved| seconds(saved.as_millisecond())),
-                    unsaved: world.keeper.unsaved_for(&key, World::now()).as_secs_f64(),
+                    unsaved: world.keeper.unsaved_for(key, World::now()).as_secs_f64(),
                 }
             })
             .collect();
@@ -223,7 +222,7 @@ fn token(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), 
 
 fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
     let each = members.iter().flat_map(|member| {
-        let (namespace, name) = budget::key(&member.agent);
+        let Key { namespace, name } = member.agent.key.clone();
         let conditions = member.agent.status.iter().flat_map(|status| status.conditions.clone());
         conditions.flat_map(move |condition| {
             let labels = |status: &ConditionStatus| {
@@ -249,7 +248,7 @@ fn conditions(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result
 /// Why each condition is as it is; one series a condition, so that there are few however many reasons there may be.
 fn reasons(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
     let each = members.iter().flat_map(|member| {
-        let (namespace, name) = budget::key(&member.agent);
+        let Key { namespace, name } = member.agent.key.clone();
         let conditions = member.agent.status.iter().flat_map(|status| status.conditions.clone());
         conditions.map(move |condition| {
             let labels = OfReason {
@@ -271,7 +270,7 @@ fn reasons(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<()
 
 fn states(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
     let each = members.iter().flat_map(|member| {
-        let (namespace, name) = budget::key(&member.agent);
+        let Key { namespace, name } = member.agent.key.clone();
         let current = member.agent.status.as_ref().and_then(|status| status.state);
         let known = current.is_some();
         State::ALL.into_iter().filter(move |_| known).map(move |state| {
@@ -349,7 +348,7 @@ fn duplicates(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result
 
 fn info(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Result<(), fmt::Error> {
     let each = members.iter().map(|member| {
-        let (namespace, name) = budget::key(&member.agent);
+        let Key { namespace, name } = member.agent.key.clone();
         let spec = &member.agent.spec;
         let image = member.agent.status.as_ref().and_then(|status| status.image.clone());
         let labels = OfInfo {

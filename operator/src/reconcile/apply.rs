@@ -1,14 +1,12 @@
 //! Brings what is on the server to what it shall be: server-side apply in the order of the list, then what is no longer
 //! wanted is removed. Sends nothing for an object that is as it shall be.
 
-use siem_agent_crds::SiemAgent;
-
 use super::build::{Desired, Objects, Prepared};
 use super::gather::Observed;
 use super::status::Outcome;
 use super::validate::{Cause, Problem};
+use crate::agent::Agent;
 use crate::api::{self, Place};
-use crate::budget::Key;
 use crate::error_chain::chain;
 use crate::live::Live;
 use crate::names::Owned;
@@ -24,13 +22,12 @@ const OPTIONAL: [Owned; 2] = [Owned::NetworkPolicy, Owned::Claim];
 /// The first request that did not succeed; the next pass goes on.
 pub(super) async fn apply(
     world: &World,
-    key: &Key,
-    agent: &SiemAgent,
+    agent: &Agent,
     observed: &Observed,
     stance: &Stance,
     objects: Objects<Prepared>,
 ) -> Result<Outcome, api::Error> {
-    match bring(world, key, agent, observed, stance, objects).await {
+    match bring(world, agent, observed, stance, objects).await {
         Err(error @ api::Error::Rejected(..)) => {
             Ok(Outcome::Stalled(vec![Problem { cause: Cause::Rejected, text: chain(&error) }]))
         }
@@ -40,13 +37,12 @@ pub(super) async fn apply(
 
 async fn bring(
     world: &World,
-    key: &Key,
-    agent: &SiemAgent,
+    agent: &Agent,
     observed: &Observed,
     stance: &Stance,
     objects: Objects<Prepared>,
 ) -> Result<Outcome, api::Error> {
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+    let (key, uid) = (&agent.key, agent.uid.as_str());
     let differs = |desired: &&Desired| {
         observed.live.get(&desired.which).is_none_or(|live| {
             live.digest.as_ref() != Some(&desired.digest)
@@ -92,7 +88,7 @@ async fn bring(
         };
         let applied = world
             .server
-            .apply(&key.0, desired.which, &desired.object, place, why)
+            .apply(&key.namespace, desired.which, &desired.object, place, why)
             .await
             .inspect_err(|error| {
                 // The next pass asks what is there.
@@ -121,7 +117,7 @@ async fn bring(
             && live.is_owned_by(agent)
         {
             let why = "no longer wanted";
-            world.server.delete(&key.0, which, &which.name(&key.1), live, why).await?;
+            world.server.delete(&key.namespace, which, &which.name(&key.name), live, why).await?;
             world.memory.forget_object(&live.uid);
         }
     }

@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use siem_agent_crds::SiemAgent;
-
+use crate::agent::Agent;
 use crate::api;
-use crate::budget::{Key, Others, Share};
+use crate::budget::{Others, Share};
 use crate::caches;
 use crate::live::Live;
 use crate::names::Owned;
@@ -39,7 +38,7 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// Whether something is still there that an earlier agent of the same name owned.
-    pub(crate) fn has_leftovers(&self, agent: &SiemAgent) -> bool {
+    pub(crate) fn has_leftovers(&self, agent: &Agent) -> bool {
         self.live.values().any(|live| live.is_left_by_a_namesake(agent))
     }
 }
@@ -49,12 +48,8 @@ impl Observed {
 ///
 /// # Errors
 /// When the server does not say.
-pub(crate) async fn gather(
-    world: &World,
-    key: &Key,
-    agent: &SiemAgent,
-) -> Result<Observed, api::Error> {
-    let uid = agent.metadata.uid.as_deref().unwrap_or_default();
+pub(crate) async fn gather(world: &World, agent: &Agent) -> Result<Observed, api::Error> {
+    let (key, uid) = (&agent.key, agent.uid.as_str());
     let (mut live, mut absent) = (BTreeMap::new(), BTreeSet::new());
     for which in Owned::ALL {
         let remembered = world.memory.applied(uid, which);
@@ -69,8 +64,9 @@ pub(crate) async fn gather(
             }
             (Some(cached), _) => Some(cached),
             (None, Some(remembered)) if world.memory.is_fresh(uid, which) => Some(remembered),
-            (None, _) if is_asked_for(world, key, agent, which) => {
-                let there = world.server.look(&key.0, which, &which.name(&key.1)).await?;
+            (None, _) if is_asked_for(world, agent, which) => {
+                let there =
+                    world.server.look(&key.namespace, which, &which.name(&key.name)).await?;
                 world.memory.set_hidden(key, which, there.is_some());
                 if there.is_none() {
                     absent.insert(which);
@@ -94,7 +90,7 @@ pub(crate) async fn gather(
         let status = deployment.status.clone().unwrap_or_default();
         status.observed_generation == deployment.metadata.generation
     });
-    let Share { requests, others } = world.share(key, agent);
+    let Share { requests, others } = world.share(agent);
     Ok(Observed {
         live,
         absent,
@@ -109,8 +105,8 @@ pub(crate) async fn gather(
     })
 }
 
-fn is_asked_for(world: &World, key: &Key, agent: &SiemAgent, which: Owned) -> bool {
-    let is_hidden = world.memory.is_hidden(key, which);
+fn is_asked_for(world: &World, agent: &Agent, which: Owned) -> bool {
+    let is_hidden = world.memory.is_hidden(&agent.key, which);
     let is_wanted = match which {
         Owned::Claim => agent.spec.forwarder.persistence.enabled,
         Owned::NetworkPolicy => agent.spec.forwarder.network_policy.enabled,

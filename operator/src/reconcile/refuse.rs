@@ -13,7 +13,7 @@ use super::Error;
 use super::status;
 use super::tell::RESYNC;
 use crate::agent::Undecodable;
-use crate::budget::Key;
+use crate::key::Key;
 use crate::world::World;
 
 /// When a large one is looked at again that had to wait for another.
@@ -36,7 +36,8 @@ pub(crate) async fn refuse(
             Err(_taken) => return Ok(SOON),
         },
         None => {
-            let live = world.server.read_agent(&key.0, &key.1).await.map_err(Error::Gather)?;
+            let live =
+                world.server.read_agent(&key.namespace, &key.name).await.map_err(Error::Gather)?;
             let Some(live) = live else { return Ok(RESYNC) };
             let status = live.data.get("status").cloned().unwrap_or_default();
             (serde_json::from_value(status).unwrap_or_default(), live.metadata, None)
@@ -73,13 +74,18 @@ pub(crate) async fn refuse(
     }
     if status::is_news(&previous, &next) {
         let version = metadata.resource_version.as_deref();
-        let metadata = (key.0.as_str(), key.1.as_str(), version);
+        let metadata = (key.namespace.as_str(), key.name.as_str(), version);
         world
             .server
             .write_status(metadata, &next, Reason::Undecodable.as_str())
             .await
             .map_err(Error::Tell)?;
-        warn!(namespace = key.0, name = key.1, reason = message, "an agent cannot be read");
+        warn!(
+            namespace = key.namespace,
+            name = key.name,
+            reason = message,
+            "an agent cannot be read"
+        );
     }
     Ok(RESYNC)
 }

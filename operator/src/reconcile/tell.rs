@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::ConditionType;
 use siem_agent_edge::clock;
 use tracing::{debug, warn};
 
 use super::gather::Observed;
 use super::status::{self, Facts, Outcome};
-use crate::budget::Key;
+use crate::agent::Agent;
 use crate::error_chain::chain;
+use crate::key::Key;
 use crate::names::Owned;
 use crate::twins::Twin;
 use crate::world::{World, lock};
@@ -33,11 +33,11 @@ const SOON: Duration = Duration::from_secs(2);
 /// When the server does not take the status.
 pub(super) async fn tell(
     world: &World,
-    key: &Key,
-    agent: &SiemAgent,
+    agent: &Agent,
     observed: &Observed,
     outcome: &Outcome,
 ) -> Result<Duration, api::Error> {
+    let key = &agent.key;
     let now = clock::now();
     let unsettled = world.memory.unsettled(key, observed.is_settled, World::now());
     let is_known = agent.is_observed() && observed.live.contains_key(&Owned::Deployment);
@@ -45,7 +45,7 @@ pub(super) async fn tell(
         && matches!(outcome, Outcome::Applied(_))
         && unsettled.is_some_and(|unsettled| unsettled < SETTLING)
     {
-        debug!(namespace = key.0, name = key.1, "status held: the Deployment settles");
+        debug!(namespace = key.namespace, name = key.name, "status held: the Deployment settles");
         return Ok(SETTLING);
     }
     let facts = Facts {
@@ -57,39 +57,45 @@ pub(super) async fn tell(
         others: &observed.others,
     };
     if status::is_premature(&facts, now) {
-        debug!(namespace = key.0, name = key.1, "status held: no report has been read yet");
+        debug!(
+            namespace = key.namespace,
+            name = key.name,
+            "status held: no report has been read yet"
+        );
         return Ok(SETTLING);
     }
     let next = status::status(&facts, now);
     let previous = agent.status.clone().unwrap_or_default();
     if status::is_hasty(&previous, &next, now) {
-        debug!(namespace = key.0, name = key.1, "status held: it may pass by itself");
+        debug!(namespace = key.namespace, name = key.name, "status held: it may pass by itself");
         return Ok(SETTLING);
     }
     let ready = next.condition(ConditionType::Ready).cloned();
     if status::is_news(&previous, &next) {
         let resource_version = agent.metadata.resource_version.as_deref();
         let why = ready.as_ref().map_or("", |ready| ready.reason.as_str());
-        let written =
-            world.server.write_status((&key.0, &key.1, resource_version), &next, why).await?;
-        if let (Some(uid), Some(version)) = (&agent.metadata.uid, written) {
-            world.memory.note_status(uid, &version, next.clone());
+        let written = world
+            .server
+            .write_status((&key.namespace, &key.name, resource_version), &next, why)
+            .await?;
+        if let Some(version) = written {
+            world.memory.note_status(&agent.uid, &version, next.clone());
         }
         for event in events::of_change(agent, &previous, &next, &world.instance, now) {
-            if let Err(error) = world.server.tell(&key.0, &event).await {
+            if let Err(error) = world.server.tell(&key.namespace, &event).await {
                 // The status says the same; an Event is not worth another try.
                 warn!(
-                    namespace = key.0,
-                    name = key.1,
+                    namespace = key.namespace,
+                    name = key.name,
                     reason = chain(&error),
                     "an Event could not be made"
                 );
             }
         }
     } else {
-        debug!(namespace = key.0, name = key.1, "status unchanged");
+        debug!(namespace = key.namespace, name = key.name, "status unchanged");
     }
-    tell_of_twins(world, key, agent, &observed.twins).await;
+    tell_of_twins(world, agent, &observed.twins).await;
     Ok(match outcome {
         Outcome::Waiting => SOON,
         // A refused Deployment is tried again; whose turn it is, is told to the queue.
@@ -103,7 +109,8 @@ pub(super) async fn tell(
 
 /// Makes an Event when an agent gets a twin. What an operator finds when it starts is no news where the agent's status is
 /// of its present generation: the one before it has said so, and an unchanged world gets no request.
-async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twin]) {
+async fn tell_of_twins(world: &World, agent: &Agent, twins: &[Twin]) {
+    let key = &agent.key;
     let now_twins: BTreeSet<Key> = twins.iter().map(|twin| twin.key.clone()).collect();
     let is_told = {
         let mut told = lock(&world.told_twins);
@@ -118,12 +125,12 @@ async fn tell_of_twins(world: &World, key: &Key, agent: &SiemAgent, twins: &[Twi
         return;
     }
     let event = events::of_twins(agent, twins, &world.instance, clock::now());
-    match world.server.tell(&key.0, &event).await {
+    match world.server.tell(&key.namespace, &event).await {
         Ok(()) | Err(api::Error::Conflict(..)) => {
             lock(&world.told_twins).insert(key.clone(), now_twins);
         }
         Err(error) => {
-            let (namespace, name) = (&key.0, &key.1);
+            let (namespace, name) = (&key.namespace, &key.name);
             warn!(namespace, name, reason = chain(&error), "an Event could not be made");
         }
     }

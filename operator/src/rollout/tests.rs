@@ -24,7 +24,7 @@ fn fleet(agents: &[(Before, Progress)]) -> Vec<Agent> {
 
 fn members(agents: &[Agent]) -> Vec<Member> {
     let member = |(n, agent): (usize, &Agent)| Member {
-        key: ("ns".to_owned(), format!("a{n:03}")),
+        key: Key::new("ns", format!("a{n:03}")),
         image: IMAGE.to_owned(),
         stand: agent.stand.clone(),
         is_granted: false,
@@ -42,7 +42,7 @@ fn step(agents: &mut [Agent]) -> usize {
     let plan = plan(&members(agents));
     let mut n = 0;
     for (at, agent) in agents.iter_mut().enumerate() {
-        if let Some(Turn::Go(before)) = plan.turns.get(&("ns".to_owned(), format!("a{at:03}"))) {
+        if let Some(Turn::Go(before)) = plan.turns.get(&Key::new("ns", format!("a{at:03}"))) {
             agent.stand = Stand::On(before.trial(), Progress::Coming);
             n += 1;
         }
@@ -160,7 +160,7 @@ fn a_refused_deployment_halts_and_is_tried_again() {
     let mut agents = fleet(&vec![(Before::Ready, Progress::Up); 3]);
     agents[1].stand = Stand::Refused(Before::Ready, "quota".to_owned());
     let plan = plan(&members(&agents));
-    let turn = |n: usize| &plan.turns[&("ns".to_owned(), format!("a{n:03}"))];
+    let turn = |n: usize| &plan.turns[&Key::new("ns", format!("a{n:03}"))];
     assert_eq!(*turn(1), Turn::Go(Before::Ready));
     assert!(
         matches!(turn(0), Turn::Halted(why) if why.contains("ns/a001") && why.contains("quota"))

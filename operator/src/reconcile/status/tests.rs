@@ -16,7 +16,9 @@ use siem_agent_crds::report::{
 use siem_agent_crds::siem_agent::State;
 
 use super::*;
+use crate::agent::Agent;
 use crate::budget::{Others, Shares};
+use crate::key::Key;
 use crate::reconcile::build::{self, Prepared};
 use crate::reconcile::validate::{Cause, Validated};
 use crate::release::Platform;
@@ -126,10 +128,11 @@ fn whoever_shares_a_tenant_is_told_with_whom() {
         let mut agent = world.agent.clone();
         agent.metadata.namespace = Some(namespace.to_owned());
         let heard = crate::budget::Heard { token: TokenState::Valid, valid: Some(NOW) };
+        let agent = Agent::for_test(agent);
         crate::budget::Claimant::of(&agent, Some(heard), &Tenants::default(), NOW)
     };
     let shares = Shares::of(&[claimant("ns"), claimant("other")], &Tenants::default());
-    let own = ("ns".to_owned(), "soc".to_owned());
+    let own = Key::new("ns", "soc");
     world.others = shares.share(&own).unwrap().others.clone();
     let told = "; the tenant's requests are shared with 1 other agent, in the namespace other";
     assert_eq!(message(&world), format!("{alone}{told}"));
@@ -405,8 +408,8 @@ fn twins_are_warned_about_and_stay_ready() {
     let mut world = world().after(well());
     let mut other = world.agent.clone();
     other.metadata.name = Some("other".to_owned());
-    let key = crate::budget::key(&world.agent);
-    world.twins = crate::twins::Twins::of([&world.agent, &other]).twins(&key).to_vec();
+    let [own, other] = [world.agent.clone(), other].map(Agent::for_test);
+    world.twins = crate::twins::Twins::of([&own, &other]).twins(&own.key).to_vec();
     let status = world.status();
     let ready = status.condition(ConditionType::Ready).unwrap();
     assert_eq!(ready.status, "True");
