@@ -21,6 +21,7 @@ use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 use tokio::time::timeout;
 use tracing::info;
 
+use crate::key::Key;
 use crate::leadership::Leadership;
 use crate::live::Live;
 use crate::names::{MANAGER, Owned};
@@ -33,14 +34,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const OF_NOTHING: &str = "1";
 
 /// What an apply may find in its place.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Place<'a> {
-    /// This object, as it was.
-    Held(&'a Live),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An object that is ours, of this resourceVersion.
+    Held(String),
     /// Nothing, as far as is known: the server itself refuses if there is something.
     Free,
     /// Nothing, as the server has just said. Nothing of anybody else's is overwritten all the same.
     SeenFree,
+}
+
+impl Place {
+    /// This object, as it was.
+    pub(crate) fn held(live: &Live) -> Self {
+        Self::Held(live.resource_version.clone())
+    }
 }
 
 /// The API server.
@@ -119,7 +127,7 @@ impl Server {
         namespace: &str,
         which: Owned,
         object: &Value,
-        place: Place<'_>,
+        place: &Place,
         why: &str,
     ) -> Result<DynamicObject, Error> {
         let mut object = object.clone();
@@ -127,7 +135,7 @@ impl Server {
         let mut parameters = PatchParams::apply(MANAGER);
         parameters.force = matches!(place, Place::Held(_));
         let version = match place {
-            Place::Held(live) => Some(live.resource_version.as_str()),
+            Place::Held(version) => Some(version.as_str()),
             Place::Free => Some(OF_NOTHING),
             Place::SeenFree => None,
         };
@@ -228,11 +236,12 @@ impl Server {
     /// Writes a status, if the agent is still as it was. Its resourceVersion afterwards.
     pub(crate) async fn write_status(
         &self,
-        metadata: (&str, &str, Option<&str>),
+        key: &Key,
+        resource_version: Option<&str>,
         status: &SiemAgentStatus,
         why: &str,
     ) -> Result<Option<String>, Error> {
-        let (namespace, name, resource_version) = metadata;
+        let Key { namespace, name } = key;
         let patch = json!({
             "apiVersion": SiemAgent::api_version(&()),
             "kind": SiemAgent::kind(&()),
@@ -249,7 +258,7 @@ impl Server {
     }
 
     /// Makes an Event.
-    pub(crate) async fn tell(
+    pub(crate) async fn create_event(
         &self,
         namespace: &str,
         event: &k8s_openapi::api::events::v1::Event,

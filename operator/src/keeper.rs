@@ -196,11 +196,11 @@ async fn write(
     let config_map = checkpoint::config_map(agent, &next, checkpoint::marker(report), clock::now())
         .map_err(Error::Encode)?;
     let object = serde_json::to_value(config_map).map_err(Error::Encode)?;
-    let place = live.as_ref().map_or(Place::SeenFree, Place::Held);
+    let place = live.as_ref().map_or(Place::SeenFree, Place::held);
     let why = if is_drifted { "drift" } else { "more was delivered" };
     let applied = world
         .server
-        .apply(&key.namespace, which, &object, place, why)
+        .apply(&key.namespace, which, &object, &place, why)
         .await
         .map_err(Error::Server)?;
     world.memory.note(&agent.uid, which, &digest::of_desired(&object), Live::of(&applied));

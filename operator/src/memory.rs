@@ -20,7 +20,7 @@ pub(crate) struct Memory(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    applied: BTreeMap<(String, Owned), Written>,
+    applied: BTreeMap<(String, Owned), Entry>,
     statuses: BTreeMap<String, (u64, SiemAgentStatus)>,
     hidden: BTreeSet<(Key, Owned)>,
     /// What the Deployment of an agent that waits for its roll-out was when it was first seen or last written, by agent.
@@ -31,11 +31,29 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct Written {
+struct Entry {
     desired: String,
     live: Live,
     /// `None` once a list was seen that must have it.
     at: Option<Instant>,
+}
+
+/// What was last written of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The digest of what was applied.
+    pub(crate) desired: String,
+    /// The object as it was afterwards.
+    pub(crate) live: Live,
+    /// Whether that was a moment ago.
+    pub(crate) is_fresh: bool,
+}
+
+impl Written {
+    /// Whether this live object is what came of applying this: the server may write a value in another form.
+    pub(crate) fn came_of(&self, desired: &str, live: &Live) -> bool {
+        self.desired == desired && self.live.digest.is_some() && self.live.digest == live.digest
+    }
 }
 
 impl Memory {
@@ -47,7 +65,7 @@ impl Memory {
         {
             inner.kept.insert(uid.to_owned(), digest.clone());
         }
-        let written = Written { desired: desired.to_owned(), live, at: Some(Instant::now()) };
+        let written = Entry { desired: desired.to_owned(), live, at: Some(Instant::now()) };
         inner.applied.insert((uid.to_owned(), which), written);
     }
 
@@ -65,16 +83,6 @@ impl Memory {
             .get(&(uid.to_owned(), which))
             .and_then(|written| written.at)
             .is_some_and(|at| at.elapsed() < FRESH)
-    }
-
-    /// Whether this live object is what came of applying this: the server may write a value in another form.
-    pub(crate) fn came_of(&self, uid: &str, which: Owned, desired: &str, live: &Live) -> bool {
-        let inner = self.lock();
-        inner.applied.get(&(uid.to_owned(), which)).is_some_and(|written| {
-            written.desired == desired
-                && written.live.digest.is_some()
-                && written.live.digest == live.digest
-        })
     }
 
     /// An object with this UID is gone.
@@ -131,19 +139,27 @@ impl Memory {
         self.lock().hidden.contains(&(key.clone(), which))
     }
 
-    /// Whether somebody else has changed a Deployment that waits for its roll-out since it was first seen or last written:
-    /// that it differs from what would be applied is no sign of that.
-    pub(crate) fn is_drifted(&self, uid: &str, live: &Live) -> bool {
-        let Some(digest) = &live.digest else { return true };
-        let mut inner = self.lock();
-        inner.kept.entry(uid.to_owned()).or_insert_with(|| digest.clone()) != digest
+    /// The digest that the Deployment of an agent that waits for its roll-out had when it was first seen or last written.
+    pub(crate) fn kept(&self, uid: &str) -> Option<String> {
+        self.lock().kept.get(uid).cloned()
     }
 
-    /// Whether this very object was applied by this operator before.
-    pub(crate) fn has_applied(&self, uid: &str, which: Owned, desired: &str) -> bool {
+    /// Takes note of the Deployment of an agent that waits, unless it is known.
+    pub(crate) fn keep(&self, uid: &str, live: &Live) {
+        if let Some(digest) = &live.digest {
+            self.lock().kept.entry(uid.to_owned()).or_insert_with(|| digest.clone());
+        }
+    }
+
+    /// What was last written of each of an agent's objects.
+    pub(crate) fn written(&self, uid: &str) -> BTreeMap<Owned, Written> {
         let inner = self.lock();
-        let written = inner.applied.get(&(uid.to_owned(), which));
-        written.is_some_and(|written| written.desired == desired)
+        let written = Owned::ALL.into_iter().filter_map(|which| {
+            let Entry { desired, live, at } = inner.applied.get(&(uid.to_owned(), which))?;
+            let is_fresh = at.is_some_and(|at| at.elapsed() < FRESH);
+            Some((which, Written { desired: desired.clone(), live: live.clone(), is_fresh }))
+        });
+        written.collect()
     }
 
     /// Takes note of which agent of this name there is; what an earlier one left is forgotten.

@@ -17,7 +17,7 @@ use crate::controller::Work;
 use crate::key::Key;
 use crate::live::Live;
 use crate::names::Owned;
-use crate::reconcile::gather::Observed;
+use crate::reconcile::observed::Observed;
 use crate::release;
 use crate::rollout::{
     self, Before, Evidence, Member, Own, Plan, Progress, Stance, Stand, Trial, Turn,
@@ -266,7 +266,7 @@ pub(crate) fn stance(world: &World, agent: &Agent, observed: &Observed) -> Stanc
     });
     let pinned = agent.spec.forwarder.image.as_str();
     let runs = release::runs(agent.status.as_ref());
-    rollout::stance(&Own {
+    let stance = rollout::stance(&Own {
         image,
         release: &release,
         has_deployment: live.is_some(),
@@ -276,5 +276,11 @@ pub(crate) fn stance(world: &World, agent: &Agent, observed: &Observed) -> Stanc
         runs,
         pins_another: !pinned.is_empty() && runs != Some(pinned),
         turn: world.turns.turn(&agent.key).as_ref(),
-    })
+    });
+    if let Some(live) = live
+        && stance.wait.is_some()
+    {
+        world.memory.keep(&agent.uid, live);
+    }
+    stance
 }

@@ -12,7 +12,7 @@ use super::{Failure, RenderArguments, print, read};
 use crate::budget::{self, Share};
 use crate::error_chain::chain;
 use crate::reconcile::build;
-use crate::reconcile::gather::Observed;
+use crate::reconcile::observed::Observed;
 use crate::reconcile::validate;
 use crate::release::{Place, Platform, Settings};
 use crate::reports::Sighting;
@@ -39,6 +39,8 @@ fn render(text: &str, file: &str, image: &str, place: &Place) -> Result<String, 
     let observed = Observed {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
+        written: BTreeMap::new(),
+        kept: None,
         workload: Workload::Progressing("nothing is applied"),
         pod: None,
         sighting: Sighting::default(),

@@ -10,8 +10,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::Error;
-use super::status;
-use super::tell::RESYNC;
+use super::status::{self, RESYNC};
 use crate::agent::Undecodable;
 use crate::key::Key;
 use crate::world::World;
@@ -74,12 +73,11 @@ pub(crate) async fn refuse(
     }
     if status::is_news(&previous, &next) {
         let version = metadata.resource_version.as_deref();
-        let metadata = (key.namespace.as_str(), key.name.as_str(), version);
         world
             .server
-            .write_status(metadata, &next, Reason::Undecodable.as_str())
+            .write_status(key, version, &next, Reason::Undecodable.as_str())
             .await
-            .map_err(Error::Tell)?;
+            .map_err(Error::Status)?;
         warn!(
             namespace = key.namespace,
             name = key.name,

@@ -1,17 +1,20 @@
 //! What the agent's status says. Pure: `(facts, now) -> status`; nothing here is written.
 //!
 //! `situation` finds out what is the case, by an ordered list of checks; `conditions` is the contract's table, a row a
-//! situation; `words` and `lag` are the portal's word and the bucket. Whether it is worth a write is `is_news`.
+//! situation; `words` and `lag` are the portal's word and the bucket. `decide` says whether it is worth a write.
 
 mod situation;
 mod conditions;
 mod words;
 mod lag;
+mod decide;
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use siem_agent_crds::SiemAgent;
-use siem_agent_crds::condition::{ConditionType, Reason};
+use siem_agent_crds::condition::Reason;
 use siem_agent_crds::report::{Report, Stream};
 use siem_agent_crds::siem_agent::{
     DeliveryStatus, SiemAgentStatus, StreamStatus, TokenState, TokenStatus,
@@ -25,10 +28,8 @@ use crate::rollout::Wait;
 use crate::twins::Twin;
 use crate::workload::Workload;
 
+pub(crate) use decide::{Decision, RESYNC, Verdict, decide, is_news};
 pub(crate) use situation::Situation;
-
-/// A progress of so long is told in all its steps.
-const HASTE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Everything that a status is made of.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) twins: &'a [Twin],
     /// With whom the tenant's requests are shared.
     pub(crate) others: &'a Others,
+    /// Whether there is a Deployment.
+    pub(crate) has_deployment: bool,
+    /// How long its controller has not seen it through; `None` when it has.
+    pub(crate) unsettled: Option<Duration>,
 }
 
 /// How far this pass came.
@@ -74,62 +79,6 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
             Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => previous.image,
         },
     }
-}
-
-/// Whether nothing is known yet that would be better than what the status says: this operator has just begun to lead, and
-/// has not read the report that the status speaks of.
-pub(crate) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
-    let (agent, sighting) = (facts.agent, facts.sighting);
-    let has_applied = matches!(facts.outcome, Outcome::Applied(_) | Outcome::Queued(_));
-    let may_be_read = sighting
-        .failing
-        .as_ref()
-        .is_none_or(|failing| now.duration_since(failing.since) <= situation::REPORT_PATIENCE);
-    let says_something = agent.status.as_ref().is_some_and(|status| {
-        Some(status.observed_generation) == agent.metadata.generation
-            && status
-                .condition(ConditionType::Ready)
-                .is_some_and(|ready| ready.reason != Reason::Progressing)
-    });
-    has_applied
-        && !agent.spec.suspend
-        && *facts.workload == Workload::Running
-        && sighting.report.is_none()
-        && may_be_read
-        && says_something
-}
-
-/// Whether a status only goes on in the words of its progress, so soon after it began that the end is awaited instead:
-/// what starts within seconds is told once.
-pub(crate) fn is_hasty(previous: &SiemAgentStatus, next: &SiemAgentStatus, now: Timestamp) -> bool {
-    let without_words = |status: &SiemAgentStatus| {
-        let mut status = status.clone();
-        status.conditions.iter_mut().for_each(|condition| condition.message.clear());
-        status
-    };
-    previous.condition(ConditionType::Ready).is_some_and(|ready| {
-        ready.reason == Reason::Progressing
-            && now.duration_since(ready.last_transition_time.0) < HASTE
-    }) && !is_news(&without_words(previous), &without_words(next))
-}
-
-/// Whether a status is worth a write: times that only tell that all goes on are not.
-pub(crate) fn is_news(previous: &SiemAgentStatus, next: &SiemAgentStatus) -> bool {
-    let without_times = |status: &SiemAgentStatus| {
-        let mut status = status.clone();
-        if let Some(token) = &mut status.token {
-            token.last_check_time = None;
-            token.last_change_time = None;
-        }
-        if let Some(delivery) = &mut status.delivery {
-            // That a stream is there at all is news, and that it does not flow; how far it is, is not.
-            for stream in [&mut delivery.alerts, &mut delivery.activities].into_iter().flatten() {
-                *stream = StreamStatus { reason: stream.reason.take(), ..StreamStatus::default() };
-            }
-        }
-        status
-    };
-    without_times(previous) != without_times(next)
 }
 
 /// The streams that are to be exported.

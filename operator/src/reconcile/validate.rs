@@ -11,7 +11,7 @@ use siem_agent_crds::condition::Reason;
 use siem_agent_crds::manifest;
 use siem_agent_crds::siem_agent::{Protocol, SiemAgent, SiemAgentSpec};
 
-use super::gather::Observed;
+use super::observed::Observed;
 use crate::live::Live;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
 use crate::quantity;

@@ -1,5 +1,6 @@
 //! What stays as it was, what time does, and (in `table`) the contract's table of causes.
 
+mod decide;
 mod table;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use siem_agent_crds::report::{
 };
 use siem_agent_crds::siem_agent::State;
 
+use super::decide::is_premature;
 use super::*;
 use crate::agent::Agent;
 use crate::budget::{Others, Shares};
@@ -44,6 +46,7 @@ struct World {
     sighting: Sighting,
     twins: Vec<Twin>,
     others: Others,
+    unsettled: Option<Duration>,
 }
 
 fn world() -> World {
@@ -66,6 +69,7 @@ fn world() -> World {
         },
         twins: Vec::new(),
         others: Others::default(),
+        unsettled: None,
     }
 }
 
@@ -180,12 +184,18 @@ impl World {
             sighting: &self.sighting,
             twins: &self.twins,
             others: &self.others,
+            has_deployment: true,
+            unsettled: self.unsettled,
         };
         use_(&facts)
     }
 
     fn status_at(&self, now: Timestamp) -> SiemAgentStatus {
         self.with_facts(|facts| status(facts, now))
+    }
+
+    fn decide(&self) -> Decision {
+        self.with_facts(|facts| decide(facts, NOW))
     }
 
     fn is_premature(&self) -> bool {
@@ -418,29 +428,6 @@ fn twins_are_warned_about_and_stay_ready() {
 }
 
 #[test]
-fn a_fresh_operator_says_nothing_before_it_has_read_the_report() {
-    let fresh = |previous: SiemAgentStatus| {
-        let mut world = world().after(previous);
-        world.sighting = Sighting::default();
-        world
-    };
-    assert!(fresh(well()).is_premature());
-    let mut failing = fresh(well());
-    failing.sighting.failing = Some(Failing { since: ago(10), reason: "m".to_owned() });
-    assert!(failing.is_premature());
-    failing.sighting.failing = Some(Failing { since: ago(31), reason: "m".to_owned() });
-    assert!(!failing.is_premature());
-    let mut edited = fresh(well());
-    edited.agent.metadata.generation = Some(4);
-    assert!(!edited.is_premature());
-    let mut dead = fresh(well());
-    dead.workload = Workload::Progressing("the pod is being made");
-    assert!(!dead.is_premature());
-    assert!(!fresh(SiemAgentStatus::default()).is_premature());
-    assert!(!world().after(well()).is_premature());
-}
-
-#[test]
 fn a_trouble_that_says_nothing_of_the_connection_leaves_the_portals_word() {
     for word in [State::Created, State::Connected, State::ConnectionError, State::Disconnected] {
         let mut previous = well();
@@ -462,26 +449,4 @@ fn what_a_terminal_would_obey_is_left_out_and_a_long_text_is_cut() {
     assert_eq!(clip("a\u{1b}[2J\r\nb"), "a [2J  b");
     let long = clip(&"ü".repeat(10_000));
     assert!(long.len() <= 1_003 && long.ends_with("ü…"), "{long}");
-}
-
-#[test]
-fn a_quick_start_is_told_once_and_a_slow_one_step_by_step() {
-    let mut world = world();
-    world.workload = Workload::Progressing("the Deployment is being made");
-    world.sighting = Sighting::default();
-    let first = world.status_at(NOW);
-    world.workload = Workload::Progressing("the pod is starting");
-    let after = |seconds| NOW + SignedDuration::from_secs(seconds);
-    let mut started = self::world().after(first.clone());
-    started.workload = world.workload.clone();
-    started.sighting = Sighting::default();
-    assert!(is_news(&first, &started.status_at(after(3))));
-    assert!(is_hasty(&first, &started.status_at(after(3)), after(3)));
-    assert!(!is_hasty(&first, &started.status_at(after(11)), after(11)));
-    // The end is told at once, a trouble too.
-    let well = self::world().after(first.clone()).status_at(after(3));
-    assert!(!is_hasty(&first, &well, after(3)));
-    started.workload = Workload::Failing { reason: "R".to_owned(), message: "m".to_owned() };
-    assert!(!is_hasty(&first, &started.status_at(after(3)), after(3)));
-    assert!(!is_hasty(&well, &first, after(3)));
 }

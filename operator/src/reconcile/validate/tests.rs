@@ -20,6 +20,8 @@ fn observed() -> Observed {
     Observed {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
+        written: BTreeMap::new(),
+        kept: None,
         workload: Workload::Running,
         pod: None,
         sighting: Sighting::default(),

@@ -1,0 +1,126 @@
+//! What a reconcile decides on, and where each part of it is looked for. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use siem_agent_crds::SiemAgent;
+
+use crate::budget::Others;
+use crate::live::Live;
+use crate::memory::Written;
+use crate::names::Owned;
+use crate::reports::Sighting;
+use crate::twins::Twin;
+use crate::workload::{PodSight, Workload};
+
+/// Everything that a reconcile decides on.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    pub(crate) live: BTreeMap<Owned, Live>,
+    /// What the server was asked for and has not.
+    pub(crate) absent: BTreeSet<Owned>,
+    /// What this operator has last written of each.
+    pub(crate) written: BTreeMap<Owned, Written>,
+    /// The digest that the Deployment of an agent that waits for its roll-out had when it was first seen or last written.
+    pub(crate) kept: Option<String>,
+    pub(crate) workload: Workload,
+    /// The newest pod.
+    pub(crate) pod: Option<PodSight>,
+    pub(crate) sighting: Sighting,
+    /// This agent's share of the tenant's requests.
+    pub(crate) requests_per_minute: u32,
+    /// With whom the tenant is shared.
+    pub(crate) others: Others,
+    /// Agents that export the same source to the same target.
+    pub(crate) twins: Vec<Twin>,
+    /// Whether the Deployment on the server has been seen through by its controller: a difference is then not the
+    /// user's change, but the operator's.
+    pub(crate) is_settled: bool,
+    /// Whether the watch has shown what this operator last wrote of it.
+    pub(crate) is_shown: bool,
+}
+
+impl Observed {
+    /// Whether something is still there that an earlier agent of the same name owned.
+    pub(crate) fn has_leftovers(&self, agent: &SiemAgent) -> bool {
+        self.live.values().any(|live| live.is_left_by_a_namesake(agent))
+    }
+}
+
+/// What is known of an owned object without a request.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    /// As the watch shows it.
+    pub(crate) cached: Option<Live>,
+    pub(crate) written: Option<&'a Written>,
+    /// Whether there was something of this name that no watch shows.
+    pub(crate) is_hidden: bool,
+}
+
+/// Where it is found out what there is of an owned object.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// It is known.
+    Here(Live),
+    /// The server says: it may be somebody else's.
+    Server,
+    /// There is none that matters.
+    Nowhere,
+}
+
+/// Where to find out what there is of an owned object. Of an agent without a status there is most likely nothing: only what
+/// has stood in the way is asked for.
+pub(crate) fn source(agent: &SiemAgent, which: Owned, known: Known<'_>) -> Source {
+    let Known { cached, written, is_hidden } = known;
+    match (cached, written) {
+        // What we have just written is newer than what the watch has shown.
+        (Some(cached), Some(written)) if cached.is_older_than(&written.live) => {
+            Source::Here(written.live.clone())
+        }
+        (Some(cached), _) => Source::Here(cached),
+        (None, Some(written)) if written.is_fresh => Source::Here(written.live.clone()),
+        (None, _) if is_asked_for(agent, which, is_hidden) => Source::Server,
+        (None, _) => Source::Nowhere,
+    }
+}
+
+fn is_asked_for(agent: &SiemAgent, which: Owned, is_hidden: bool) -> bool {
+    let is_wanted = match which {
+        Owned::Claim => agent.spec.forwarder.persistence.enabled,
+        Owned::NetworkPolicy => agent.spec.forwarder.network_policy.enabled,
+        Owned::ServiceAccount | Owned::Config | Owned::Deployment => true,
+        // Looked at when it is written; only a foreign one is looked at again.
+        Owned::Checkpoint => return is_hidden,
+    };
+    is_wanted && (is_hidden || agent.was_observed())
+}
+
+/// Whether a Deployment has been seen through by its controller.
+pub(crate) fn is_settled(deployment: &Deployment) -> bool {
+    let status = deployment.status.as_ref();
+    status.and_then(|status| status.observed_generation) == deployment.metadata.generation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_asked_only_for_what_may_be_somebody_elses() {
+        let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u}\n\
+                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
+        let new = siem_agent_crds::manifest::read(text).unwrap();
+        let mut old = new.clone();
+        old.status = serde_json::from_value(serde_json::json!({"observedGeneration": 1})).ok();
+        let asked = |agent: &SiemAgent, which, is_hidden| {
+            let known = Known { cached: None, written: None, is_hidden };
+            source(agent, which, known) == Source::Server
+        };
+        for which in [Owned::ServiceAccount, Owned::Config, Owned::Deployment] {
+            assert!(!asked(&new, which, false) && asked(&new, which, true));
+            assert!(asked(&old, which, false));
+        }
+        assert!(!asked(&old, Owned::Claim, true), "it is not wanted");
+        assert!(!asked(&old, Owned::Checkpoint, false) && asked(&new, Owned::Checkpoint, true));
+    }
+}
