@@ -21,10 +21,11 @@ use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 use tokio::time::timeout;
 use tracing::info;
 
+use crate::apply::place::Place;
 use crate::key::Key;
-use crate::leadership::Leadership;
-use crate::live::Live;
+use crate::leader_election::Leadership;
 use crate::names::{MANAGER, Owned};
+use crate::observed_object::ObservedObject;
 
 /// One request; the lease's renewal leaves 5 s for what is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,24 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// No object has this resourceVersion, and the servers known today make one whatever version they are given: so an apply
 /// that carries it makes the object or gets a 409.
 const OF_NOTHING: &str = "1";
-
-/// What an apply may find in its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// An object that is ours, of this resourceVersion.
-    Held(String),
-    /// Nothing, as far as is known: the server itself refuses if there is something.
-    Free,
-    /// Nothing, as the server has just said. Nothing of anybody else's is overwritten all the same.
-    SeenFree,
-}
-
-impl Place {
-    /// This object, as it was.
-    pub(crate) fn held(live: &Live) -> Self {
-        Self::Held(live.resource_version.clone())
-    }
-}
 
 /// The API server.
 #[derive(Clone)]
@@ -165,7 +148,7 @@ impl Server {
         namespace: &str,
         which: Owned,
         name: &str,
-        live: &Live,
+        live: &ObservedObject,
         why: &str,
     ) -> Result<(), Error> {
         let parameters = DeleteParams {

@@ -10,49 +10,28 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::PodStatus;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{ApiResource, DynamicObject, Object};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use siem_agent_crds::SiemAgent;
 use tracing::warn;
 
 use crate::agent::Decoded;
-use crate::checkpoint;
-use crate::digest;
 use crate::error_chain::chain;
 use crate::key::Key;
 use crate::lineage::{self, Kin, Member};
-use crate::names::{AGENT_LABEL, CONTAINER, MANAGED_BY_LABEL, MANAGER, Owned, RELEASE_LABEL};
+use crate::names::{AGENT_LABEL, MANAGED_BY_LABEL, MANAGER, Owned};
+use crate::trim::{Pod, trim_owned, trim_pod, trim_replica_set};
 
 /// A first list comes in pages of so many objects, each held whole before it is cut down: the server takes objects of up to
 /// 1.5 MB, and they may take many times as much once they are read.
 const PAGE: u32 = 8;
 /// Of agents, whose raw filters have any form.
 const AGENTS_PAGE: u32 = 4;
-/// Only in this program's memory: the digest of what we own in the object.
-const DIGEST: &str = "digest";
-/// Only in this program's memory: the later watermark of a checkpoint.
-const LATEST: &str = "latest";
-
-/// A pod: who it runs as, and its status.
-pub(crate) type Pod = Object<PodAccount, PodStatus>;
-
-/// What matters of a pod's spec.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PodAccount {
-    /// The ServiceAccount.
-    #[serde(default)]
-    pub(crate) service_account_name: Option<String>,
-}
 
 /// The caches of one namespace, or of all.
 #[derive(Debug)]
@@ -219,32 +198,6 @@ fn age_key(pod: &Pod) -> (Option<jiff::Timestamp>, String) {
     (pod.metadata.creation_timestamp.as_ref().map(|time| time.0), pod.name_any())
 }
 
-/// The digest of what we own in a live object, kept by the watch or told by a whole object.
-pub(crate) fn digest_of(object: &DynamicObject) -> Option<String> {
-    match object.annotations().get(DIGEST) {
-        Some(digest) => Some(digest.clone()),
-        None => digest::of_live(&serde_json::to_value(object).ok()?, MANAGER),
-    }
-}
-
-/// The later watermark of a checkpoint, kept by the watch or told by a whole object.
-pub(crate) fn latest_of(object: &DynamicObject) -> Option<i64> {
-    match object.annotations().get(LATEST) {
-        Some(latest) => latest.parse().ok(),
-        None => checkpoint::latest(object),
-    }
-}
-
-/// The Deployment's status.
-pub(crate) fn deployment(object: &DynamicObject) -> Option<Deployment> {
-    let status = object.data.get("status").cloned().unwrap_or(Value::Null);
-    Some(Deployment {
-        metadata: object.metadata.clone(),
-        spec: None,
-        status: serde_json::from_value(status).ok()?,
-    })
-}
-
 /// The agent that a thing belongs to: by its owner, whatever its labels say, else by its label.
 pub(crate) fn agent_of<K: Resource>(object: &K) -> Option<Key> {
     let owner = object.owner_references().iter().find(|owner| {
@@ -284,72 +237,4 @@ where
         std::future::ready(seen)
     });
     seen.boxed()
-}
-
-fn trim_owned(object: &mut DynamicObject) {
-    let digest = digest_of(object);
-    let annotation = |name: &str| object.annotations().get(name).cloned();
-    let latest = latest_of(object).map(|latest| latest.to_string());
-    let keep = [
-        (DIGEST, digest),
-        (LATEST, latest),
-        (checkpoint::DELIVERED_ANNOTATION, annotation(checkpoint::DELIVERED_ANNOTATION)),
-        (checkpoint::SAVED_ANNOTATION, annotation(checkpoint::SAVED_ANNOTATION)),
-    ];
-    let keep = keep.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    object.metadata.annotations = Some(keep.collect());
-    trim_metadata(&mut object.metadata);
-    // Items of a list do not say their kind; of those that have a status only Deployments are many.
-    object.data = match object.data.get_mut("status").map(Value::take) {
-        Some(status) => json!({"status": status}),
-        None => Value::Null,
-    };
-}
-
-fn trim_metadata(metadata: &mut ObjectMeta) {
-    metadata.managed_fields = None;
-    if let Some(labels) = &mut metadata.labels {
-        labels.retain(|name, _| [AGENT_LABEL, RELEASE_LABEL].contains(&name.as_str()));
-    }
-}
-
-fn trim_replica_set(set: &mut PartialObjectMeta<ReplicaSet>) {
-    trim_metadata(&mut set.metadata);
-    set.metadata.annotations = None;
-}
-
-fn trim_pod(pod: &mut Pod) {
-    trim_metadata(&mut pod.metadata);
-    pod.metadata.annotations = None;
-    if let Some(status) = &mut pod.status {
-        status.init_container_statuses = None;
-        status.pod_ips = None;
-        status.host_ips = None;
-        if let Some(conditions) = &mut status.conditions {
-            conditions.retain(|condition| ["Ready", "PodScheduled"].contains(&&*condition.type_));
-            conditions.shrink_to_fit();
-        }
-        if let Some(containers) = &mut status.container_statuses {
-            containers.retain(|container| container.name == CONTAINER);
-            containers.shrink_to_fit();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_checkpoint_says_of_itself_stays_in_the_cache() {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "soc-checkpoint", "annotations": {
-            checkpoint::DELIVERED_ANNOTATION: "1/2", checkpoint::SAVED_ANNOTATION: "2026-11-29T00:00:00Z", "other": "x",
-        }}});
-        let mut object: DynamicObject = serde_json::from_value(object).unwrap();
-        trim_owned(&mut object);
-        let kept = object.annotations();
-        assert_eq!(kept[checkpoint::DELIVERED_ANNOTATION], "1/2");
-        assert_eq!(kept[checkpoint::SAVED_ANNOTATION], "2026-11-29T00:00:00Z");
-        assert!(!kept.contains_key("other"), "{kept:?}");
-    }
 }

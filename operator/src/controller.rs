@@ -2,31 +2,31 @@
 //! budgets are shared, and all of it ends in order. No decisions about agents.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::FutureExt as _;
 use futures_util::{StreamExt as _, stream};
 use kube::Client;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::caches::{Seen, Sights};
+use crate::context::Context;
 use crate::error_chain::chain;
+use crate::forwarders::poll;
+use crate::forwarders::report::Asker;
 use crate::key::Key;
+use crate::lock::lock;
 use crate::metrics::Outcome;
-use crate::queue::Queue;
-use crate::reports::Asker;
-use crate::world::{World, lock};
-use crate::{crd_check, keeper, polling, reconcile, turns};
+use crate::workqueue::{WORKERS, Work};
+use crate::{crd_check, keeper, reconcile, rollouts};
 
-/// Agents that are reconciled at once.
-pub(crate) const WORKERS: usize = 16;
-/// A whole pass.
-const PASS_PATIENCE: Duration = Duration::from_secs(30);
+/// A whole reconcile.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A write that came too late is decided anew.
 const SOON: Duration = Duration::from_millis(500);
 /// Changes of the budgets are let settle, so that many agents that come at once cause one change each.
@@ -46,47 +46,7 @@ const PLATFORM_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to get it.
 const PLATFORM_INTERVAL: Duration = Duration::from_secs(2);
 /// What is under way at the end may still be done.
-const LAST_PASSES: Duration = Duration::from_secs(10);
-
-/// The queue and what wakes its workers.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    pub(crate) queue: Mutex<Queue>,
-    wake: Notify,
-    recount: Notify,
-}
-
-impl Work {
-    fn add(&self, key: Key, at: Instant) {
-        lock(&self.queue).add(key, at);
-        self.wake.notify_one();
-    }
-
-    /// Makes an agent due now, unless its last pass failed: then it waits its time.
-    pub(crate) fn add_unless_failing(&self, key: Key, at: Instant) {
-        lock(&self.queue).add_unless_failing(key, at);
-        self.wake.notify_one();
-    }
-
-    /// Makes these due at once.
-    pub(crate) fn add_now(&self, keys: Vec<Key>) {
-        let now = World::now();
-        for key in keys {
-            self.add(key, now);
-        }
-    }
-
-    fn add_all(&self, world: &World) {
-        let now = World::now();
-        for agent in world.agents() {
-            let metadata = kube::Resource::meta(agent.as_ref());
-            if let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) {
-                lock(&self.queue).add(Key::new(namespace, name), now);
-            }
-        }
-        self.wake.notify_one();
-    }
-}
+const LAST_RECONCILES: Duration = Duration::from_secs(10);
 
 /// A part that should run as long as the program has ended.
 #[derive(Debug, thiserror::Error)]
@@ -98,25 +58,25 @@ pub(crate) struct Ended;
 /// # Errors
 /// [`Ended`]: better none than one that only looks alive.
 pub(crate) async fn run(
-    world: Arc<World>,
+    context: Arc<Context>,
     work: Arc<Work>,
     sights: Vec<Sights>,
     client: Client,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
     let mut background = JoinSet::new();
-    background.spawn(follow(Arc::clone(&world), Arc::clone(&work), sights, client.clone()));
-    for scope in &world.scopes {
+    background.spawn(follow(Arc::clone(&context), Arc::clone(&work), sights, client.clone()));
+    for scope in &context.scopes {
         tokio::select! {
             () = scope.warm() => {}
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
         }
     }
     tokio::select! {
-        () = learn_platform(&world, &client) => {}
+        () = learn_platform(&context, &client) => {}
         _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
     }
-    world.metrics.warm();
+    context.metrics.warm();
     info!("caches are warm");
     let asker = match Asker::new() {
         Ok(asker) => Arc::new(asker),
@@ -125,33 +85,33 @@ pub(crate) async fn run(
             return Err(Ended);
         }
     };
-    background.spawn(share(Arc::clone(&world), Arc::clone(&work)));
-    background.spawn(watch_crd(Arc::clone(&world), client));
+    background.spawn(share(Arc::clone(&context), Arc::clone(&work)));
+    background.spawn(watch_crd(Arc::clone(&context), client));
     loop {
         tokio::select! {
-            () = world.leadership.gained() => {}
+            () = context.leadership.gained() => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
             _ = background.join_next() => return Err(Ended),
         }
         // Whether a roll-out is halted, and who exports the same, is known before the first agent is looked at.
-        drop(turns::look(&world));
-        world.take_over_twins();
-        work.add_all(&world);
+        drop(rollouts::look(&context));
+        context.take_over_twins();
+        add_all(&context, &work);
         let mut asking = JoinSet::new();
-        asking.spawn(turns::keep(Arc::clone(&world), Arc::clone(&work)));
-        asking.spawn(polling::run(Arc::clone(&world), Arc::clone(&work), Arc::clone(&asker)));
-        asking.spawn(keeper::run(Arc::clone(&world), Arc::clone(&asker)));
+        asking.spawn(rollouts::keep(Arc::clone(&context), Arc::clone(&work)));
+        asking.spawn(poll::run(Arc::clone(&context), Arc::clone(&work), Arc::clone(&asker)));
+        asking.spawn(keeper::run(Arc::clone(&context), Arc::clone(&asker)));
         let mut has_ended = false;
         let stop = async {
             tokio::select! {
-                () = world.leadership.lost() => {}
+                () = context.leadership.lost() => {}
                 // An end of the sender is an end as well.
                 _ = stopping.wait_for(|stopping| *stopping) => {}
                 _ = asking.join_next() => has_ended = true,
                 _ = background.join_next() => has_ended = true,
             }
         };
-        serve(&world, &work, stop).await;
+        serve(&context, &work, stop).await;
         asking.shutdown().await;
         if has_ended {
             return Err(Ended);
@@ -162,12 +122,12 @@ pub(crate) async fn run(
 }
 
 /// Asks the API server once whether it is OpenShift's: until that is known no pod is made.
-async fn learn_platform(world: &World, client: &Client) {
+async fn learn_platform(context: &Context, client: &Client) {
     loop {
         match timeout(PLATFORM_PATIENCE, client.list_api_groups()).await {
             Ok(Ok(groups)) => {
                 let is_openshift = groups.groups.iter().any(|group| group.name == OPENSHIFT_GROUP);
-                world.is_openshift.store(is_openshift, Ordering::Relaxed);
+                context.is_openshift.store(is_openshift, Ordering::Relaxed);
                 info!(is_openshift, "platform is known");
                 return;
             }
@@ -178,48 +138,59 @@ async fn learn_platform(world: &World, client: &Client) {
     }
 }
 
+fn add_all(context: &Context, work: &Work) {
+    let now = Instant::now();
+    for agent in context.agents() {
+        let metadata = kube::Resource::meta(agent.as_ref());
+        if let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) {
+            lock(&work.queue).add(Key::new(namespace, name), now);
+        }
+    }
+    work.wake.notify_one();
+}
+
 /// Keeps the caches current and makes due what they concern.
-async fn follow(world: Arc<World>, work: Arc<Work>, sights: Vec<Sights>, client: Client) {
+async fn follow(context: Arc<Context>, work: Arc<Work>, sights: Vec<Sights>, client: Client) {
     let mut sights = stream::select_all(sights);
     while let Some(seen) = sights.next().await {
         match seen {
             Seen::Agent(key) => {
                 work.recount.notify_one();
-                work.add(key, World::now());
+                work.add(key, Instant::now());
             }
             Seen::Gone(key, uid) => {
-                world.memory.forget_object(&uid);
+                context.expectations.forget_object(&uid);
                 work.recount.notify_one();
-                work.add(key, World::now());
+                work.add(key, Instant::now());
             }
             Seen::Relisted => {
-                world.memory.distrust();
-                work.add_all(&world);
+                context.expectations.distrust();
+                add_all(&context, &work);
             }
             Seen::Listed => {
                 work.recount.notify_one();
-                work.add_all(&world);
-                let (world, client) = (Arc::clone(&world), client.clone());
-                tokio::spawn(async move { check_crd(&world, &client).await });
+                add_all(&context, &work);
+                let (context, client) = (Arc::clone(&context), client.clone());
+                tokio::spawn(async move { check_crd(&context, &client).await });
             }
         }
     }
 }
 
 /// Looks at the CRD again and again: a change of it relists nothing.
-async fn watch_crd(world: Arc<World>, client: Client) {
+async fn watch_crd(context: Arc<Context>, client: Client) {
     loop {
-        let is_outdated = world.metrics.is_crd_outdated();
+        let is_outdated = context.metrics.is_crd_outdated();
         sleep(if is_outdated { CRD_INTERVAL_OF_TROUBLE } else { CRD_INTERVAL }).await;
-        check_crd(&world, &client).await;
+        check_crd(&context, &client).await;
     }
 }
 
-async fn check_crd(world: &World, client: &Client) {
+async fn check_crd(context: &Context, client: &Client) {
     match crd_check::missing_fields(client).await {
         Ok(missing) => {
-            let was_outdated = world.metrics.is_crd_outdated();
-            world.metrics.crd_outdated(!missing.is_empty());
+            let was_outdated = context.metrics.is_crd_outdated();
+            context.metrics.crd_outdated(!missing.is_empty());
             if !missing.is_empty() && !was_outdated {
                 error!(
                     fields = missing.join(", "),
@@ -232,7 +203,7 @@ async fn check_crd(world: &World, client: &Client) {
 }
 
 /// Tells agents when their share of the budget has become another one.
-async fn share(world: Arc<World>, work: Arc<Work>) {
+async fn share(context: Arc<Context>, work: Arc<Work>) {
     loop {
         // An end of the wait is a reason to count as well.
         let _ = timeout(RECOUNT_INTERVAL, work.recount.notified()).await;
@@ -241,46 +212,46 @@ async fn share(world: Arc<World>, work: Arc<Work>) {
         while timeout_at(quiet(), work.recount.notified()).await.is_ok() && Instant::now() < latest
         {
         }
-        let now = World::now();
-        for key in world.count() {
+        let now = Instant::now();
+        for key in context.count() {
             work.add(key, now);
         }
     }
 }
 
 /// Takes from the queue until `stop`, then waits for what is under way.
-async fn serve(world: &Arc<World>, work: &Arc<Work>, stop: impl Future<Output = ()>) {
+async fn serve(context: &Arc<Context>, work: &Arc<Work>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
-    let mut passes = JoinSet::new();
+    let mut running = JoinSet::new();
     loop {
         let next_due = loop {
-            if passes.len() >= WORKERS {
+            if running.len() >= WORKERS {
                 break None;
             }
-            let now = World::now();
+            let now = Instant::now();
             let taken = lock(&work.queue).take(now);
             match taken {
                 Some((key, due)) => {
-                    world.metrics.waited(now.duration_since(due));
-                    passes.spawn(pass(Arc::clone(world), Arc::clone(work), key));
+                    context.metrics.waited(now.duration_since(due));
+                    running.spawn(reconcile_one(Arc::clone(context), Arc::clone(work), key));
                 }
                 None => break lock(&work.queue).next_due(),
             }
         };
         tokio::select! {
             () = &mut stop => break,
-            Some(_) = passes.join_next(), if !passes.is_empty() => {}
-            () = work.wake.notified(), if passes.len() < WORKERS => {}
-            () = sleep_until(next_due.unwrap_or_else(World::now)), if next_due.is_some() => {}
+            Some(_) = running.join_next(), if !running.is_empty() => {}
+            () = work.wake.notified(), if running.len() < WORKERS => {}
+            () = sleep_until(next_due.unwrap_or_else(Instant::now)), if next_due.is_some() => {}
         }
     }
-    let drained = async { while passes.join_next().await.is_some() {} };
-    if timeout(LAST_PASSES, drained).await.is_err() {
+    let drained = async { while running.join_next().await.is_some() {} };
+    if timeout(LAST_RECONCILES, drained).await.is_err() {
         warn!("some agents were being reconciled still; they are looked at again");
     }
 }
 
-/// When an agent is looked at again after a pass.
+/// When an agent is looked at again after a reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
     /// It is gone.
@@ -290,18 +261,18 @@ enum Again {
     Later,
 }
 
-/// One pass with everything that may go wrong with it, and when the next one is due.
-async fn pass(world: Arc<World>, work: Arc<Work>, key: Key) {
-    let began = World::now();
-    let active = world.metrics.active();
-    let (outcome, again) = contained(&key, Box::pin(one(&world, &key))).await;
+/// One reconcile with everything that may go wrong with it, and when the next one is due.
+async fn reconcile_one(context: Arc<Context>, work: Arc<Work>, key: Key) {
+    let began = Instant::now();
+    let active = context.metrics.active();
+    let (outcome, again) = contained(&key, Box::pin(one(&context, &key))).await;
     drop(active);
-    let now = World::now();
+    let now = Instant::now();
     let took = now.duration_since(began);
     debug!(namespace = key.namespace, name = key.name, ?outcome, ?again, ?took, "reconciled");
-    world.metrics.passed(outcome, took);
+    context.metrics.reconciled(outcome, took);
     if again == Again::Never {
-        world.forget(&key);
+        context.forget(&key);
     }
     let mut queue = lock(&work.queue);
     if matches!(outcome, Outcome::Succeeded | Outcome::RequeuedLater) {
@@ -318,13 +289,13 @@ async fn pass(world: Arc<World>, work: Arc<Work>, key: Key) {
     work.wake.notify_one();
 }
 
-/// Whatever happens in a pass ends here: a panic or a hang costs one pass of one agent.
+/// Whatever happens in a reconcile ends here: a panic or a hang costs one reconcile of one agent.
 async fn contained(
     key: &Key,
-    pass: impl Future<Output = Result<Option<Duration>, reconcile::Error>>,
+    reconcile: impl Future<Output = Result<Option<Duration>, reconcile::Error>>,
 ) -> (Outcome, Again) {
     let (namespace, name) = (&key.namespace, &key.name);
-    match timeout(PASS_PATIENCE, AssertUnwindSafe(pass).catch_unwind()).await {
+    match timeout(RECONCILE_TIMEOUT, AssertUnwindSafe(reconcile).catch_unwind()).await {
         Err(_elapsed) => {
             warn!(namespace, name, "reconcile timed out");
             (Outcome::TimedOut, Again::Later)
@@ -346,20 +317,22 @@ async fn contained(
 }
 
 /// Looks the agent up and reconciles it. `None`: it is gone.
-async fn one(world: &World, key: &Key) -> Result<Option<Duration>, reconcile::Error> {
-    let Some(shown) = world.agent(key) else { return Ok(None) };
+async fn one(context: &Context, key: &Key) -> Result<Option<Duration>, reconcile::Error> {
+    let Some(shown) = context.agent(key) else { return Ok(None) };
     let agent = match &shown.0 {
         Ok(agent) if agent.metadata.deletion_timestamp.is_some() => return Ok(None),
         Ok(agent) => agent.clone(),
-        Err(invalid) => return reconcile::refuse::refuse(world, key, invalid).await.map(Some),
+        Err(invalid) => {
+            return reconcile::undecodable::report(context, key, invalid).await.map(Some);
+        }
     };
-    world.memory.meet(key, &agent.uid);
+    context.expectations.meet(key, &agent.uid);
     let shown_version = agent.metadata.resource_version.as_deref();
-    let agent = match world.memory.newer_status(&agent.uid, shown_version) {
+    let agent = match context.expectations.newer_status(&agent.uid, shown_version) {
         Some((version, status)) => agent.with_status(version, status),
         None => agent,
     };
-    reconcile::reconcile(world, &agent).await.map(Some)
+    reconcile::reconcile(context, &agent).await.map(Some)
 }
 
 #[cfg(test)]

@@ -18,15 +18,17 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::Agent;
-use crate::api::Place;
+use crate::apply::drift;
+use crate::apply::place::Place;
+use crate::context::Context;
 use crate::error_chain::chain;
+use crate::forwarders::report::{self, Asker};
 use crate::key::Key;
-use crate::live::Live;
+use crate::lock::lock;
 use crate::names::Owned;
+use crate::observed_object::ObservedObject;
 use crate::pace::{Next, Pace};
-use crate::reports::{self, Asker};
-use crate::world::{World, lock};
-use crate::{api, checkpoint, digest};
+use crate::{api, checkpoint};
 
 /// Checkpoints that are written at once: a slow API server is not asked for ever more.
 const WRITES_AT_ONCE: usize = 16;
@@ -58,7 +60,7 @@ enum Error {
     #[error("cannot encode the checkpoint")]
     Encode(#[source] serde_json::Error),
     #[error("cannot read the forwarder's report")]
-    Ask(#[source] reports::Error),
+    Ask(#[source] report::Error),
 }
 
 /// What came of an agent's turn.
@@ -71,12 +73,12 @@ enum Turn {
 }
 
 /// Looks whether a report tells of something to keep.
-pub(crate) fn look(world: &World, agent: &Agent, report: &Report) {
+pub(crate) fn look(world: &Context, agent: &Agent, report: &Report) {
     let key = &agent.key;
     let is_due = is_due(world, agent, report).is_some();
     let mut pace = lock(&world.keeper.pace);
     if is_due {
-        pace.wants(key, World::now());
+        pace.wants(key, Instant::now());
         drop(pace);
         world.keeper.wake.notify_one();
     } else {
@@ -85,9 +87,9 @@ pub(crate) fn look(world: &World, agent: &Agent, report: &Report) {
 }
 
 /// Whether there is something to keep, and if so, whether somebody else has written into what is there.
-fn is_due(world: &World, agent: &Agent, report: &Report) -> Option<bool> {
+fn is_due(world: &Context, agent: &Agent, report: &Report) -> Option<bool> {
     let live = world.checkpoint(agent);
-    let written = world.memory.applied(&agent.uid, Owned::Checkpoint);
+    let written = world.expectations.applied(&agent.uid, Owned::Checkpoint);
     let is_drifted = match (&live, written) {
         (Some(live), Some(written)) => live.digest != written.digest,
         _ => false,
@@ -96,11 +98,11 @@ fn is_due(world: &World, agent: &Agent, report: &Report) -> Option<bool> {
         live.as_ref().is_some_and(|live| checkpoint::is_ahead(live.latest, clock::now()));
     let marker = live.and_then(|live| live.delivered);
     let is_due = is_drifted || is_ahead || checkpoint::is_due(marker.as_deref(), report);
-    (is_due && !world.memory.is_hidden(&agent.key, Owned::Checkpoint)).then_some(is_drifted)
+    (is_due && !world.expectations.is_hidden(&agent.key, Owned::Checkpoint)).then_some(is_drifted)
 }
 
 /// Writes what waits, until it is dropped; what is under way then ends with it.
-pub(crate) async fn run(world: Arc<World>, asker: Arc<Asker>) {
+pub(crate) async fn run(world: Arc<Context>, asker: Arc<Asker>) {
     *lock(&world.keeper.pace) = Pace::default();
     let mut writes = JoinSet::new();
     loop {
@@ -108,7 +110,7 @@ pub(crate) async fn run(world: Arc<World>, asker: Arc<Asker>) {
             if writes.len() >= WRITES_AT_ONCE {
                 break None;
             }
-            let next = lock(&world.keeper.pace).next(World::now());
+            let next = lock(&world.keeper.pace).next(Instant::now());
             match next {
                 Next::Save(key) => {
                     writes.spawn(keep(Arc::clone(&world), Arc::clone(&asker), key));
@@ -120,36 +122,36 @@ pub(crate) async fn run(world: Arc<World>, asker: Arc<Asker>) {
         tokio::select! {
             () = world.keeper.wake.notified(), if writes.len() < WRITES_AT_ONCE => {}
             Some(_) = writes.join_next(), if !writes.is_empty() => {}
-            () = sleep_until(next.unwrap_or_else(World::now)), if next.is_some() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
     }
 }
 
-async fn keep(world: Arc<World>, asker: Arc<Asker>, key: Key) {
+async fn keep(world: Arc<Context>, asker: Arc<Asker>, key: Key) {
     let (namespace, name) = (&key.namespace, &key.name);
     let turn = AssertUnwindSafe(turn(&world, &asker, &key)).catch_unwind().await;
     let mut pace = lock(&world.keeper.pace);
     match turn {
-        Ok(Ok(Turn::Saved)) => pace.saved(&key, World::now()),
-        Ok(Ok(Turn::Refused)) => pace.refused(&key, World::now()),
+        Ok(Ok(Turn::Saved)) => pace.saved(&key, Instant::now()),
+        Ok(Ok(Turn::Refused)) => pace.refused(&key, Instant::now()),
         Ok(Ok(Turn::Settled)) => pace.settled(&key),
         // The polls say so.
         Ok(Err(Error::Ask(_))) => pace.left(&key),
         Ok(Err(error)) => {
-            pace.failed(&key, World::now());
+            pace.failed(&key, Instant::now());
             if !matches!(error, Error::Server(api::Error::NotLeading)) {
                 warn!(namespace, name, reason = chain(&error), "checkpoint not saved");
             }
         }
         Err(_panic) => {
-            pace.failed(&key, World::now());
+            pace.failed(&key, Instant::now());
             error!(namespace, name, "saving a checkpoint panicked; other agents are not affected");
             world.metrics.panicked();
         }
     }
 }
 
-async fn turn(world: &World, asker: &Asker, key: &Key) -> Result<Turn, Error> {
+async fn turn(world: &Context, asker: &Asker, key: &Key) -> Result<Turn, Error> {
     let Some(target) = world.target(key) else { return Ok(Turn::Settled) };
     let report = asker.ask(&target).await.map_err(Error::Ask)?;
     let Some(agent) = world.agent(key) else { return Ok(Turn::Settled) };
@@ -162,7 +164,7 @@ async fn turn(world: &World, asker: &Asker, key: &Key) -> Result<Turn, Error> {
 
 /// What somebody else has written into it is not believed.
 async fn write(
-    world: &World,
+    world: &Context,
     agent: &Agent,
     report: &Report,
     is_drifted: bool,
@@ -171,9 +173,9 @@ async fn write(
     let which = Owned::Checkpoint;
     let name = which.name(&key.name);
     let there = world.server.read(&key.namespace, which, &name).await.map_err(Error::Server)?;
-    let live = there.as_ref().map(Live::of);
+    let live = there.as_ref().map(ObservedObject::of);
     let is_foreign = live.as_ref().is_some_and(|live| !live.is_owned_by(agent));
-    world.memory.set_hidden(
+    world.expectations.set_hidden(
         key,
         which,
         is_foreign && !live.as_ref().is_some_and(|live| live.is_left_by_a_namesake(agent)),
@@ -203,6 +205,11 @@ async fn write(
         .apply(&key.namespace, which, &object, &place, why)
         .await
         .map_err(Error::Server)?;
-    world.memory.note(&agent.uid, which, &digest::of_desired(&object), Live::of(&applied));
+    world.expectations.note(
+        &agent.uid,
+        which,
+        &drift::of_desired(&object),
+        ObservedObject::of(&applied),
+    );
     Ok(Turn::Saved)
 }

@@ -6,9 +6,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::caches::Pod;
 use crate::key::Key;
 use crate::names::Owned;
+use crate::trim::Pod;
 
 /// What the chain needs of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,5 @@
-//! The operator's metrics: the fleet under the contract's names, its own workings under those that Go operators use, so
-//! that existing dashboards show them.
-//!
-//! What is true of an agent is read from the caches when it is scraped, so that a deleted agent has no series.
+//! What the operator counts of itself. `admin/metrics` shows it.
 
-mod fleet;
-
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,24 +7,17 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
-use siem_agent_edge::process::Process;
-
-use crate::controller::{WORKERS, Work};
-use crate::names::MANAGER;
-use crate::world::{World, lock};
 
 /// The controller's name in the labels.
-const CONTROLLER: &str = "siemagent";
+pub(crate) const CONTROLLER: &str = "siemagent";
 /// controller-runtime's own, thinned.
-const PASS_BUCKETS: [f64; 12] =
+const RECONCILE_BUCKETS: [f64; 12] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0];
 /// client-go's own.
 const QUEUE_BUCKETS: [f64; 10] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0];
 
-/// How a pass ended.
+/// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Succeeded,
@@ -41,31 +28,11 @@ pub(crate) enum Outcome {
     Panicked,
 }
 
+/// The labels of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfController {
-    controller: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfResult {
-    controller: &'static str,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfQueue {
-    controller: &'static str,
-    name: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfName {
-    name: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfVersion {
-    version: &'static str,
+pub(crate) struct OfResult {
+    pub(crate) controller: &'static str,
+    pub(crate) result: &'static str,
 }
 
 /// The labels of a request.
@@ -76,25 +43,22 @@ pub(crate) struct OfRequest {
     pub(crate) host: String,
 }
 
-const OF_CONTROLLER: OfController = OfController { controller: CONTROLLER };
-const OF_QUEUE: OfQueue = OfQueue { controller: CONTROLLER, name: CONTROLLER };
-
 /// Counters and histograms.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    passes: Family<OfResult, Counter>,
-    errors: Counter,
-    panics: Counter,
-    timeouts: Counter,
-    durations: Histogram,
-    waits: Histogram,
-    active: Arc<AtomicU64>,
-    requests: Family<OfRequest, Counter>,
+    pub(crate) reconciles: Family<OfResult, Counter>,
+    pub(crate) errors: Counter,
+    pub(crate) panics: Counter,
+    pub(crate) timeouts: Counter,
+    pub(crate) durations: Histogram,
+    pub(crate) waits: Histogram,
+    pub(crate) active: Arc<AtomicU64>,
+    pub(crate) requests: Family<OfRequest, Counter>,
     is_crd_outdated: AtomicBool,
     is_warm: AtomicBool,
 }
 
-/// Counts a pass as active while it lives.
+/// Counts a reconcile as active while it lives.
 #[derive(Debug)]
 pub(crate) struct Active(Arc<AtomicU64>);
 
@@ -108,11 +72,11 @@ impl Metrics {
     /// Nothing has happened yet. `requests` are counted where they are sent.
     pub(crate) fn new(requests: Family<OfRequest, Counter>) -> Self {
         let metrics = Self {
-            passes: Family::default(),
+            reconciles: Family::default(),
             errors: Counter::default(),
             panics: Counter::default(),
             timeouts: Counter::default(),
-            durations: Histogram::new(PASS_BUCKETS),
+            durations: Histogram::new(RECONCILE_BUCKETS),
             waits: Histogram::new(QUEUE_BUCKETS),
             active: Arc::default(),
             requests,
@@ -120,26 +84,26 @@ impl Metrics {
             is_warm: AtomicBool::new(false),
         };
         for result in ["success", "error", "requeue", "requeue_after"] {
-            drop(metrics.passes.get_or_create(&OfResult { controller: CONTROLLER, result }));
+            drop(metrics.reconciles.get_or_create(&OfResult { controller: CONTROLLER, result }));
         }
         metrics
     }
 
-    /// A pass has begun.
+    /// A reconcile has begun.
     pub(crate) fn active(&self) -> Active {
         self.active.fetch_add(1, Ordering::Relaxed);
         Active(Arc::clone(&self.active))
     }
 
-    /// A pass has ended.
-    pub(crate) fn passed(&self, outcome: Outcome, took: Duration) {
+    /// A reconcile has ended.
+    pub(crate) fn reconciled(&self, outcome: Outcome, took: Duration) {
         let result = match outcome {
             Outcome::Succeeded => "success",
             Outcome::RequeuedLater => "requeue_after",
             Outcome::Requeued => "requeue",
             Outcome::Failed | Outcome::TimedOut | Outcome::Panicked => "error",
         };
-        self.passes.get_or_create(&OfResult { controller: CONTROLLER, result }).inc();
+        self.reconciles.get_or_create(&OfResult { controller: CONTROLLER, result }).inc();
         if result == "error" {
             self.errors.inc();
         }
@@ -182,165 +146,4 @@ impl Metrics {
     pub(crate) fn is_crd_outdated(&self) -> bool {
         self.is_crd_outdated.load(Ordering::Relaxed)
     }
-}
-
-/// Writes everything in Prometheus' text form.
-///
-/// # Errors
-/// None in practice: writing to a `String` does not fail.
-pub(crate) fn encode(world: &Arc<World>, work: &Work) -> Result<String, fmt::Error> {
-    let metrics = &world.metrics;
-    let mut registry = Registry::default();
-    let by_controller = |counter: &Counter| {
-        let family = Family::<OfController, Counter>::default();
-        family.get_or_create(&OF_CONTROLLER).inc_by(counter.get());
-        family
-    };
-    let gauge = |value: f64| {
-        let family = Family::<OfController, Gauge<f64, AtomicU64>>::default();
-        family.get_or_create(&OF_CONTROLLER).set(value);
-        family
-    };
-    registry.register(
-        "controller_runtime_reconcile",
-        "Reconciles by result",
-        metrics.passes.clone(),
-    );
-    for (name, help, counter) in [
-        (
-            "controller_runtime_reconcile_errors",
-            "Reconciles that ended with an error",
-            &metrics.errors,
-        ),
-        ("controller_runtime_reconcile_panics", "Reconciles that panicked", &metrics.panics),
-        (
-            "controller_runtime_reconcile_timeouts",
-            "Reconciles that reached their timeout",
-            &metrics.timeouts,
-        ),
-    ] {
-        registry.register(name, help, by_controller(counter));
-    }
-    // One controller: its name as a label, on clones that count together with ours.
-    let durations = labelled(OF_CONTROLLER, &metrics.durations);
-    registry.register(
-        "controller_runtime_reconcile_time_seconds",
-        "Duration of a reconcile, seconds",
-        durations,
-    );
-    #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
-    let workers = WORKERS as f64;
-    registry.register(
-        "controller_runtime_max_concurrent_reconciles",
-        "Reconciles that may run at the same time",
-        gauge(workers),
-    );
-    #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
-    let active = metrics.active.load(Ordering::Relaxed) as f64;
-    registry.register(
-        "controller_runtime_active_workers",
-        "Reconciles that run now",
-        gauge(active),
-    );
-    queue(&mut registry, metrics, work);
-    registry.register(
-        "rest_client_requests",
-        "Requests to the API server by status, method and host",
-        metrics.requests.clone(),
-    );
-    let master = Family::<OfName, Gauge>::default();
-    master.get_or_create(&OfName { name: MANAGER }).set(world.leadership.is_leader().into());
-    registry.register(
-        "leader_election_master_status",
-        "1 if this operator holds the Lease",
-        master,
-    );
-    let version = Family::<OfVersion, Gauge>::default();
-    version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
-    registry.register("siemagent_operator_build_info", "Version of the operator", version);
-    let outdated = Gauge::<i64>::default();
-    outdated.set(metrics.is_crd_outdated().into());
-    registry.register(
-        "siemagent_operator_crd_outdated",
-        "Whether the CRD on the server lacks fields that this operator knows",
-        outdated,
-    );
-    if world.leadership.is_leader() {
-        let halted = Gauge::<i64>::default();
-        halted.set(world.turns.is_halted().into());
-        registry.register(
-            "siemagent_rollout_halted",
-            "Whether the roll-out of a release waits for a forwarder that does not come up",
-            halted,
-        );
-        registry.register_collector(Box::new(fleet::Fleet(Arc::clone(world))));
-    }
-    registry.register_collector(Box::new(Process));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-fn queue(registry: &mut Registry, metrics: &Metrics, work: &Work) {
-    let now = World::now();
-    let queue = lock(&work.queue);
-    let mut gauge = |name: &str, help: &str, value: f64| {
-        let family = Family::<OfQueue, Gauge<f64, AtomicU64>>::default();
-        family.get_or_create(&OF_QUEUE).set(value);
-        registry.register(name, help, family);
-    };
-    let active: Vec<_> = queue.active(now).map(|active| active.as_secs_f64()).collect();
-    #[expect(clippy::cast_precision_loss, reason = "a number of agents")]
-    let depth = queue.depth(now) as f64;
-    gauge("workqueue_depth", "Agents in the work queue that are due", depth);
-    gauge(
-        "workqueue_unfinished_work_seconds",
-        "Sum of the running time of all reconciles that run now, seconds",
-        active.iter().sum(),
-    );
-    gauge(
-        "workqueue_longest_running_processor_seconds",
-        "Running time of the longest reconcile that runs now, seconds",
-        active.iter().copied().fold(0.0, f64::max),
-    );
-    for (name, help, n) in [
-        ("workqueue_adds", "Agents added to the work queue", queue.n_adds),
-        (
-            "workqueue_retries",
-            "Agents added to the work queue again after an error",
-            queue.n_retries,
-        ),
-    ] {
-        let family = Family::<OfQueue, Counter>::default();
-        family.get_or_create(&OF_QUEUE).inc_by(n);
-        registry.register(name, help, family);
-    }
-    registry.register(
-        "workqueue_queue_duration_seconds",
-        "Time from an agent's being due to the start of its reconcile, seconds",
-        labelled(OF_QUEUE, &metrics.waits),
-    );
-    registry.register(
-        "workqueue_work_duration_seconds",
-        "Duration of a reconcile, seconds",
-        labelled(OF_QUEUE, &metrics.durations),
-    );
-}
-
-/// A histogram under labels; it still counts together with the original.
-fn labelled<L>(labels: L, histogram: &Histogram) -> Family<L, Histogram, fleet::Clones>
-where
-    L: Clone
-        + fmt::Debug
-        + PartialEq
-        + Eq
-        + std::hash::Hash
-        + EncodeLabelSet
-        + Send
-        + Sync
-        + 'static,
-{
-    let family = Family::new_with_constructor(fleet::Clones(histogram.clone()));
-    drop(family.get_or_create(&labels));
-    family
 }

@@ -2,7 +2,7 @@
 //!
 //! Level-based: it looks at what is, never at what has happened. Where the live state matches the desired state it sends no
 //! writes. `gather` only reads and `apply` only does; `plan` (with `validate` and `build`) and `status` decide, and are pure.
-//! `refuse` stands for all of it where an agent cannot be decoded.
+//! `undecodable` stands for all of it where an agent cannot be decoded.
 
 pub(crate) mod observed;
 mod gather;
@@ -12,14 +12,14 @@ mod plan;
 mod apply;
 pub(crate) mod status;
 mod update_status;
-pub(crate) mod refuse;
+pub(crate) mod undecodable;
 
 use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::api;
-use crate::turns;
-use crate::world::World;
+use crate::context::Context;
+use crate::rollouts;
 
 /// A step that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +52,12 @@ pub(crate) fn is_passing(error: &Error) -> bool {
 ///
 /// # Errors
 /// [`Error`]: the step that failed.
-pub(crate) async fn reconcile(world: &World, agent: &Agent) -> Result<Duration, Error> {
-    let observed = gather::gather(world, agent).await.map_err(Error::Gather)?;
-    let stance = turns::stance(world, agent, &observed);
-    let place = &world.settings().place;
+pub(crate) async fn reconcile(context: &Context, agent: &Agent) -> Result<Duration, Error> {
+    let observed = gather::gather(context, agent).await.map_err(Error::Gather)?;
+    let stance = rollouts::stance(context, agent, &observed);
+    let place = &context.settings().place;
     let plan =
-        plan::plan(agent, &observed, &stance, place, &world.tenants).map_err(Error::Build)?;
-    let outcome = apply::apply(world, agent, plan).await.map_err(Error::Apply)?;
-    update_status::update(world, agent, &observed, &outcome).await.map_err(Error::Status)
+        plan::plan(agent, &observed, &stance, place, &context.tenants).map_err(Error::Build)?;
+    let outcome = apply::apply(context, agent, plan).await.map_err(Error::Apply)?;
+    update_status::update(context, agent, &observed, &outcome).await.map_err(Error::Status)
 }

@@ -6,8 +6,9 @@
 use siem_agent_crds::manifest::{self, Problems};
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
-use crate::digest;
+use crate::apply::drift;
 use crate::names::Owned;
+use crate::platform::Place;
 use crate::reconcile::build;
 use crate::reconcile::validate::Validated;
 
@@ -16,21 +17,6 @@ const LENGTH: usize = 16;
 /// The least that an agent says.
 const SAMPLE: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: sample}\n\
      spec: {source: {url: 'https://sample.example', auth: {tokenSecretRef: {name: sample}}}, syslog: {host: sample.example}}\n";
-
-/// Whose rules for pods hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Platform {
-    Kubernetes,
-    /// Its security context constraints choose users and groups, and refuse pods that choose themselves.
-    OpenShift,
-}
-
-/// Where the operator runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) platform: Platform,
-    pub(crate) namespace: String,
-}
 
 /// What the operator was started with.
 #[derive(Debug, Clone)]
@@ -84,7 +70,7 @@ impl Settings {
 
     /// The name of the release that runs this image.
     pub(crate) fn release(&self, image: &str) -> String {
-        let mut name = digest::hex(format!("{}\n{image}", self.template));
+        let mut name = drift::hex(format!("{}\n{image}", self.template));
         name.truncate(LENGTH);
         name
     }
@@ -98,6 +84,7 @@ pub(crate) fn runs(status: Option<&SiemAgentStatus>) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Platform;
 
     #[test]
     fn a_release_is_an_image_on_a_platform() {

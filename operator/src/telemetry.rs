@@ -1,24 +1,10 @@
-//! Logs, and the port that shows how the operator is doing: `/livez`, `/readyz`, `/metrics`.
-//!
-//! Ready means that the caches are complete, on the leader and on one that waits alike. Alive means that it answers.
+//! Logs: the form, and what is logged of this program and of its libraries.
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
-use axum::routing::get;
-use siem_agent_edge::admin::{self, Scrape};
 use siem_agent_edge::log::OneLine;
-use tokio::net::TcpListener;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
-
-use crate::controller::Work;
-use crate::world::World;
 
 /// The form of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -81,37 +67,4 @@ pub(crate) fn start(
     // A second start keeps the first.
     let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
     Ok(())
-}
-
-#[derive(Debug, Clone)]
-struct Shown {
-    world: Arc<World>,
-    work: Arc<Work>,
-    metrics: Scrape,
-}
-
-/// Serves until the program ends.
-pub(crate) async fn serve(listener: TcpListener, world: Arc<World>, work: Arc<Work>) {
-    let routes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state(Shown { world, work, metrics: Scrape::default() });
-    admin::serve(listener, routes, std::future::pending()).await;
-}
-
-async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
-    let metrics = &shown.world.metrics;
-    if !metrics.is_warm() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the caches are not complete yet\n");
-    }
-    if metrics.is_crd_outdated() {
-        return (StatusCode::OK, "ok, but the CRD on the server is older than this operator\n");
-    }
-    (StatusCode::OK, "ok\n")
-}
-
-async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> impl IntoResponse {
-    let Shown { world, work, metrics } = shown;
-    metrics.answer(&headers, || crate::metrics::encode(&world, &work))
 }

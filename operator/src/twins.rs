@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::Agent;
+use crate::apply::drift;
 use crate::key::Key;
-use crate::{digest, same};
+use crate::same;
 
 /// More names than these help nobody.
 const MOST: usize = 3;
@@ -88,7 +89,7 @@ pub(crate) fn fingerprint(agent: &Agent, twins: &[Twin]) -> String {
     let own = twin(agent);
     let all: Vec<_> =
         std::iter::once(&own).chain(twins).map(|twin| of(&twin.uid, twin.generation)).collect();
-    digest::hex(all.join(" ")).chars().take(16).collect()
+    drift::hex(all.join(" ")).chars().take(16).collect()
 }
 
 /// Suspended, deleted and impossible agents export nothing.

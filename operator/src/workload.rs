@@ -8,8 +8,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ContainerStatus;
 use siem_agent_crds::condition::Reason;
 
-use crate::caches::Pod;
 use crate::names::{CONTAINER, RELEASE_LABEL};
+use crate::trim::Pod;
 
 /// A ReplicaSet makes a pod for one that has ended as soon as it sees so.
 const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(2);

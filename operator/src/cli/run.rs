@@ -20,26 +20,29 @@ use tower::util::MapResponseLayer;
 use tracing::info;
 
 use super::{Failure, RunArguments, variable};
+use crate::admin;
 use crate::api::Server;
+use crate::apply::expectations::Expectations;
 use crate::caches::Scope;
-use crate::controller::{self, Work};
-use crate::counting::Counting;
+use crate::client_metrics::ClientMetrics;
+use crate::context::Context;
+use crate::controller;
 use crate::error_chain::chain;
+use crate::forwarders::report::Reports;
 use crate::keeper::Keeper;
-use crate::leadership::{Candidate, Leadership};
-use crate::memory::Memory;
+use crate::leader_election::{Candidate, Leadership};
 use crate::metrics::{Metrics, OfRequest};
-use crate::release::{Place, Platform, Settings};
-use crate::reports::Reports;
+use crate::platform::{Place, Platform};
+use crate::release::Settings;
 use crate::shallow::shallow;
 use crate::telemetry;
 use crate::tenants::Tenants;
 use crate::turns::Turns;
-use crate::world::World;
+use crate::workqueue::Work;
 
 /// A connection to the API server takes no longer.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// An answer begins within this, that of a watch too; one that goes on may last. A pass waits for less.
+/// An answer begins within this, that of a watch too; one that goes on may last. A reconcile waits for less.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
@@ -89,7 +92,7 @@ async fn serve(
         Settings::new(forwarder_image.clone(), place).map_err(|error| Failure::world(&error))
     };
     let leadership = Arc::new(Leadership::new());
-    let world = Arc::new(World {
+    let context = Arc::new(Context {
         scopes,
         server: Server::new(client.clone(), Arc::clone(&leadership)),
         leadership,
@@ -98,7 +101,7 @@ async fn serve(
         tenants,
         turns: Turns::default(),
         reports: Reports::default(),
-        memory: Memory::default(),
+        expectations: Expectations::default(),
         keeper: Keeper::default(),
         metrics: Metrics::new(requests),
         instance: instance.clone(),
@@ -107,16 +110,16 @@ async fn serve(
         told_twins: Mutex::default(),
     });
     let work = Arc::new(Work::default());
-    let admin = tokio::spawn(telemetry::serve(listener, Arc::clone(&world), Arc::clone(&work)));
+    let admin = tokio::spawn(admin::serve(listener, Arc::clone(&context), Arc::clone(&work)));
     info!(version = env!("CARGO_PKG_VERSION"), instance, listen, "started");
 
     let candidate = Candidate::new(client.clone(), &lease_namespace, instance);
     let (stop, stopping) = watch::channel(false);
-    let running = controller::run(Arc::clone(&world), work, sights, client, stopping);
+    let running = controller::run(Arc::clone(&context), work, sights, client, stopping);
     tokio::pin!(running);
     let ended = tokio::select! {
         ended = &mut running => Some(ended),
-        () = candidate.run(&world.leadership) => None,
+        () = candidate.run(&context.leadership) => None,
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
@@ -126,7 +129,7 @@ async fn serve(
         Some(ended) => ended,
         None => running.await,
     };
-    candidate.release(&world.leadership).await;
+    candidate.release(&context.leadership).await;
     admin.abort();
     ended.map_err(|error| Failure::world(&error))
 }
@@ -158,7 +161,11 @@ pub(super) async fn client(
     let builder = ClientBuilder::try_from(config).map_err(|error| Failure::world(&error))?;
     let in_time = TimeoutLayer::new(ANSWER_PATIENCE);
     let shallow = MapResponseLayer::new(shallow::<Box<DynBody>>);
-    Ok(builder.with_layer(&in_time).with_layer(&Counting(requests)).with_layer(&shallow).build())
+    Ok(builder
+        .with_layer(&in_time)
+        .with_layer(&ClientMetrics(requests))
+        .with_layer(&shallow)
+        .build())
 }
 
 /// The client would panic over another one.

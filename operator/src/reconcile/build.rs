@@ -3,6 +3,7 @@
 //! One object a file, below. `Objects<Prepared>` can only be made here, `Objects<Applied>` only by `apply`, so a status
 //! can only speak of what is on the server.
 
+mod paths;
 mod service_account;
 mod config_map;
 mod claim;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::validate::Validated;
-use crate::digest;
+use crate::apply::drift;
 use crate::names::Owned;
 
 /// Not on the server yet.
@@ -69,7 +70,7 @@ impl Objects<Prepared> {
 /// [`Error`]; none in practice.
 pub(crate) fn objects(validated: &Validated<'_>) -> Result<Objects<Prepared>, Error> {
     let configuration = config_map::configuration(validated)?;
-    let config_hash = digest::hex(&configuration);
+    let config_hash = drift::hex(&configuration);
     let mut list = vec![
         desired(Owned::ServiceAccount, &service_account::service_account(validated))?,
         desired(Owned::Config, &config_map::config_map(validated, configuration)?)?,
@@ -87,6 +88,6 @@ pub(crate) fn objects(validated: &Validated<'_>) -> Result<Objects<Prepared>, Er
 fn desired(which: Owned, object: &impl Serialize) -> Result<Desired, Error> {
     let object =
         serde_json::to_value(object).map_err(|source| Error::Object(which.kind(), source))?;
-    let digest = digest::of_desired(&object);
+    let digest = drift::of_desired(&object);
     Ok(Desired { which, object, digest })
 }

@@ -6,17 +6,16 @@ use k8s_openapi::api::apps::v1::Deployment;
 use siem_agent_crds::SiemAgent;
 
 use crate::budget::Others;
-use crate::live::Live;
-use crate::memory::Written;
+use crate::forwarders::sighting::Sighting;
 use crate::names::Owned;
-use crate::reports::Sighting;
+use crate::observed_object::{ObservedObject, Written};
 use crate::twins::Twin;
 use crate::workload::{PodSight, Workload};
 
 /// Everything that a reconcile decides on.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    pub(crate) live: BTreeMap<Owned, Live>,
+    pub(crate) live: BTreeMap<Owned, ObservedObject>,
     /// What the server was asked for and has not.
     pub(crate) absent: BTreeSet<Owned>,
     /// What this operator has last written of each.
@@ -51,7 +50,7 @@ impl Observed {
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     /// As the watch shows it.
-    pub(crate) cached: Option<Live>,
+    pub(crate) cached: Option<ObservedObject>,
     pub(crate) written: Option<&'a Written>,
     /// Whether there was something of this name that no watch shows.
     pub(crate) is_hidden: bool,
@@ -61,7 +60,7 @@ pub(crate) struct Known<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// It is known.
-    Here(Live),
+    Here(ObservedObject),
     /// The server says: it may be somebody else's.
     Server,
     /// There is none that matters.

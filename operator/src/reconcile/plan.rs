@@ -9,10 +9,10 @@ use super::build::{self, Desired, Objects, Prepared};
 use super::observed::Observed;
 use super::status::Outcome;
 use super::validate::{self, Cause, Problem};
-use crate::api::Place;
-use crate::live::Live;
+use crate::apply::place::Place;
 use crate::names::Owned;
-use crate::release;
+use crate::observed_object::ObservedObject;
+use crate::platform;
 use crate::rollout::{Stance, Wait};
 use crate::tenants::Tenants;
 
@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     /// One stage after the other: the Deployment after what its pod needs. What a stage holds may go at once.
     pub(crate) stages: [Vec<Write>; 2],
     /// In this order, after the stages.
-    pub(crate) removals: Vec<(Owned, Live)>,
+    pub(crate) removals: Vec<(Owned, ObservedObject)>,
     /// How far the reconcile has come when all that is done.
     pub(crate) then: Then,
 }
@@ -63,7 +63,7 @@ pub(crate) fn plan(
     agent: &SiemAgent,
     observed: &Observed,
     stance: &Stance,
-    place: &release::Place,
+    place: &platform::Place,
     tenants: &Tenants,
 ) -> Result<Plan, build::Error> {
     if let Some(problem) = validate::refused(agent, tenants) {
@@ -89,7 +89,7 @@ fn stop(
     agent: &SiemAgent,
     observed: &Observed,
     stance: &Stance,
-    place: &release::Place,
+    place: &platform::Place,
 ) -> Result<Option<Plan>, build::Error> {
     if !observed.live.contains_key(&Owned::Deployment) {
         return Ok(None);

@@ -1,11 +1,11 @@
 //! What the agent's status says. Pure: `(facts, now) -> status`; nothing here is written.
 //!
 //! `situation` finds out what is the case, by an ordered list of checks; `conditions` is the contract's table, a row a
-//! situation; `words` and `lag` are the portal's word and the bucket. `decide` says whether it is worth a write.
+//! situation; `portal_state` and `lag` are the portal's word and the bucket. `decide` says whether it is worth a write.
 
 mod situation;
 mod conditions;
-mod words;
+mod portal_state;
 mod lag;
 mod decide;
 
@@ -23,7 +23,7 @@ use siem_agent_crds::siem_agent::{
 use super::build::{Applied, Objects};
 use super::validate::Problem;
 use crate::budget::Others;
-use crate::reports::Sighting;
+use crate::forwarders::sighting::Sighting;
 use crate::rollout::Wait;
 use crate::twins::Twin;
 use crate::workload::Workload;
@@ -48,7 +48,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) unsettled: Option<Duration>,
 }
 
-/// How far this pass came.
+/// How far this reconcile came.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The spec cannot work.
@@ -70,7 +70,7 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
     let previous_lag = previous.delivery.as_ref().and_then(|delivery| delivery.lag.as_deref());
     SiemAgentStatus {
         observed_generation: facts.agent.metadata.generation.unwrap_or(0),
-        state: Some(words::state(&situation, facts, &previous, now)),
+        state: Some(portal_state::state(&situation, facts, &previous, now)),
         conditions: conditions::conditions(&situation, facts, &previous, now),
         token: Some(token(&situation, facts.agent, report, &previous)),
         delivery: delivery(facts, report, &previous, lag.map(|lag| lag::bucket(lag, previous_lag))),

@@ -7,16 +7,18 @@ use jiff::Timestamp;
 use siem_agent_crds::SiemAgentStatus;
 use siem_agent_crds::condition::ConditionType;
 use siem_agent_edge::clock;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::observed::Observed;
 use super::status::{self, Decision, Facts, Outcome, Verdict};
 use crate::agent::Agent;
+use crate::context::Context;
 use crate::error_chain::chain;
 use crate::key::Key;
+use crate::lock::lock;
 use crate::names::Owned;
 use crate::twins::Twin;
-use crate::world::{World, lock};
 use crate::{api, events};
 
 /// Writes the status if it is news, and makes an Event of each transition. When to look again.
@@ -24,7 +26,7 @@ use crate::{api, events};
 /// # Errors
 /// When the server does not take the status.
 pub(super) async fn update(
-    world: &World,
+    context: &Context,
     agent: &Agent,
     observed: &Observed,
     outcome: &Outcome,
@@ -38,7 +40,7 @@ pub(super) async fn update(
         twins: &observed.twins,
         others: &observed.others,
         has_deployment: observed.live.contains_key(&Owned::Deployment),
-        unsettled: world.memory.unsettled(&agent.key, observed.is_settled, World::now()),
+        unsettled: context.expectations.unsettled(&agent.key, observed.is_settled, Instant::now()),
     };
     let (namespace, name) = (&agent.key.namespace, &agent.key.name);
     let Decision { verdict, again } = status::decide(&facts, now);
@@ -48,27 +50,27 @@ pub(super) async fn update(
             return Ok(again);
         }
         Verdict::Unchanged => debug!(namespace, name, "status unchanged"),
-        Verdict::Publish(next) => publish(world, agent, &next, now).await?,
+        Verdict::Publish(next) => publish(context, agent, &next, now).await?,
     }
-    report_twins(world, agent, &observed.twins, now).await;
+    report_twins(context, agent, &observed.twins, now).await;
     Ok(again)
 }
 
 async fn publish(
-    world: &World,
+    context: &Context,
     agent: &Agent,
     next: &SiemAgentStatus,
     now: Timestamp,
 ) -> Result<(), api::Error> {
     let version = agent.metadata.resource_version.as_deref();
     let why = next.condition(ConditionType::Ready).map_or("", |ready| ready.reason.as_str());
-    let written = world.server.write_status(&agent.key, version, next, why).await?;
+    let written = context.server.write_status(&agent.key, version, next, why).await?;
     if let Some(version) = written {
-        world.memory.note_status(&agent.uid, &version, next.clone());
+        context.expectations.note_status(&agent.uid, &version, next.clone());
     }
     let previous = agent.status.clone().unwrap_or_default();
-    for event in events::of_change(agent, &previous, next, &world.instance, now) {
-        if let Err(error) = world.server.create_event(&agent.key.namespace, &event).await {
+    for event in events::of_change(agent, &previous, next, &context.instance, now) {
+        if let Err(error) = context.server.create_event(&agent.key.namespace, &event).await {
             // The status says the same; an Event is not worth another try.
             no_event(agent, &error);
         }
@@ -78,11 +80,11 @@ async fn publish(
 
 /// Makes an Event when an agent gets a twin. What an operator finds when it starts is no news where the agent's status is
 /// of its present generation: the one before it has said so, and an unchanged fleet gets no request.
-async fn report_twins(world: &World, agent: &Agent, twins: &[Twin], now: Timestamp) {
+async fn report_twins(context: &Context, agent: &Agent, twins: &[Twin], now: Timestamp) {
     let key = &agent.key;
     let now_twins: BTreeSet<Key> = twins.iter().map(|twin| twin.key.clone()).collect();
     let is_reported = {
-        let mut reported = lock(&world.told_twins);
+        let mut reported = lock(&context.told_twins);
         let is_known =
             reported.get(key).map_or(now_twins.is_empty(), |known| now_twins.is_subset(known));
         if is_known {
@@ -93,10 +95,10 @@ async fn report_twins(world: &World, agent: &Agent, twins: &[Twin], now: Timesta
     if is_reported {
         return;
     }
-    let event = events::of_twins(agent, twins, &world.instance, now);
-    match world.server.create_event(&key.namespace, &event).await {
+    let event = events::of_twins(agent, twins, &context.instance, now);
+    match context.server.create_event(&key.namespace, &event).await {
         Ok(()) | Err(api::Error::Conflict(..)) => {
-            lock(&world.told_twins).insert(key.clone(), now_twins);
+            lock(&context.told_twins).insert(key.clone(), now_twins);
         }
         Err(error) => no_event(agent, &error),
     }

@@ -12,10 +12,10 @@ use siem_agent_crds::manifest;
 use siem_agent_crds::siem_agent::{Protocol, SiemAgent, SiemAgentSpec};
 
 use super::observed::Observed;
-use crate::live::Live;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
+use crate::observed_object::ObservedObject;
+use crate::platform::{Place, Platform};
 use crate::quantity;
-use crate::release::{Place, Platform};
 use crate::rollout::{Mark, Stance};
 use crate::tenants::Tenants;
 
@@ -142,7 +142,7 @@ pub(crate) fn refused(agent: &SiemAgent, tenants: &Tenants) -> Option<Problem> {
 }
 
 /// An object that an earlier agent of the same name has left is on its way out, and only waited for.
-fn foreign(agent: &SiemAgent, live: &BTreeMap<Owned, Live>) -> Vec<Problem> {
+fn foreign(agent: &SiemAgent, live: &BTreeMap<Owned, ObservedObject>) -> Vec<Problem> {
     let name = agent.metadata.name.as_deref().unwrap_or_default();
     live.iter()
         .filter(|(_, live)| !live.is_owned_by(agent) && !live.is_left_by_a_namesake(agent))

@@ -10,12 +10,9 @@ use siem_agent_crds::config::{Config, Live, VERSION};
 use siem_agent_crds::siem_agent::LogLevel;
 
 use super::Error;
-use super::deployment;
+use super::paths::{self, CONFIG_KEY, LIVE_KEY};
 use crate::names::{self, Owned};
 use crate::reconcile::validate::Validated;
-
-pub(super) const CONFIG_KEY: &str = "config.yaml";
-pub(super) const LIVE_KEY: &str = "live.yaml";
 
 const HEADER: &str = "# Written by siem-agent-operator from the SiemAgent; edits are put back.\n";
 const CONFIG_HEADER: &str =
@@ -25,7 +22,7 @@ const FIRST_REQUESTS_PER_MINUTE: i32 = 1;
 
 /// The configuration's text.
 pub(super) fn configuration(validated: &Validated<'_>) -> Result<String, Error> {
-    let mut config = Config::for_agent(validated.agent, deployment::paths());
+    let mut config = Config::for_agent(validated.agent, paths::paths());
     config.log_level = LogLevel::default();
     config.source.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
     let text = serde_saphyr::to_string(&config).map_err(Error::Configuration)?;

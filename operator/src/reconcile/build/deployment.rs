@@ -5,7 +5,6 @@
 //! here and nowhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
@@ -18,19 +17,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use siem_agent_crds::config::{ADMIN_PORT, Paths};
+use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::siem_agent::{BundleKind, SiemAgentSpec};
 
-use super::config_map::{CONFIG_KEY, LIVE_KEY};
+use super::paths::{CHECKPOINT, CONFIG, CONFIG_KEY, CONFIG_MAPS, SECRETS, STATE};
 use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, Owned, RELEASE_LABEL};
+use crate::platform::Platform;
 use crate::reconcile::validate::Validated;
-use crate::release::Platform;
 
-const CONFIG: &str = "/etc/siem-forwarder/config";
-const SECRETS: &str = "/etc/siem-forwarder/secrets";
-const CONFIG_MAPS: &str = "/etc/siem-forwarder/config-maps";
-const CHECKPOINT: &str = "/etc/siem-forwarder/checkpoint";
-const STATE: &str = "/var/lib/siem-forwarder";
 /// The forwarder gives the receiver 20 s to confirm, and takes a few more to save and to end.
 const GRACE_SECONDS: i64 = 30;
 /// Two generations of a checkpoint of 100,000 ids take 8 MiB.
@@ -43,17 +37,6 @@ const LOST_NODE_SECONDS: i64 = 30;
 const NO_EXECUTE: &str = "NoExecute";
 /// A volume's files are made accessible to this group, because the user is not fixed.
 const STATE_GROUP: i64 = 65_532;
-
-/// Where the files of a forwarder in a pod lie.
-pub(super) fn paths() -> Paths {
-    Paths {
-        secrets: SECRETS.into(),
-        config_maps: CONFIG_MAPS.into(),
-        state: STATE.into(),
-        checkpoint: Some(CHECKPOINT.into()),
-        live: Some(PathBuf::from(CONFIG).join(LIVE_KEY)),
-    }
-}
 
 pub(super) fn deployment(validated: &Validated<'_>, config_hash: &str) -> Deployment {
     let spec = validated.spec();

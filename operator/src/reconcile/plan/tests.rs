@@ -6,9 +6,9 @@ use siem_agent_crds::SiemAgentStatus;
 
 use super::*;
 use crate::budget::Others;
-use crate::memory::Written;
-use crate::release::Platform;
-use crate::reports::Sighting;
+use crate::forwarders::sighting::Sighting;
+use crate::observed_object::Written;
+use crate::platform::Platform;
 use crate::rollout::{Mark, Trial};
 use crate::workload::Workload;
 
@@ -45,13 +45,13 @@ fn stance() -> Stance {
 
 fn planned(agent: &SiemAgent, observed: &Observed, stance: &Stance) -> Plan {
     let place =
-        release::Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
+        platform::Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
     plan(agent, observed, stance, &place, &Tenants::default()).unwrap()
 }
 
 /// As the server has it after it was applied.
-fn live(desired: &Desired, stance: &Stance) -> Live {
-    Live {
+fn live(desired: &Desired, stance: &Stance) -> ObservedObject {
+    ObservedObject {
         uid: desired.which.name("x"),
         resource_version: "7".to_owned(),
         controller: Some(("SiemAgent".to_owned(), "soc".to_owned(), "u".to_owned())),
@@ -176,7 +176,7 @@ fn what_is_no_longer_wanted_is_removed_and_only_if_it_is_the_agents_own() {
 #[test]
 fn an_agent_that_may_not_export_is_stopped_and_one_without_a_forwarder_left_alone() {
     let place =
-        release::Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
+        platform::Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
     let text = r#"{"url": "https://t.example", "namespaces": ["other"]}"#.to_owned();
     let tenants = Tenants::read(&[text]).unwrap();
     let of = |observed: &Observed| plan(&agent(), observed, &stance(), &place, &tenants).unwrap();

@@ -20,11 +20,11 @@ use super::decide::is_premature;
 use super::*;
 use crate::agent::Agent;
 use crate::budget::{Others, Shares};
+use crate::forwarders::sighting::Failing;
 use crate::key::Key;
+use crate::platform::Platform;
 use crate::reconcile::build::{self, Prepared};
 use crate::reconcile::validate::{Cause, Validated};
-use crate::release::Platform;
-use crate::reports::Failing;
 use crate::tenants::Tenants;
 
 const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);

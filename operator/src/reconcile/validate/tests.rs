@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::budget::Others;
-use crate::reports::Sighting;
+use crate::forwarders::sighting::Sighting;
 use crate::workload::Workload;
 
 fn agent() -> SiemAgent {
@@ -39,8 +39,8 @@ fn problems(agent: &SiemAgent, observed: &Observed) -> Vec<Problem> {
     validate(agent, observed, &stance, &place).err().unwrap_or_default()
 }
 
-fn live(kind: &str, name: &str, uid: &str) -> Live {
-    Live {
+fn live(kind: &str, name: &str, uid: &str) -> ObservedObject {
+    ObservedObject {
         uid: "x".to_owned(),
         resource_version: "1".to_owned(),
         controller: Some((kind.to_owned(), name.to_owned(), uid.to_owned())),
@@ -143,7 +143,7 @@ fn a_foreign_object_is_named_and_a_namesakes_is_waited_for() {
     observed.live.insert(Owned::Deployment, live("SiemAgent", "soc", "u"));
     observed.live.insert(Owned::Config, live("SiemAgent", "soc", "earlier"));
     assert_eq!(problems(&agent(), &observed), []);
-    let nobodys = Live { controller: None, ..live("", "", "") };
+    let nobodys = ObservedObject { controller: None, ..live("", "", "") };
     for foreign in [nobodys, live("SiemAgent", "other", "w"), live("Application", "soc", "w")] {
         observed.live.insert(Owned::ServiceAccount, foreign);
         let problems = problems(&agent(), &observed);

@@ -1,4 +1,4 @@
-//! What the forwarders say of themselves: each is asked on its pod's own address, when `poll_order` says so.
+//! What the forwarders say of themselves: each is asked on its pod's own address, when `order` says so.
 //!
 //! Costs no request to the API server. Addresses are reused, so a report counts only when it names the agent and the pod
 //! that were meant. What a report may cost is bounded: in time, in bytes, and in bytes of all reports together.
@@ -15,8 +15,9 @@ use siem_agent_crds::report::{self, Report, TokenState};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::order::Target;
+use super::sighting::{Failing, Sighting};
 use crate::key::Key;
-use crate::poll_order::Target;
 
 /// A forwarder answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -30,35 +31,6 @@ const LONG_AT_ONCE: usize = 16;
 const LONGEST_TEXT: usize = 2_000;
 /// A hundred years.
 const LONGEST_LAG_SECONDS: f64 = 3_155_760_000.0;
-
-/// What is known from an agent's reports.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Sighting {
-    /// The last one that was believed, without the digests of alerts.
-    pub(crate) report: Option<Arc<Report>>,
-    /// Whether it is of the pod that runs just now.
-    pub(crate) is_current: bool,
-    /// When it was read.
-    pub(crate) last_read: Option<Timestamp>,
-    /// When one last said that the token is valid.
-    pub(crate) valid: Option<Timestamp>,
-    /// Why none can be read.
-    pub(crate) failing: Option<Failing>,
-}
-
-/// Since when and why no report can be read from the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failing {
-    pub(crate) since: Timestamp,
-    pub(crate) reason: String,
-}
-
-impl Sighting {
-    /// The report, if it is of the pod that runs just now.
-    pub(crate) fn current(&self) -> Option<&Report> {
-        self.report.as_deref().filter(|_| self.is_current)
-    }
-}
 
 /// The reports of all agents.
 #[derive(Debug, Default)]
@@ -314,8 +286,8 @@ impl Asker {
 mod tests {
     use serde_json::json;
 
+    use crate::forwarders::order::tests::target;
     use super::*;
-    use crate::poll_order::tests::target;
 
     const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 

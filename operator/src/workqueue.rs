@@ -1,17 +1,23 @@
 //! What is to be reconciled, and when: each agent at most once at a time, never lost, failures further and further apart.
-//! Pure: instants are arguments. The names of its numbers are those of client-go's work queue.
+//! The queue is pure: instants are arguments. The names of its numbers are those of client-go's work queue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::key::Key;
+use crate::lock::lock;
 
 /// The first wait after a failure; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// No wait is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+
+/// Agents that are reconciled at once.
+pub(crate) const WORKERS: usize = 16;
 
 /// A queue of agents.
 #[derive(Debug, Default)]
@@ -50,7 +56,7 @@ impl Queue {
         self.due.insert(key, at);
     }
 
-    /// Makes an agent due at this time, unless its last pass failed: then it keeps its wait, whatever else is heard of it.
+    /// Makes an agent due at this time, unless its last reconcile failed: then it keeps its wait, whatever else is heard of it.
     pub(crate) fn add_unless_failing(&mut self, key: Key, at: Instant) {
         if !self.failures.contains_key(&key) {
             self.add(key, at);
@@ -105,6 +111,38 @@ impl Queue {
     /// How long each active one has been so.
     pub(crate) fn active(&self, now: Instant) -> impl Iterator<Item = Duration> + '_ {
         self.active.values().map(move |since| now.duration_since(*since))
+    }
+}
+
+/// The queue and what wakes its workers.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) queue: Mutex<Queue>,
+    /// Something is due, or room for it.
+    pub(crate) wake: Notify,
+    /// The shares have to be counted again.
+    pub(crate) recount: Notify,
+}
+
+impl Work {
+    /// Makes an agent due.
+    pub(crate) fn add(&self, key: Key, at: Instant) {
+        lock(&self.queue).add(key, at);
+        self.wake.notify_one();
+    }
+
+    /// Makes an agent due now, unless its last reconcile failed: then it waits its time.
+    pub(crate) fn add_unless_failing(&self, key: Key, at: Instant) {
+        lock(&self.queue).add_unless_failing(key, at);
+        self.wake.notify_one();
+    }
+
+    /// Makes these due at once.
+    pub(crate) fn add_now(&self, keys: Vec<Key>) {
+        let now = Instant::now();
+        for key in keys {
+            self.add(key, now);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Asks the forwarders for their reports, as `poll_order` has it, and makes due what a report concerns.
+//! Asks the forwarders for their reports, as `order` has it, and makes due what a report concerns.
 //!
 //! There are no rounds: an answer makes room for the next question at once, and nothing here waits for the API server.
 
@@ -12,33 +12,33 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::error;
 
-use crate::controller::Work;
+use super::order::{Target, Turns};
+use super::report::Asker;
+use crate::context::Context;
 use crate::error_chain::chain;
 use crate::keeper;
-use crate::poll_order::{Target, Turns};
-use crate::reports::Asker;
-use crate::world::World;
+use crate::workqueue::Work;
 
 /// How often it is seen whom there is to ask.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Asks until it is dropped; what is under way then ends with it.
-pub(crate) async fn run(world: Arc<World>, work: Arc<Work>, asker: Arc<Asker>) {
+pub(crate) async fn run(context: Arc<Context>, work: Arc<Work>, asker: Arc<Asker>) {
     let targets = || {
-        let targets = world.targets();
-        world.reports.expect(&targets);
+        let targets = context.targets();
+        context.reports.expect(&targets);
         targets
     };
     let ask = |target: Target| {
-        let (world, work, asker) = (Arc::clone(&world), Arc::clone(&work), Arc::clone(&asker));
+        let (context, work, asker) = (Arc::clone(&context), Arc::clone(&work), Arc::clone(&asker));
         async move {
-            let asked = AssertUnwindSafe(ask_one(&world, &asker, &target)).catch_unwind().await;
+            let asked = AssertUnwindSafe(ask_one(&context, &asker, &target)).catch_unwind().await;
             if asked.is_err() {
                 let (namespace, name) = (&target.key.namespace, &target.key.name);
                 error!(namespace, name, "reading a report panicked; other agents are not affected");
-                world.metrics.panicked();
+                context.metrics.panicked();
             }
-            work.add_unless_failing(target.key, World::now());
+            work.add_unless_failing(target.key, Instant::now());
             asked.unwrap_or(false)
         }
     };
@@ -46,17 +46,17 @@ pub(crate) async fn run(world: Arc<World>, work: Arc<Work>, asker: Arc<Asker>) {
 }
 
 /// Whether it has answered.
-async fn ask_one(world: &World, asker: &Asker, target: &Target) -> bool {
+async fn ask_one(context: &Context, asker: &Asker, target: &Target) -> bool {
     let answer = asker.ask(target).await;
     if let Ok(report) = &answer
-        && let Some(agent) = world.agent(&target.key)
+        && let Some(agent) = context.agent(&target.key)
         && let Ok(agent) = &agent.0
     {
-        keeper::look(world, agent, report);
+        keeper::look(context, agent, report);
     }
     let has_answered = answer.is_ok();
     let answer = answer.map_err(|error| format!("{}; {}", chain(&error), error.advice()));
-    world.reports.note(target, answer, clock::now());
+    context.reports.note(target, answer, clock::now());
     has_answered
 }
 
@@ -89,8 +89,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::poll_order::tests::target;
-    use crate::world::lock;
+    use crate::forwarders::order::tests::target;
+    use crate::lock::lock;
 
     /// When each of these agents was asked within this time, in seconds, and how many at once at most. The silent ones hold
     /// who asks them for the whole time-out, from the time on at which they fall silent.

@@ -7,11 +7,11 @@ use siem_agent_crds::SiemAgent;
 
 use crate::names::RELEASE_LABEL;
 use crate::rollout::Mark;
-use crate::{caches, checkpoint};
+use crate::{checkpoint, trim};
 
 /// An object of an owned name, as it is on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Live {
+pub(crate) struct ObservedObject {
     pub(crate) uid: String,
     pub(crate) resource_version: String,
     /// Kind, name and UID of its controller.
@@ -28,7 +28,7 @@ pub(crate) struct Live {
     pub(crate) latest: Option<i64>,
 }
 
-impl Live {
+impl ObservedObject {
     /// What matters of an object.
     pub(crate) fn of(object: &DynamicObject) -> Self {
         let controller =
@@ -39,11 +39,11 @@ impl Live {
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             controller: controller
                 .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
-            digest: caches::digest_of(object),
+            digest: trim::digest_of(object),
             mark: object.labels().get(RELEASE_LABEL).map(|value| Mark::read(value)),
             delivered: annotation(checkpoint::DELIVERED_ANNOTATION).cloned(),
             saved: annotation(checkpoint::SAVED_ANNOTATION).and_then(|time| time.parse().ok()),
-            latest: caches::latest_of(object),
+            latest: trim::latest_of(object),
         }
     }
 
@@ -64,5 +64,23 @@ impl Live {
             && self.controller.as_ref().is_some_and(|(kind, name, _)| {
                 kind == "SiemAgent" && Some(name) == agent.metadata.name.as_ref()
             })
+    }
+}
+
+/// What was last written of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// The digest of what was applied.
+    pub(crate) desired: String,
+    /// The object as it was afterwards.
+    pub(crate) live: ObservedObject,
+    /// Whether that was a moment ago.
+    pub(crate) is_fresh: bool,
+}
+
+impl Written {
+    /// Whether this live object is what came of applying this: the server may write a value in another form.
+    pub(crate) fn came_of(&self, desired: &str, live: &ObservedObject) -> bool {
+        self.desired == desired && self.live.digest.is_some() && self.live.digest == live.digest
     }
 }

@@ -8,15 +8,15 @@ use siem_agent_crds::SiemAgentStatus;
 use tokio::time::Instant;
 
 use crate::key::Key;
-use crate::live::Live;
 use crate::names::Owned;
+use crate::observed_object::{ObservedObject, Written};
 
 /// A watch shows what was written within so long.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// The memory.
+/// What to expect of the watches.
 #[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<Inner>);
+pub(crate) struct Expectations(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -33,32 +33,14 @@ struct Inner {
 #[derive(Debug)]
 struct Entry {
     desired: String,
-    live: Live,
+    live: ObservedObject,
     /// `None` once a list was seen that must have it.
     at: Option<Instant>,
 }
 
-/// What was last written of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Written {
-    /// The digest of what was applied.
-    pub(crate) desired: String,
-    /// The object as it was afterwards.
-    pub(crate) live: Live,
-    /// Whether that was a moment ago.
-    pub(crate) is_fresh: bool,
-}
-
-impl Written {
-    /// Whether this live object is what came of applying this: the server may write a value in another form.
-    pub(crate) fn came_of(&self, desired: &str, live: &Live) -> bool {
-        self.desired == desired && self.live.digest.is_some() && self.live.digest == live.digest
-    }
-}
-
-impl Memory {
+impl Expectations {
     /// Takes note of an applied object.
-    pub(crate) fn note(&self, uid: &str, which: Owned, desired: &str, live: Live) {
+    pub(crate) fn note(&self, uid: &str, which: Owned, desired: &str, live: ObservedObject) {
         let mut inner = self.lock();
         if which == Owned::Deployment
             && let Some(digest) = &live.digest
@@ -70,7 +52,7 @@ impl Memory {
     }
 
     /// An object as it was after it was applied.
-    pub(crate) fn applied(&self, uid: &str, which: Owned) -> Option<Live> {
+    pub(crate) fn applied(&self, uid: &str, which: Owned) -> Option<ObservedObject> {
         let inner = self.lock();
         inner.applied.get(&(uid.to_owned(), which)).map(|written| written.live.clone())
     }
@@ -145,7 +127,7 @@ impl Memory {
     }
 
     /// Takes note of the Deployment of an agent that waits, unless it is known.
-    pub(crate) fn keep(&self, uid: &str, live: &Live) {
+    pub(crate) fn keep(&self, uid: &str, live: &ObservedObject) {
         if let Some(digest) = &live.digest {
             self.lock().kept.entry(uid.to_owned()).or_insert_with(|| digest.clone());
         }

@@ -7,35 +7,24 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::family::MetricConstructor;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::histogram::Histogram;
 use siem_agent_crds::condition::ConditionStatus;
 use siem_agent_crds::report::Stream;
 use siem_agent_crds::siem_agent::{State, TokenState};
 use siem_agent_edge::clock;
+use tokio::time::Instant;
 
 use crate::agent::Agent;
+use crate::context::Context;
+use crate::forwarders::sighting::Sighting;
 use crate::key::Key;
-use crate::reports::Sighting;
-use crate::world::World;
 
 /// HELP of the lag, which names the metric that it is computed from.
 const LAG_HELP: &str = "Seconds between now and siemagent_delivered_through_timestamp_seconds";
 
-/// Makes clones that count together.
-#[derive(Debug, Clone)]
-pub(super) struct Clones(pub(super) Histogram);
-
-impl MetricConstructor<Histogram> for Clones {
-    fn new_metric(&self) -> Histogram {
-        self.0.clone()
-    }
-}
-
 /// The fleet at the moment of the scrape.
 #[derive(Debug)]
-pub(super) struct Fleet(pub(super) Arc<World>);
+pub(super) struct Fleet(pub(super) Arc<Context>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfAgent {
@@ -131,20 +120,20 @@ impl Member {
 
 impl Collector for Fleet {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let world = &self.0;
-        let members: Vec<_> = world
+        let context = &self.0;
+        let members: Vec<_> = context
             .agents()
             .iter()
             .filter_map(|agent| agent.0.as_ref().ok())
             .map(|agent| {
                 let key = &agent.key;
-                let saved = world.checkpoint(agent).and_then(|live| live.saved);
+                let saved = context.checkpoint(agent).and_then(|live| live.saved);
                 Member {
                     agent: agent.clone(),
-                    sighting: world.reports.sighting(key, &agent.uid, None),
-                    has_twins: !world.twins(key).is_empty(),
+                    sighting: context.reports.sighting(key, &agent.uid, None),
+                    has_twins: !context.twins(key).is_empty(),
                     saved: saved.map(|saved| seconds(saved.as_millisecond())),
-                    unsaved: world.keeper.unsaved_for(key, World::now()).as_secs_f64(),
+                    unsaved: context.keeper.unsaved_for(key, Instant::now()).as_secs_f64(),
                 }
             })
             .collect();

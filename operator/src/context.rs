@@ -1,4 +1,4 @@
-//! Everything that a pass may look at and act through: caches, reports, budgets, memory, the server.
+//! All that a reconcile may look at and act through: caches, reports, budgets, expectations, the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,29 +8,30 @@ use kube::api::DynamicObject;
 use siem_agent_crds::condition::ConditionType;
 use siem_agent_crds::siem_agent::TokenState;
 use siem_agent_edge::clock;
-use tokio::time::Instant;
 
 use crate::agent::{Agent, Decoded};
 use crate::api::Server;
+use crate::apply::expectations::Expectations;
 use crate::budget::{self, Claimant, Heard, Share, Shares};
-use crate::caches::{Pod, Scope};
+use crate::caches::Scope;
+use crate::forwarders::order::Target;
+use crate::forwarders::report::{self, Reports};
 use crate::keeper::Keeper;
 use crate::key::Key;
-use crate::leadership::Leadership;
-use crate::live::Live;
-use crate::memory::Memory;
+use crate::leader_election::Leadership;
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::names::Owned;
-use crate::poll_order::Target;
+use crate::observed_object::ObservedObject;
 use crate::release::Settings;
-use crate::reports::{self, Reports};
 use crate::tenants::Tenants;
+use crate::trim::Pod;
 use crate::turns::Turns;
 use crate::twins::{Twin, Twins};
 
-/// The operator's world.
+/// What the operator's parts share.
 #[derive(Debug)]
-pub(crate) struct World {
+pub(crate) struct Context {
     pub(crate) scopes: Vec<Scope>,
     pub(crate) server: Server,
     pub(crate) leadership: Arc<Leadership>,
@@ -41,10 +42,10 @@ pub(crate) struct World {
     pub(crate) tenants: Tenants,
     pub(crate) turns: Turns,
     pub(crate) reports: Reports,
-    pub(crate) memory: Memory,
+    pub(crate) expectations: Expectations,
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Metrics,
-    /// Who tells Events.
+    /// Who reports Events.
     pub(crate) instance: String,
     pub(crate) shares: Mutex<Shares>,
     pub(crate) twins: Mutex<Twins>,
@@ -52,7 +53,7 @@ pub(crate) struct World {
     pub(crate) told_twins: Mutex<BTreeMap<Key, BTreeSet<Key>>>,
 }
 
-impl World {
+impl Context {
     fn scope(&self, namespace: &str) -> Option<&Scope> {
         self.scopes.iter().find(|scope| scope.covers(namespace))
     }
@@ -89,13 +90,13 @@ impl World {
     }
 
     /// The checkpoint's ConfigMap, as it was last seen or written.
-    pub(crate) fn checkpoint(&self, agent: &Agent) -> Option<Live> {
+    pub(crate) fn checkpoint(&self, agent: &Agent) -> Option<ObservedObject> {
         let uid = agent.uid.as_str();
-        let cached = self.owned(&agent.key, Owned::Checkpoint).as_deref().map(Live::of);
+        let cached = self.owned(&agent.key, Owned::Checkpoint).as_deref().map(ObservedObject::of);
         let written = self
-            .memory
+            .expectations
             .applied(uid, Owned::Checkpoint)
-            .filter(|_| cached.is_some() || self.memory.is_fresh(uid, Owned::Checkpoint));
+            .filter(|_| cached.is_some() || self.expectations.is_fresh(uid, Owned::Checkpoint));
         match (cached, written) {
             (Some(cached), Some(written)) if cached.is_older_than(&written) => Some(written),
             (cached, written) => cached.or(written),
@@ -129,7 +130,7 @@ impl World {
     fn heard(&self, agent: &Agent) -> Option<Heard> {
         let sighting = self.reports.sighting(&agent.key, &agent.uid, None);
         let report = sighting.report.as_ref()?;
-        let token = if reports::works(report) { TokenState::Valid } else { report.token.state };
+        let token = if report::works(report) { TokenState::Valid } else { report.token.state };
         Some(Heard { token, valid: sighting.valid })
     }
 
@@ -195,19 +196,9 @@ impl World {
     /// Forgets an agent that is gone.
     pub(crate) fn forget(&self, key: &Key) {
         self.reports.forget(key);
-        self.memory.forget(key);
+        self.expectations.forget(key);
         self.turns.forget(key);
         self.keeper.forget(key);
         lock(&self.told_twins).remove(key);
     }
-
-    /// The time that everything of this world is measured in.
-    pub(crate) fn now() -> Instant {
-        Instant::now()
-    }
-}
-
-#[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics while the lock is held")
 }

@@ -12,8 +12,8 @@ use tracing::warn;
 use super::Error;
 use super::status::{self, RESYNC};
 use crate::agent::Undecodable;
+use crate::context::Context;
 use crate::key::Key;
-use crate::world::World;
 
 /// When a large one is looked at again that had to wait for another.
 const SOON: Duration = Duration::from_secs(2);
@@ -23,8 +23,8 @@ static ONE_BY_ONE: Semaphore = Semaphore::const_new(1);
 ///
 /// # Errors
 /// [`Error`].
-pub(crate) async fn refuse(
-    world: &World,
+pub(crate) async fn report(
+    context: &Context,
     key: &Key,
     undecodable: &Undecodable,
 ) -> Result<Duration, Error> {
@@ -35,8 +35,11 @@ pub(crate) async fn refuse(
             Err(_taken) => return Ok(SOON),
         },
         None => {
-            let live =
-                world.server.read_agent(&key.namespace, &key.name).await.map_err(Error::Gather)?;
+            let live = context
+                .server
+                .read_agent(&key.namespace, &key.name)
+                .await
+                .map_err(Error::Gather)?;
             let Some(live) = live else { return Ok(RESYNC) };
             let status = live.data.get("status").cloned().unwrap_or_default();
             (serde_json::from_value(status).unwrap_or_default(), live.metadata, None)
@@ -73,7 +76,7 @@ pub(crate) async fn refuse(
     }
     if status::is_news(&previous, &next) {
         let version = metadata.resource_version.as_deref();
-        world
+        context
             .server
             .write_status(key, version, &next, Reason::Undecodable.as_str())
             .await

@@ -12,7 +12,7 @@ use crate::metrics::OfRequest;
 
 /// The layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Counting(pub(crate) Family<OfRequest, Counter>);
+pub(crate) struct ClientMetrics(pub(crate) Family<OfRequest, Counter>);
 
 /// A service whose requests are counted.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(crate) struct Counted<S> {
     requests: Family<OfRequest, Counter>,
 }
 
-impl<S> Layer<S> for Counting {
+impl<S> Layer<S> for ClientMetrics {
     type Service = Counted<S>;
 
     fn layer(&self, inner: S) -> Counted<S> {

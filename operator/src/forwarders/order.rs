@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::digest;
+use crate::apply::drift;
 use crate::key::Key;
 
 /// How often a ready agent is asked.
@@ -161,7 +161,7 @@ fn wait(target: &Target, was_ready: bool) -> Duration {
     if was_ready {
         return INTERVAL;
     }
-    let digest = digest::hex(&target.agent_uid);
+    let digest = drift::hex(&target.agent_uid);
     let part = u32::from_str_radix(digest.get(..4).unwrap_or_default(), 16).unwrap_or(0);
     INTERVAL.mul_f64(f64::from(part) / 65_536.0) + Duration::from_secs(1)
 }
