@@ -157,7 +157,8 @@ impl Scope {
     pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<Pod>> {
         // The label alone proves nothing, but a pod without it is not worth a look at its owners.
         let mut pods = self.pods.state_filter(|pod| {
-            agent_of(pod).as_ref() == Some(key)
+            pod.metadata.namespace.as_ref() == Some(&key.namespace)
+                && agent_name(pod) == Some(&key.name)
                 && lineage::forwarder_of(pod, self).as_ref() == Some(key)
         });
         pods.sort_by_key(|pod| Reverse(age_key(pod)));
@@ -200,14 +201,17 @@ fn age_key(pod: &Pod) -> (Option<jiff::Timestamp>, String) {
 
 /// The agent that a thing belongs to: by its owner, whatever its labels say, else by its label.
 pub(crate) fn agent_of<K: Resource>(object: &K) -> Option<Key> {
+    Some(Key::new(object.meta().namespace.as_ref()?, agent_name(object)?))
+}
+
+fn agent_name<K: Resource>(object: &K) -> Option<&String> {
     let owner = object.owner_references().iter().find(|owner| {
         owner.controller == Some(true)
             && owner.kind == SiemAgent::kind(&())
             && owner.api_version == SiemAgent::api_version(&())
     });
     let label = object.meta().labels.as_ref().and_then(|labels| labels.get(AGENT_LABEL));
-    let name = owner.map(|owner| &owner.name).or(label)?;
-    Some(Key::new(object.meta().namespace.as_ref()?, name))
+    owner.map(|owner| &owner.name).or(label)
 }
 
 fn seen<K>(

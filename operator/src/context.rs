@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::names::Owned;
 use crate::observed_object::ObservedObject;
 use crate::release::Settings;
+use crate::same;
 use crate::tenants::Tenants;
 use crate::trim::Pod;
 use crate::turns::Turns;
@@ -79,6 +80,17 @@ impl Context {
         self.scopes.iter().flat_map(Scope::agents).collect()
     }
 
+    /// Whether nothing has been done for an agent yet.
+    pub(crate) fn is_new(&self, key: &Key) -> bool {
+        self.agent(key).is_some_and(|agent| {
+            agent.0.as_ref().is_ok_and(|agent| {
+                !agent.was_observed()
+                    && self.expectations.applied(&agent.uid, Owned::Deployment).is_none()
+                    && self.owned(key, Owned::Deployment).is_none()
+            })
+        })
+    }
+
     /// An owned object as the watch shows it.
     pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
         self.scope(&key.namespace)?.owned(key, which)
@@ -110,19 +122,23 @@ impl Context {
         if let Some(known) = lock(&self.shares).share(key) {
             return known.clone();
         }
-        let Some(share) = self.counted().share(key).cloned() else {
+        // Of other tenants nothing has to be known.
+        let tenant = same::tenant(&agent.spec.source.url);
+        let counted = self.counted(|other| same::tenant(&other.spec.source.url) == tenant);
+        let Some(share) = counted.share(key).cloned() else {
             return budget::alone(agent, &self.tenants);
         };
         lock(&self.shares).told(key, share.clone());
         share
     }
 
-    fn counted(&self) -> Shares {
+    fn counted(&self, counts: impl Fn(&Agent) -> bool) -> Shares {
         let now = clock::now();
         let agents = self.agents();
         let claimants = agents
             .iter()
             .filter_map(|agent| agent.0.as_ref().ok())
+            .filter(|agent| counts(agent))
             .map(|agent| Claimant::of(agent, self.heard(agent), &self.tenants, now));
         Shares::of(&claimants.collect::<Vec<_>>(), &self.tenants)
     }
@@ -138,7 +154,7 @@ impl Context {
     pub(crate) fn count(&self) -> BTreeSet<Key> {
         let agents = self.agents();
         let readable = agents.iter().filter_map(|agent| agent.0.as_ref().ok());
-        let (shares, twins) = (self.counted(), Twins::of(readable));
+        let (shares, twins) = (self.counted(|_| true), Twins::of(readable));
         let mut known_shares = lock(&self.shares);
         let mut known_twins = lock(&self.twins);
         let other_shares = shares.changed_since(&known_shares);

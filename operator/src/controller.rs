@@ -143,10 +143,18 @@ fn add_all(context: &Context, work: &Work) {
     for agent in context.agents() {
         let metadata = kube::Resource::meta(agent.as_ref());
         if let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) {
-            lock(&work.queue).add(Key::new(namespace, name), now);
+            add(context, work, Key::new(namespace, name), now);
         }
     }
-    work.wake.notify_one();
+}
+
+/// A new agent goes before those whose objects, pods and statuses only echo what was done for them.
+fn add(context: &Context, work: &Work, key: Key, now: Instant) {
+    if context.is_new(&key) {
+        work.add_first(key, now);
+    } else {
+        work.add(key, now);
+    }
 }
 
 /// Keeps the caches current and makes due what they concern.
@@ -156,7 +164,7 @@ async fn follow(context: Arc<Context>, work: Arc<Work>, sights: Vec<Sights>, cli
         match seen {
             Seen::Agent(key) => {
                 work.recount.notify_one();
-                work.add(key, Instant::now());
+                add(&context, &work, key, Instant::now());
             }
             Seen::Gone(key, uid) => {
                 context.expectations.forget_object(&uid);

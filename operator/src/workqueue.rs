@@ -16,6 +16,9 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// No wait is longer.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
 
+/// Of those that go first so many are taken one after the other while somebody else waits.
+const FIRST_IN_A_ROW: u32 = 7;
+
 /// Agents that are reconciled at once.
 pub(crate) const WORKERS: usize = 16;
 
@@ -25,6 +28,9 @@ pub(crate) struct Queue {
     /// When each waiting agent is due.
     due: BTreeMap<Key, Instant>,
     by_time: BTreeSet<(Instant, Key)>,
+    /// Those that go first: nobody has done anything for them yet.
+    first_by_time: BTreeSet<(Instant, Key)>,
+    n_first_in_a_row: u32,
     /// Agents that are being reconciled, and since when.
     active: BTreeMap<Key, Instant>,
     /// What came in for an active agent: it is due again at this time.
@@ -48,12 +54,30 @@ impl Queue {
             if *there <= at {
                 return;
             }
-            self.by_time.remove(&(*there, key.clone()));
+            let waiting = (*there, key.clone());
+            self.by_time.remove(&waiting);
+            if self.first_by_time.remove(&waiting) {
+                self.first_by_time.insert((at, key.clone()));
+                self.due.insert(key, at);
+                return;
+            }
         } else {
             self.n_adds += 1;
         }
         self.by_time.insert((at, key.clone()));
         self.due.insert(key, at);
+    }
+
+    /// Makes an agent due at this time, before others that are due: a new one is not held up by what others write of
+    /// themselves. An active one is due again like any other.
+    pub(crate) fn add_first(&mut self, key: Key, at: Instant) {
+        self.add(key.clone(), at);
+        if let Some(due) = self.due.get(&key) {
+            let waiting = (*due, key);
+            if self.by_time.remove(&waiting) {
+                self.first_by_time.insert(waiting);
+            }
+        }
     }
 
     /// Makes an agent due at this time, unless its last reconcile failed: then it keeps its wait, whatever else is heard of it.
@@ -63,13 +87,22 @@ impl Queue {
         }
     }
 
-    /// Takes the agent that has been due the longest, and since when it has been.
+    /// Takes the agent that has been due the longest, and since when it has been. Those that go first are taken before the
+    /// others, which have at least every eighth turn.
     pub(crate) fn take(&mut self, now: Instant) -> Option<(Key, Instant)> {
-        let (at, _) = self.by_time.first()?;
-        if *at > now {
+        let is_due =
+            |waiting: &BTreeSet<(Instant, Key)>| waiting.first().is_some_and(|(at, _)| *at <= now);
+        let (has_first, has_other) = (is_due(&self.first_by_time), is_due(&self.by_time));
+        let takes_first = has_first && !(has_other && self.n_first_in_a_row >= FIRST_IN_A_ROW);
+        let (at, key) = if takes_first {
+            self.n_first_in_a_row += 1;
+            self.first_by_time.pop_first()?
+        } else if has_other {
+            self.n_first_in_a_row = 0;
+            self.by_time.pop_first()?
+        } else {
             return None;
-        }
-        let (at, key) = self.by_time.pop_first()?;
+        };
         self.due.remove(&key);
         self.active.insert(key.clone(), now);
         Some((key, at))
@@ -77,7 +110,8 @@ impl Queue {
 
     /// When the next agent is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.by_time.first().map(|(at, _)| *at)
+        let next = [self.first_by_time.first(), self.by_time.first()];
+        next.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
     /// An agent is done; it is due again at this time at the latest.
@@ -105,7 +139,10 @@ impl Queue {
 
     /// How many are due and wait.
     pub(crate) fn depth(&self, now: Instant) -> usize {
-        self.by_time.iter().take_while(|(at, _)| *at <= now).count()
+        let due = |waiting: &BTreeSet<(Instant, Key)>| {
+            waiting.iter().take_while(|(at, _)| *at <= now).count()
+        };
+        due(&self.first_by_time) + due(&self.by_time)
     }
 
     /// How long each active one has been so.
@@ -128,6 +165,12 @@ impl Work {
     /// Makes an agent due.
     pub(crate) fn add(&self, key: Key, at: Instant) {
         lock(&self.queue).add(key, at);
+        self.wake.notify_one();
+    }
+
+    /// Makes an agent due before others.
+    pub(crate) fn add_first(&self, key: Key, at: Instant) {
+        lock(&self.queue).add_first(key, at);
         self.wake.notify_one();
     }
 
@@ -168,6 +211,44 @@ mod tests {
         assert_eq!(queue.take(now).unwrap().0, key("a"));
         queue.done(key("a"), None);
         assert_eq!(queue.next_due(), None);
+    }
+
+    #[test]
+    fn new_agents_go_first_and_the_others_have_every_eighth_turn() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        (0..10).for_each(|n| queue.add(key(&format!("old{n}")), now));
+        (0..20).for_each(|n| queue.add_first(key(&format!("new{n:02}")), now));
+        assert_eq!(queue.depth(now), 30);
+        let mut taken = Vec::new();
+        while let Some((key, _)) = queue.take(now) {
+            taken.push(key.name);
+        }
+        assert_eq!(taken.len(), 30);
+        let is_old = |name: &String| name.starts_with("old");
+        let turns: Vec<_> = (0..30).filter(|n| is_old(&taken[*n])).collect();
+        assert_eq!(turns[..3], [7, 15, 22], "{taken:?}");
+        // One that is active is due again like any other.
+        queue.add_first(key("new00"), now);
+        queue.add(key("old0"), now);
+        queue.done(key("old0"), None);
+        queue.done(key("new00"), None);
+        assert_eq!(queue.take(now).unwrap().0, key("new00"));
+        assert_eq!(queue.take(now).unwrap().0, key("old0"));
+    }
+
+    #[test]
+    fn one_that_goes_first_keeps_its_place_when_it_is_due_earlier() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        let mut queue = Queue::default();
+        queue.add_first(key("new"), later);
+        queue.add(key("a-old-one"), now);
+        queue.add(key("new"), now);
+        assert_eq!((queue.depth(now), queue.next_due()), (2, Some(now)));
+        assert_eq!(queue.take(now), Some((key("new"), now)));
+        assert_eq!(queue.take(now), Some((key("a-old-one"), now)));
+        assert_eq!((queue.take(later), queue.next_due()), (None, None));
     }
 
     #[test]
