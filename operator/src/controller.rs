@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::caches::{Seen, Sights};
+use crate::checkpoint::writer;
 use crate::context::Context;
 use crate::error_chain::chain;
 use crate::forwarders::poll;
@@ -23,7 +24,7 @@ use crate::key::Key;
 use crate::lock::lock;
 use crate::metrics::Outcome;
 use crate::workqueue::{WORKERS, Work};
-use crate::{crd_check, keeper, reconcile, rollouts};
+use crate::{crd_check, reconcile, rollouts};
 
 /// A whole reconcile.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -100,7 +101,7 @@ pub(crate) async fn run(
         let mut asking = JoinSet::new();
         asking.spawn(rollouts::keep(Arc::clone(&context), Arc::clone(&work)));
         asking.spawn(poll::run(Arc::clone(&context), Arc::clone(&work), Arc::clone(&asker)));
-        asking.spawn(keeper::run(Arc::clone(&context), Arc::clone(&asker)));
+        asking.spawn(writer::run(Arc::clone(&context), Arc::clone(&asker)));
         let mut has_ended = false;
         let stop = async {
             tokio::select! {

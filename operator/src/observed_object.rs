@@ -5,9 +5,10 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use siem_agent_crds::SiemAgent;
 
+use crate::checkpoint::decide as checkpoint;
 use crate::names::RELEASE_LABEL;
 use crate::rollout::Mark;
-use crate::{checkpoint, trim};
+use crate::trim;
 
 /// An object of an owned name, as it is on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,9 +14,9 @@ use tracing::error;
 
 use super::order::{Target, Turns};
 use super::report::Asker;
+use crate::checkpoint::writer;
 use crate::context::Context;
 use crate::error_chain::chain;
-use crate::keeper;
 use crate::workqueue::Work;
 
 /// How often it is seen whom there is to ask.
@@ -52,7 +52,7 @@ async fn ask_one(context: &Context, asker: &Asker, target: &Target) -> bool {
         && let Some(agent) = context.agent(&target.key)
         && let Ok(agent) = &agent.0
     {
-        keeper::look(context, agent, report);
+        writer::look(context, agent, report);
     }
     let has_answered = answer.is_ok();
     let answer = answer.map_err(|error| format!("{}; {}", chain(&error), error.advice()));

@@ -21,7 +21,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// What there is to write now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// This agent's checkpoint; it goes back to [`Pace::saved`] or one of its like.
+    /// This agent's checkpoint; it goes back to [`Limiter::saved`] or one of its like.
     Save(Key),
     /// Nothing before this time.
     At(Instant),
@@ -41,13 +41,13 @@ struct Agent {
 
 /// Who waits for a write.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct Limiter {
     agents: BTreeMap<Key, Agent>,
     line: BTreeSet<(Instant, Key)>,
     next_write: Option<Instant>,
 }
 
-impl Pace {
+impl Limiter {
     /// There is something to write for this agent.
     pub(crate) fn wants(&mut self, key: &Key, now: Instant) {
         let agent = self.agents.entry(key.clone()).or_default();
@@ -145,7 +145,7 @@ mod tests {
 
     /// Busy agents, asked every 15 s each at a time of its own; the writes of some fail. When each was tried, in seconds.
     fn tried(n_agents: usize, fails: impl Fn(usize) -> bool, seconds: u64) -> Vec<Vec<f64>> {
-        let mut pace = Pace::default();
+        let mut limiter = Limiter::default();
         let start = Instant::now();
         let mut tried = vec![Vec::new(); n_agents];
         for tenth in 0..seconds * 10 {
@@ -153,11 +153,11 @@ mod tests {
             // The last by name are always asked first.
             let asked =
                 (0..n_agents).rev().filter(|n| n % 150 == usize::try_from(tenth % 150).unwrap());
-            asked.for_each(|n| pace.wants(&key(n), now));
-            while let Next::Save(of) = pace.next(now) {
+            asked.for_each(|n| limiter.wants(&key(n), now));
+            while let Next::Save(of) = limiter.next(now) {
                 let n: usize = of.name.parse().unwrap();
                 tried[n].push(now.duration_since(start).as_secs_f64());
-                if fails(n) { pace.failed(&of, now) } else { pace.saved(&of, now) }
+                if fails(n) { limiter.failed(&of, now) } else { limiter.saved(&of, now) }
             }
         }
         tried
@@ -196,34 +196,39 @@ mod tests {
 
     #[test]
     fn what_was_delivered_is_unsaved_until_it_is_written_or_there_is_nothing_to_write() {
-        let mut pace = Pace::default();
+        let mut limiter = Limiter::default();
         let start = Instant::now();
         let at = |second| start + Duration::from_secs(second);
-        let unsaved = |pace: &Pace, second| pace.unsaved_for(&key(1), at(second)).as_secs();
-        assert_eq!(pace.next(at(0)), Next::Idle);
-        pace.wants(&key(1), at(0));
-        assert_eq!(pace.next(at(5)), Next::Save(key(1)));
-        pace.wants(&key(1), at(5));
-        assert_eq!((pace.next(at(5)), unsaved(&pace, 7)), (Next::Idle, 7), "it is being written");
-        pace.failed(&key(1), at(7));
-        assert_eq!((pace.next(at(8)), unsaved(&pace, 8)), (Next::At(at(17)), 8));
-        assert_eq!(pace.next(at(17)), Next::Save(key(1)));
-        pace.saved(&key(1), at(17));
-        assert_eq!(unsaved(&pace, 20), 0);
-        pace.wants(&key(1), at(20));
-        pace.wants(&key(1), at(35));
-        assert_eq!((pace.next(at(36)), unsaved(&pace, 36)), (Next::At(at(77)), 16));
-        pace.settled(&key(1));
-        assert_eq!((pace.next(at(99)), unsaved(&pace, 99)), (Next::Idle, 0));
-        pace.wants(&key(1), at(99));
-        assert_eq!(pace.next(at(99)), Next::Save(key(1)));
-        pace.left(&key(1));
-        assert_eq!((pace.next(at(200)), unsaved(&pace, 200)), (Next::Idle, 101));
-        pace.wants(&key(1), at(200));
-        assert_eq!(pace.next(at(200)), Next::Save(key(1)));
-        pace.refused(&key(1), at(200));
-        assert_eq!((pace.next(at(201)), unsaved(&pace, 201)), (Next::At(at(260)), 102));
-        pace.forget(&key(1));
-        assert_eq!(pace.next(at(99)), Next::Idle);
+        let unsaved =
+            |limiter: &Limiter, second| limiter.unsaved_for(&key(1), at(second)).as_secs();
+        assert_eq!(limiter.next(at(0)), Next::Idle);
+        limiter.wants(&key(1), at(0));
+        assert_eq!(limiter.next(at(5)), Next::Save(key(1)));
+        limiter.wants(&key(1), at(5));
+        assert_eq!(
+            (limiter.next(at(5)), unsaved(&limiter, 7)),
+            (Next::Idle, 7),
+            "it is being written"
+        );
+        limiter.failed(&key(1), at(7));
+        assert_eq!((limiter.next(at(8)), unsaved(&limiter, 8)), (Next::At(at(17)), 8));
+        assert_eq!(limiter.next(at(17)), Next::Save(key(1)));
+        limiter.saved(&key(1), at(17));
+        assert_eq!(unsaved(&limiter, 20), 0);
+        limiter.wants(&key(1), at(20));
+        limiter.wants(&key(1), at(35));
+        assert_eq!((limiter.next(at(36)), unsaved(&limiter, 36)), (Next::At(at(77)), 16));
+        limiter.settled(&key(1));
+        assert_eq!((limiter.next(at(99)), unsaved(&limiter, 99)), (Next::Idle, 0));
+        limiter.wants(&key(1), at(99));
+        assert_eq!(limiter.next(at(99)), Next::Save(key(1)));
+        limiter.left(&key(1));
+        assert_eq!((limiter.next(at(200)), unsaved(&limiter, 200)), (Next::Idle, 101));
+        limiter.wants(&key(1), at(200));
+        assert_eq!(limiter.next(at(200)), Next::Save(key(1)));
+        limiter.refused(&key(1), at(200));
+        assert_eq!((limiter.next(at(201)), unsaved(&limiter, 201)), (Next::At(at(260)), 102));
+        limiter.forget(&key(1));
+        assert_eq!(limiter.next(at(99)), Next::Idle);
     }
 }

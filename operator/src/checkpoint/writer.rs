@@ -1,23 +1,24 @@
-//! Keeps each forwarder's checkpoint in its ConfigMap, in the order and at the pace of `pace`. `checkpoint` decides what is
-//! worth a write.
+//! Keeps each forwarder's checkpoint in its ConfigMap, in the order and at the pace of `limiter`. `decide` says what is worth
+//! a write.
 //!
 //! A poll only says that there is something to keep. When it is an agent's turn its forwarder is asked once more, so that
 //! what is written is of that moment, and no report with a day of alerts waits in memory.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::FutureExt as _;
 use siem_agent_crds::checkpoint::KEY;
 use siem_agent_crds::report::Report;
 use siem_agent_edge::clock;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use super::decide as checkpoint;
+use super::limiter::{Limiter, Next};
 use crate::agent::Agent;
+use crate::api;
 use crate::apply::drift;
 use crate::apply::place::Place;
 use crate::context::Context;
@@ -27,30 +28,9 @@ use crate::key::Key;
 use crate::lock::lock;
 use crate::names::Owned;
 use crate::observed_object::ObservedObject;
-use crate::pace::{Next, Pace};
-use crate::{api, checkpoint};
 
 /// Checkpoints that are written at once: a slow API server is not asked for ever more.
 const WRITES_AT_ONCE: usize = 16;
-
-/// The line of those that wait for a write.
-#[derive(Debug, Default)]
-pub(crate) struct Keeper {
-    pace: Mutex<Pace>,
-    wake: Notify,
-}
-
-impl Keeper {
-    /// How long delivered events have been missing from the agent's checkpoint; zero where none are.
-    pub(crate) fn unsaved_for(&self, key: &Key, now: Instant) -> Duration {
-        lock(&self.pace).unsaved_for(key, now)
-    }
-
-    /// Forgets an agent that is gone.
-    pub(crate) fn forget(&self, key: &Key) {
-        lock(&self.pace).forget(key);
-    }
-}
 
 /// Why a checkpoint was not written.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +56,7 @@ enum Turn {
 pub(crate) fn look(world: &Context, agent: &Agent, report: &Report) {
     let key = &agent.key;
     let is_due = is_due(world, agent, report).is_some();
-    let mut pace = lock(&world.keeper.pace);
+    let mut pace = lock(&world.keeper.limiter);
     if is_due {
         pace.wants(key, Instant::now());
         drop(pace);
@@ -103,14 +83,14 @@ fn is_due(world: &Context, agent: &Agent, report: &Report) -> Option<bool> {
 
 /// Writes what waits, until it is dropped; what is under way then ends with it.
 pub(crate) async fn run(world: Arc<Context>, asker: Arc<Asker>) {
-    *lock(&world.keeper.pace) = Pace::default();
+    *lock(&world.keeper.limiter) = Limiter::default();
     let mut writes = JoinSet::new();
     loop {
         let next = loop {
             if writes.len() >= WRITES_AT_ONCE {
                 break None;
             }
-            let next = lock(&world.keeper.pace).next(Instant::now());
+            let next = lock(&world.keeper.limiter).next(Instant::now());
             match next {
                 Next::Save(key) => {
                     writes.spawn(keep(Arc::clone(&world), Arc::clone(&asker), key));
@@ -130,7 +110,7 @@ pub(crate) async fn run(world: Arc<Context>, asker: Arc<Asker>) {
 async fn keep(world: Arc<Context>, asker: Arc<Asker>, key: Key) {
     let (namespace, name) = (&key.namespace, &key.name);
     let turn = AssertUnwindSafe(turn(&world, &asker, &key)).catch_unwind().await;
-    let mut pace = lock(&world.keeper.pace);
+    let mut pace = lock(&world.keeper.limiter);
     match turn {
         Ok(Ok(Turn::Saved)) => pace.saved(&key, Instant::now()),
         Ok(Ok(Turn::Refused)) => pace.refused(&key, Instant::now()),
