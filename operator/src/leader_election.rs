@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::error_chain::chain;
+use crate::lock::lock;
 use crate::names::MANAGER;
 
 /// How long the others wait for a holder that is silent.
@@ -131,7 +132,9 @@ impl Candidate {
     pub(crate) async fn release(&self, leadership: &Leadership) {
         let was_leader = leadership.is_leader();
         leadership.set(None);
-        let Some(mut lease) = self.observed().lease.clone().filter(|_| was_leader) else { return };
+        let Some(mut lease) = lock(&self.observed).lease.clone().filter(|_| was_leader) else {
+            return;
+        };
         if let Some(spec) = &mut lease.spec
             && spec.holder_identity.as_deref() == Some(&self.identity)
         {
@@ -151,7 +154,7 @@ impl Candidate {
 
     /// One try. Whether this operator holds the Lease afterwards.
     async fn take_or_renew(&self, is_leader: bool) -> Result<bool, Error> {
-        let known = self.observed().lease.clone().filter(|_| is_leader);
+        let known = lock(&self.observed).lease.clone().filter(|_| is_leader);
         let current = match known {
             // A holder renews what it wrote; a conflict says that somebody else has been there.
             Some(lease) => Some(lease),
@@ -163,7 +166,7 @@ impl Candidate {
             return self.taken(made);
         };
         let now = Instant::now();
-        let seen_at = self.observed().see(&current, now);
+        let seen_at = lock(&self.observed).see(&current, now);
         if !may_take(&current, &self.identity, seen_at, now) {
             return Ok(false);
         }
@@ -176,13 +179,13 @@ impl Candidate {
     fn taken(&self, written: Result<Lease, Error>) -> Result<bool, Error> {
         match written {
             Ok(lease) => {
-                self.observed().see(&lease, Instant::now());
+                lock(&self.observed).see(&lease, Instant::now());
                 Ok(true)
             }
             Err(Error::Refused(kube::Error::Api(status)))
                 if status.is_conflict() || status.is_already_exists() =>
             {
-                self.observed().lease = None;
+                lock(&self.observed).lease = None;
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -223,11 +226,6 @@ impl Candidate {
                 ..LeaseSpec::default()
             }),
         }
-    }
-
-    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-    fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
-        self.observed.lock().expect("nothing panics while the lock is held")
     }
 }
 

@@ -95,7 +95,7 @@ impl Queue {
         let (has_first, has_other) = (is_due(&self.first_by_time), is_due(&self.by_time));
         let takes_first = has_first && !(has_other && self.n_first_in_a_row >= FIRST_IN_A_ROW);
         let (at, key) = if takes_first {
-            self.n_first_in_a_row += 1;
+            self.n_first_in_a_row = self.n_first_in_a_row.saturating_add(1);
             self.first_by_time.pop_first()?
         } else if has_other {
             self.n_first_in_a_row = 0;

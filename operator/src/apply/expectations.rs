@@ -1,13 +1,14 @@
 //! What this operator has written itself and the watches may not have shown yet. Nothing is lost with it but a request.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use siem_agent_crds::SiemAgentStatus;
 use tokio::time::Instant;
 
 use crate::key::Key;
+use crate::lock::lock;
 use crate::names::Owned;
 use crate::observed_object::{ObservedObject, Written};
 
@@ -41,7 +42,7 @@ struct Entry {
 impl Expectations {
     /// Takes note of an applied object.
     pub(crate) fn note(&self, uid: &str, which: Owned, desired: &str, live: ObservedObject) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         if which == Owned::Deployment
             && let Some(digest) = &live.digest
         {
@@ -53,13 +54,13 @@ impl Expectations {
 
     /// An object as it was after it was applied.
     pub(crate) fn applied(&self, uid: &str, which: Owned) -> Option<ObservedObject> {
-        let inner = self.lock();
+        let inner = lock(&self.0);
         inner.applied.get(&(uid.to_owned(), which)).map(|written| written.live.clone())
     }
 
     /// Whether an object was applied a moment ago.
     pub(crate) fn is_fresh(&self, uid: &str, which: Owned) -> bool {
-        let inner = self.lock();
+        let inner = lock(&self.0);
         inner
             .applied
             .get(&(uid.to_owned(), which))
@@ -69,17 +70,17 @@ impl Expectations {
 
     /// An object with this UID is gone.
     pub(crate) fn forget_object(&self, object_uid: &str) {
-        self.lock().applied.retain(|_, written| written.live.uid != object_uid);
+        lock(&self.0).applied.retain(|_, written| written.live.uid != object_uid);
     }
 
     /// A whole list has come: what is not in it is gone, however short a time ago it was written.
     pub(crate) fn distrust(&self) {
-        self.lock().applied.values_mut().for_each(|written| written.at = None);
+        lock(&self.0).applied.values_mut().for_each(|written| written.at = None);
     }
 
     /// Since when this agent's Deployment has not been seen through by its controller; `None` when it has.
     pub(crate) fn unsettled(&self, key: &Key, is_settled: bool, now: Instant) -> Option<Duration> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         if is_settled {
             inner.unsettled.remove(key);
             return None;
@@ -91,7 +92,7 @@ impl Expectations {
     /// Takes note of a written status.
     pub(crate) fn note_status(&self, uid: &str, resource_version: &str, status: SiemAgentStatus) {
         let number = resource_version.parse().unwrap_or(0);
-        self.lock().statuses.insert(uid.to_owned(), (number, status));
+        lock(&self.0).statuses.insert(uid.to_owned(), (number, status));
     }
 
     /// The status that was written after the agent was as the watch shows it, with its resourceVersion.
@@ -101,14 +102,14 @@ impl Expectations {
         shown: Option<&str>,
     ) -> Option<(String, SiemAgentStatus)> {
         let shown = shown.and_then(|shown| shown.parse::<u64>().ok())?;
-        let inner = self.lock();
+        let inner = lock(&self.0);
         let (number, status) = inner.statuses.get(uid)?;
         (*number > shown).then(|| (number.to_string(), status.clone()))
     }
 
     /// Whether the server has something of this name that no watch shows: most likely somebody else's.
     pub(crate) fn set_hidden(&self, key: &Key, which: Owned, is_hidden: bool) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         if is_hidden {
             inner.hidden.insert((key.clone(), which));
         } else {
@@ -118,24 +119,24 @@ impl Expectations {
 
     /// Whether there was something of this name that no watch shows.
     pub(crate) fn is_hidden(&self, key: &Key, which: Owned) -> bool {
-        self.lock().hidden.contains(&(key.clone(), which))
+        lock(&self.0).hidden.contains(&(key.clone(), which))
     }
 
     /// The digest that the Deployment of an agent that waits for its roll-out had when it was first seen or last written.
     pub(crate) fn kept(&self, uid: &str) -> Option<String> {
-        self.lock().kept.get(uid).cloned()
+        lock(&self.0).kept.get(uid).cloned()
     }
 
     /// Takes note of the Deployment of an agent that waits, unless it is known.
     pub(crate) fn keep(&self, uid: &str, live: &ObservedObject) {
         if let Some(digest) = &live.digest {
-            self.lock().kept.entry(uid.to_owned()).or_insert_with(|| digest.clone());
+            lock(&self.0).kept.entry(uid.to_owned()).or_insert_with(|| digest.clone());
         }
     }
 
     /// What was last written of each of an agent's objects.
     pub(crate) fn written(&self, uid: &str) -> BTreeMap<Owned, Written> {
-        let inner = self.lock();
+        let inner = lock(&self.0);
         let written = Owned::ALL.into_iter().filter_map(|which| {
             let Entry { desired, live, at } = inner.applied.get(&(uid.to_owned(), which))?;
             let is_fresh = at.is_some_and(|at| at.elapsed() < FRESH);
@@ -146,17 +147,17 @@ impl Expectations {
 
     /// Takes note of which agent of this name there is; what an earlier one left is forgotten.
     pub(crate) fn meet(&self, key: &Key, uid: &str) {
-        let known = self.lock().uids.get(key).cloned();
+        let known = lock(&self.0).uids.get(key).cloned();
         if known.as_deref() == Some(uid) {
             return;
         }
         self.forget(key);
-        self.lock().uids.insert(key.clone(), uid.to_owned());
+        lock(&self.0).uids.insert(key.clone(), uid.to_owned());
     }
 
     /// Forgets an agent that is gone.
     pub(crate) fn forget(&self, key: &Key) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.0);
         inner.hidden.retain(|(of, _)| of != key);
         inner.unsettled.remove(key);
         if let Some(uid) = inner.uids.remove(key) {
@@ -164,10 +165,5 @@ impl Expectations {
             inner.kept.remove(&uid);
             inner.statuses.remove(&uid);
         }
-    }
-
-    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("nothing panics while the lock is held")
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::order::Target;
 use super::sighting::{Failing, Sighting};
 use crate::key::Key;
+use crate::lock::lock;
 
 /// A forwarder answers within milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -85,7 +86,7 @@ impl Error {
 impl Reports {
     /// What is known of an agent whose pod is this one; what an earlier agent of the same name said is forgotten.
     pub(crate) fn sighting(&self, key: &Key, agent_uid: &str, pod_uid: Option<&str>) -> Sighting {
-        let mut entries = self.lock();
+        let mut entries = lock(&self.0);
         let Some(entry) = entries.get_mut(key) else { return Sighting::default() };
         if entry.agent_uid != agent_uid {
             entries.remove(key);
@@ -101,12 +102,12 @@ impl Reports {
 
     /// Forgets an agent that is gone.
     pub(crate) fn forget(&self, key: &Key) {
-        self.lock().remove(key);
+        lock(&self.0).remove(key);
     }
 
     /// Takes note of whom these targets are: what others said before does not count as theirs.
     pub(crate) fn expect(&self, targets: &[Target]) {
-        let mut entries = self.lock();
+        let mut entries = lock(&self.0);
         for target in targets {
             let entry = entries.entry(target.key.clone()).or_insert_with(|| Entry {
                 agent_uid: target.agent_uid.clone(),
@@ -128,7 +129,7 @@ impl Reports {
 
     /// Takes note of an answer.
     pub(crate) fn note(&self, target: &Target, answer: Result<Report, String>, now: Timestamp) {
-        let mut entries = self.lock();
+        let mut entries = lock(&self.0);
         let Some(entry) = entries.get_mut(&target.key) else { return };
         if entry.pod_uid != target.pod_uid || entry.agent_uid != target.agent_uid {
             return;
@@ -153,11 +154,6 @@ impl Reports {
                 entry.sighting.failing.get_or_insert(Failing { since: now, reason });
             }
         }
-    }
-
-    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
-        self.0.lock().expect("nothing panics while the lock is held")
     }
 }
 
@@ -286,8 +282,8 @@ impl Asker {
 mod tests {
     use serde_json::json;
 
-    use crate::forwarders::order::tests::target;
     use super::*;
+    use crate::forwarders::order::tests::target;
 
     const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
