@@ -1,7 +1,7 @@
 //! Reads a `SiemAgent` manifest offline, and refuses what the API server would refuse.
 //!
 //! The same steps as the server's, in the same order: nulls are pruned, defaults filled in, unknown fields refused (as
-//! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are told, not the first.
+//! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are reported, not the first alone.
 
 mod beyond;
 pub(crate) mod quote;
@@ -128,7 +128,7 @@ fn from_value(mut agent: Value) -> Result<SiemAgent, Problems> {
     metadata(agent.get("metadata"), &mut problems);
     schema_walk::validate(schema_validator(), schema, &agent, &mut problems);
     problems.sort();
-    // A value of the wrong type breaks every rule of its field; the first one tells enough.
+    // A value of the wrong type breaks every rule of its field; the first one says enough.
     problems.dedup_by(|other, first| other.path == first.path);
     if problems.is_empty()
         && let Err(broken) = Validator::new().validate(schema, &agent, None)

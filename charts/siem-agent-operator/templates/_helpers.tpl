@@ -48,7 +48,7 @@ app.kubernetes.io/component: operator
 {{- toYaml (merge $own .Values.commonLabels) -}}
 {{- end -}}
 
-{{- /* name, labels, annotations and namespace of an object: call with (dict "root" . "name" … "labels" … "annotations" … "namespace" …); a namespace of "-" is none. */ -}}
+{{- /* name, labels, annotations and namespace of an object: call with (dict "root" . "name" … "labels" … "annotations" … "namespace" …); "-" in place of a namespace leaves it out. */ -}}
 {{- define "siem.metadata" -}}
 {{- $labels := merge (include "siem.labels" .root | fromYaml) (default dict .labels) -}}
 {{- $annotations := merge dict (default dict .annotations) .root.Values.commonAnnotations -}}

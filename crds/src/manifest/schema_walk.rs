@@ -119,7 +119,7 @@ fn told(schema: &Value, error: &ValidationError<'_>) -> String {
                 options.as_array().into_iter().flatten().map(ToString::to_string).collect();
             format!("{} is not one of {}", error.instance(), options.join(", "))
         }
-        // A pattern tells nobody what is meant; the field's description does.
+        // A pattern explains nothing; the field's description does.
         ValidationErrorKind::Pattern { .. } => {
             let of = error.schema_path().to_string();
             let of = of.rsplit_once('/').and_then(|(of, _)| schema.pointer(of));

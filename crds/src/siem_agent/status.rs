@@ -55,7 +55,7 @@ pub enum TokenState {
     Invalid,
     /// It may not read an enabled stream: 403.
     Forbidden,
-    /// There is none.
+    /// The Secret or its key is absent.
     Missing,
     /// Not tried yet.
     Unknown,

@@ -1,6 +1,7 @@
 //! A portal that means harm, or that somebody else answers for: no token goes elsewhere, memory stays small, and once the
 //! portal answers well, nothing is lost.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use anyhow::{Context as _, Result, ensure};
 use flate2::write::GzEncoder;
 use flate2::{Compress, Compression, FlushCompress};
 use futures_util::future::try_join_all;
+use serde_json::json;
+use siem_agent_crds::report::Stream;
 use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
@@ -227,5 +230,30 @@ async fn a_page_that_expands_holds_up_no_probe() -> Result<()> {
         }
         world.all_delivered().await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_that_is_too_large_is_asked_for_again_with_fewer_records() -> Result<()> {
+    let mut world = World::prepare(tenant(0, 0), &Manifest::default()).await?;
+    let padding = "p".repeat(3 << 20);
+    for index in 0..40 {
+        let record = json!({
+            "_id": format!("large-{index}"),
+            "timestamp": 1_793_000_113_000_i64,
+            "eventTypeName": "EVENT_CATEGORY_LOGIN",
+            "description": padding,
+        });
+        world.defender.inject(Stream::Activities, &record.to_string());
+    }
+    world.forwarder.start().await?;
+    world.all_delivered().await?;
+    ensure!(world.receiver.ids().len() == 40, "all of them arrive");
+    ensure!(world.receiver.ids().values().all(|count| *count == 1), "each arrives once");
+    let requests = world.defender.requests();
+    let limits: BTreeSet<_> = requests.iter().filter_map(|it| it.question["limit"].as_u64()).collect();
+    ensure!(limits.iter().any(|limit| *limit < 40), "fewer records are asked for: {limits:?}");
+    let log = world.forwarder.log()?;
+    ensure!(log.contains("larger than"), "the log names the reason: {log}");
     Ok(())
 }
