@@ -125,6 +125,7 @@ fn from_value(mut agent: Value) -> Result<SiemAgent, Problems> {
     let schema = object_schema();
     schema_walk::default_and_prune(schema, &mut agent);
     schema_walk::unknown_fields(schema, &agent, "", &mut problems);
+    schema_walk::duplicates(schema, &agent, "", &mut problems);
     metadata(agent.get("metadata"), &mut problems);
     schema_walk::validate(schema_validator(), schema, &agent, &mut problems);
     problems.sort();

@@ -6,6 +6,7 @@
 //! functions, because the server's differ from every offline evaluation; URLs are checked by patterns.
 
 mod bounds;
+mod merge;
 
 use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,9 @@ const OWN_FILTERS: [&str; 8] =
     ["date", "created", "skip", "limit", "sortField", "sortDirection", "isScan", "filters"];
 /// Kubernetes' own types, whose descriptions would make up most of the CRD.
 const FOREIGN: [&str; 3] = ["affinity", "resources", "tolerations"];
+
+/// Fields by which `kubectl get --field-selector` finds agents.
+const SELECTABLE: [&str; 2] = [".spec.source.url", ".spec.syslog.host"];
 
 /// (path below the root, rule, message)
 const RULES: &[(&str, &str, &str)] = &[
@@ -161,9 +165,20 @@ pub fn generate() -> Value {
         );
         add_rule(schema, path, &rule, message);
     }
+    if let Some(Value::Object(resources)) = property(schema, "spec.forwarder.resources")
+        && let Some(Value::Object(properties)) = resources.get_mut("properties")
+    {
+        // Devices of a ResourceClaim, which the pod would have to name as well: nothing that a forwarder uses.
+        properties.remove("claims");
+    }
     bounds::bound(schema);
+    merge::merge(schema);
     if let Some(Value::Object(status)) = property(schema, "status") {
         status.insert("default".to_owned(), json!({"observedGeneration": -1}));
+    }
+    if let Some(Value::Object(version)) = crd.pointer_mut("/spec/versions/0") {
+        let fields = SELECTABLE.map(|path| json!({"jsonPath": path}));
+        version.insert("selectableFields".to_owned(), fields.to_vec().into());
     }
     crd
 }

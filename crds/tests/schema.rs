@@ -165,7 +165,7 @@ fn what_can_never_match_in_no_proxy_is_refused_in_words() {
     let mut agent: Value = serde_saphyr::from_str(&minimal).unwrap();
     let mut read = |entry: &str| {
         agent["spec"]["source"]["proxy"] =
-            serde_json::json!({"url": "http://proxy:3128", "noProxy": ["localhost", entry]});
+            serde_json::json!({"url": "http://proxy:3128", "noProxy": ["first.example.com", entry]});
         manifest::read(&agent.to_string())
     };
     for entry in [

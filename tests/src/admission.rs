@@ -144,7 +144,10 @@ impl Refused {
     pub fn names(&self, field: &str, words: &[&str]) -> bool {
         let field = if field.is_empty() { "<nil>" } else { field };
         // Unknown fields and those that server-side apply cannot type are only in the text.
-        let in_text = [format!("\"{field}\""), format!(".{field}: ")];
+        // The latter names the list, where an entry stands in it twice.
+        let list = field.rsplit_once('[').map_or(field, |(list, _)| list);
+        let in_text =
+            [format!("\"{field}\""), format!(".{field}: "), format!(".{list}: duplicate")];
         let named = self.fields.iter().any(|named| named == field)
             || in_text.iter().any(|at| self.message.contains(at));
         named && (words.is_empty() || words.iter().any(|words| self.message.contains(words)))

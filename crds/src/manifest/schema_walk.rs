@@ -1,5 +1,7 @@
 //! Walks an object beside its structural schema: defaults, pruning, unknown fields and the schema's own demands.
 
+use std::collections::BTreeSet;
+
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
@@ -74,6 +76,41 @@ pub(super) fn unknown_fields(
             if let Some(items) = schema.get("items") {
                 for (index, child) in array.iter().enumerate() {
                     unknown_fields(items, child, &format!("{path}[{index}]"), problems);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Names every entry that stands twice in a list which is a set or a map, in the server's words.
+pub(super) fn duplicates(schema: &Value, value: &Value, path: &str, problems: &mut Vec<Problem>) {
+    match value {
+        Value::Object(object) => {
+            for (name, child) in object {
+                if let Some(property) = schema.get("properties").and_then(|of| of.get(name)) {
+                    let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    duplicates(property, child, &at, problems);
+                }
+            }
+        }
+        Value::Array(array) => {
+            let kind = schema.get("x-kubernetes-list-type").and_then(Value::as_str);
+            let key = schema.pointer("/x-kubernetes-list-map-keys/0").and_then(Value::as_str);
+            let mut seen = BTreeSet::new();
+            for (index, entry) in array.iter().enumerate() {
+                let at = format!("{path}[{index}]");
+                let identity = match (kind, key) {
+                    (Some("set"), _) => Some(entry.to_string()),
+                    (Some("map"), Some(key)) => entry.get(key).map(Value::to_string),
+                    _ => None,
+                };
+                if identity.is_some_and(|identity| !seen.insert(identity)) {
+                    problems
+                        .push(Problem::new(at.as_str(), "Duplicate value: remove one of the two"));
+                }
+                if let Some(items) = schema.get("items") {
+                    duplicates(items, entry, &at, problems);
                 }
             }
         }

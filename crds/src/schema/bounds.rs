@@ -10,7 +10,6 @@ use super::property;
 
 /// Name of a list or map, how many entries it may have.
 const ENTRIES: &[(&str, u64)] = &[
-    ("claims", 8),
     ("limits", 16),
     ("requests", 16),
     ("matchExpressions", 8),

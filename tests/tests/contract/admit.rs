@@ -24,6 +24,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("maximum", &["should be less than or equal to"]),
     ("lower case", &["lowercase RFC 1123"]),
     ("is a required property", &["Required value"]),
+    ("Duplicate value", &["Duplicate value", "duplicate entries"]),
     ("unknown field", &["unknown field", "field not declared in schema"]),
     ("integer", &["must be of type integer", "expected numeric"]),
     ("boolean", &["must be of type boolean", "expected boolean"]),
