@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -43,12 +43,19 @@ struct Cli {
     /// How long it is watched while idle, seconds.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
+    /// Measures this program, such as one of another release, instead of the one that images hold.
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Cli { agents: n_agents, rounds: n_rounds, largest: n_largest, seconds } = Cli::parse();
-    let program = shipped("siem-operator").await?;
+    let Cli { agents: n_agents, rounds: n_rounds, largest: n_largest, seconds, program } =
+        Cli::parse();
+    let program = match program {
+        Some(program) => program,
+        None => shipped("siem-operator").await?,
+    };
     let plane = ControlPlane::start().await?;
     plane.install_crd().await?;
     speed(&plane, &program, n_agents, n_rounds).await?;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Write as _, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,12 +35,19 @@ struct Cli {
     /// How long each figure is watched, seconds.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
+    /// Measures this program, such as one of another release, instead of the one that images hold.
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let watched = Duration::from_secs(Cli::parse().seconds);
-    let program = shipped("siem-forwarder").await?;
+    let Cli { seconds, program } = Cli::parse();
+    let watched = Duration::from_secs(seconds);
+    let program = match program {
+        Some(program) => program,
+        None => shipped("siem-forwarder").await?,
+    };
     start(&program).await?;
     idle(&program, watched).await?;
     backlog(&program, watched).await?;
