@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -14,7 +15,9 @@ use serde_json::{Value, json};
 use siem_agent_crds::{manifest, schema};
 use siem_agent_sim::control_plane::ControlPlane;
 use siem_agent_sim::fleet::largest;
+use siem_agent_sim::forwarder::program;
 use siem_agent_tests::admission::{Admission, Broken, Node, Verb, nodes, set};
+use siem_agent_tests::program::{forwarder, to_its_end};
 
 /// What the offline check calls it, and what the server does.
 const WORDS: &[(&str, &[&str])] = &[
@@ -43,6 +46,9 @@ fn fixtures(folder: &str) -> Result<Vec<Fixture>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
         let text = fs::read_to_string(&path)?;
         let expected = text
             .lines()
@@ -80,6 +86,28 @@ async fn legal_manifests_are_admitted_with_the_defaults_that_the_offline_check_f
             assert_eq!(served.spec, read.spec, "{}: {spec}", fixture.name);
             assert_eq!(admitted.pointer("/status"), Some(&json!({"observedGeneration": -1})));
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_example_is_admitted_rendered_and_listed() -> Result<()> {
+    let admission = Admission::start().await?;
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let list = fs::read_to_string(examples.join("README.md"))?;
+    for example in fixtures("../../examples")? {
+        let Fixture { name: path, manifest, .. } = &example;
+        let admitted = admission.admit(Verb::Create, None, manifest).await?;
+        ensure!(admitted.is_ok(), "{path}: {:?}", admitted.err());
+        let mut operator = Command::new(program("siem-operator")?);
+        operator.args(["render", "-f", path]);
+        let forwarder =
+            forwarder(&["render", "--manifest", path, "--stream", "alerts"], "{\"data\": []}");
+        for ended in [to_its_end(operator, b"").await?, forwarder.await?] {
+            ensure!(ended.code == Some(0), "{path}: {}", ended.err);
+        }
+        let file = Path::new(path).file_name().context("a name")?.to_string_lossy();
+        ensure!(list.contains(&format!("| [{file}]({file}) |")), "{file} is not in the list");
     }
     Ok(())
 }

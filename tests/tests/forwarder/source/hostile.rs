@@ -251,7 +251,8 @@ async fn a_page_that_is_too_large_is_asked_for_again_with_fewer_records() -> Res
     ensure!(world.receiver.ids().len() == 40, "all of them arrive");
     ensure!(world.receiver.ids().values().all(|count| *count == 1), "each arrives once");
     let requests = world.defender.requests();
-    let limits: BTreeSet<_> = requests.iter().filter_map(|it| it.question["limit"].as_u64()).collect();
+    let limits: BTreeSet<_> =
+        requests.iter().filter_map(|it| it.question["limit"].as_u64()).collect();
     ensure!(limits.iter().any(|limit| *limit < 40), "fewer records are asked for: {limits:?}");
     let log = world.forwarder.log()?;
     ensure!(log.contains("larger than"), "the log names the reason: {log}");
