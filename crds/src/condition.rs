@@ -5,10 +5,7 @@
 
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};
-
-use crate::siem_agent::{SiemAgent, SiemAgentStatus};
 
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $word:ident,)+ }) => {
@@ -154,45 +151,6 @@ words! {
     }
 }
 
-impl SiemAgentStatus {
-    /// The condition of a type.
-    pub fn condition(&self, of: ConditionType) -> Option<&Condition> {
-        self.conditions.iter().find(|condition| condition.type_ == of)
-    }
-
-    /// Whether the condition of a type is there and True.
-    pub fn is(&self, of: ConditionType) -> bool {
-        self.condition(of).is_some_and(|condition| condition.status == ConditionStatus::True)
-    }
-}
-
-impl SiemAgent {
-    /// Whether the condition of a type is there and True.
-    pub fn is(&self, of: ConditionType) -> bool {
-        self.status.as_ref().is_some_and(|status| status.is(of))
-    }
-
-    /// Whether the spec of the present generation cannot work.
-    pub fn is_stalled(&self) -> bool {
-        let stalled =
-            self.status.as_ref().and_then(|status| status.condition(ConditionType::Stalled));
-        stalled.is_some_and(|stalled| {
-            stalled.status == ConditionStatus::True
-                && stalled.observed_generation == self.metadata.generation
-        })
-    }
-
-    /// Whether a status was ever written: the CRD's default for the observed generation is -1.
-    pub fn was_observed(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status.observed_generation >= 0)
-    }
-
-    /// Whether the status is of the present generation.
-    pub fn is_observed(&self) -> bool {
-        self.status.as_ref().map(|status| status.observed_generation) == self.metadata.generation
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,7 +159,8 @@ mod tests {
     fn words_are_on_the_wire_as_they_are_spelled() {
         for reason in Reason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
-            assert!(*reason.as_str() == *reason && reason.to_string() == *reason);
+            assert_eq!(*reason.as_str(), *reason);
+            assert_eq!(reason.to_string(), reason.as_str());
         }
         for of in ConditionType::ALL {
             assert_eq!(serde_json::to_value(of).unwrap(), of.as_str());

@@ -164,8 +164,7 @@ fn what_can_never_match_in_no_proxy_is_refused_in_words() {
     let minimal = fs::read_to_string("fixtures/legal/minimal.yaml").unwrap();
     let mut agent: Value = serde_saphyr::from_str(&minimal).unwrap();
     let mut read = |entry: &str| {
-        agent["spec"]["source"]["proxy"] =
-            serde_json::json!({"url": "http://proxy:3128", "noProxy": ["first.example.com", entry]});
+        agent["spec"]["source"]["proxy"] = serde_json::json!({"url": "http://proxy:3128", "noProxy": ["first.example.com", entry]});
         manifest::read(&agent.to_string())
     };
     for entry in [

@@ -1,4 +1,4 @@
-//! What is handed to the SIEM and what comes back: batches of frames, and the proof that one was delivered.
+//! What is handed to the SIEM and what comes back: batches of frames, and the proof that one was delivered. Pure.
 //!
 //! A batch is the unit of writing and of confirmation: one contiguous run of bytes, so that a resend is the same bytes
 //! in the same order, and the end of every frame in it, for transports that send frames one by one. It carries the marks

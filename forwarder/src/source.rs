@@ -8,10 +8,11 @@ pub mod cloud_apps;
 pub mod failure;
 pub mod http;
 pub mod purpose;
+pub mod start;
 
 use std::time::Duration;
 
-use siem_agent_crds::position::{Position, StreamPosition};
+use siem_agent_crds::position::Position;
 
 use crate::delivery::Delivered;
 use crate::event::{Event, Stream};
@@ -21,6 +22,8 @@ use crate::secret::{self, Secret, SecretId};
 use crate::time::Millis;
 use failure::Failure;
 use purpose::Purpose;
+
+pub use start::Start;
 
 /// Where the records of one tenant come from.
 pub trait Source: Send + Sync {
@@ -151,22 +154,6 @@ pub struct Failed {
     pub reason: String,
     /// The status as a metric's label; `None` where no request was made.
     pub code: Option<String>,
-}
-
-/// Where a stream begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
-    /// At this time: nothing of it was read yet.
-    Anew(Millis),
-    /// Where it was.
-    At {
-        /// As it was stored. Nothing later than its time is believed.
-        at: StreamPosition,
-        /// Nothing before this time is ever asked for, where the position does not say.
-        floor: Millis,
-        /// What lies before this time is left out.
-        not_before: Option<Millis>,
-    },
 }
 
 /// The secret that a request is sent with, as it was read when the request was let through.

