@@ -10,7 +10,7 @@
 //!   counted on everything the socket carries: for TLS the ciphertext, handshake included), *and* the connection then
 //!   stayed healthy (state ESTABLISHED, nothing on the read half that ends it) for the grace. When a connection breaks,
 //!   everything unconfirmed is sent again on the next one, the same bytes in the same order.
-//! - **UDP**: the kernel has taken the datagram. The protocol tells no more; this transport is lossy.
+//! - **UDP**: the kernel has taken the datagram. The protocol reports nothing more; this transport is lossy.
 //!
 //! Only a file below `delivery/` can make a [`Delivered`]. None of them ever looks at the source, drops a batch that it
 //! took, or writes a record's content to a log. This file is pure.

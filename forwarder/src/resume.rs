@@ -1,8 +1,8 @@
-//! Where a forwarder goes on when it starts: at its own file, at what the operator keeps, or anew. Pure.
+//! Where a forwarder resumes when it starts: at its own file, at what the operator keeps, or anew. Pure.
 //!
 //! The own file is exact and wins. What the operator keeps knows the watermarks and the last day's alerts, so going on
 //! there repeats at most the overlap and what was delivered since it was written. Another source starts anew. A stream
-//! that was not exported for a while goes on at its cursor, but reaches back `startFrom` at most; one that was exported
+//! that was not exported for a while resumes at its cursor, but reaches back `startFrom` at most; one that was exported
 //! and could not be, because everything was down, reaches back as far as it must.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Secrets: read from files when they are needed, never kept longer, never shown.
 //!
 //! A mounted Secret may appear, change or vanish while the program runs, so each use reads the file again. Nothing here
-//! has a `Debug` or `Display` that tells more than the file's path.
+//! has a `Debug` or `Display` that shows more than the file's path.
 
 mod clean;
 mod id;
@@ -33,7 +33,7 @@ impl Secret {
         &self.0
     }
 
-    /// By what it is told apart from another one.
+    /// By what it is distinguished from another one.
     pub fn id(&self) -> SecretId {
         SecretId::of(&self.0)
     }

@@ -166,7 +166,7 @@ impl Offer {
         Self(secret)
     }
 
-    /// By what it is told apart from another one; `None` where there is no secret to send.
+    /// By what it is distinguished from another one; `None` where there is no secret to send.
     pub fn id(&self) -> Option<SecretId> {
         self.0.as_ref().ok().map(Secret::id)
     }
@@ -174,7 +174,7 @@ impl Offer {
     /// The secret itself, for the one place that sends it.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why the secret is absent.
     pub(crate) fn into_secret(self) -> Result<Secret, secret::Error> {
         self.0
     }

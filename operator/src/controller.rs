@@ -34,7 +34,7 @@ const SOON: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_secs(2);
 /// How often all are counted without a change: an agent counts for so long without a word, and then no more.
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(20);
-/// But no longer than this, however much goes on.
+/// But no longer than this, however much happens.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(10);
 /// How often the CRD is looked at while it is outdated, so that the complaint ends soon after it was applied.
 const CRD_INTERVAL_OF_TROUBLE: Duration = Duration::from_secs(15);

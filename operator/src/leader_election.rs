@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two renewals.
 const RETRY: Duration = Duration::from_secs(2);
-/// Between two looks of a candidate: it sees the last renewal one look late and the end another, and shall lead 20 s after
+/// Between two looks of a candidate: it sees the last renewal one look late and the end another, and must lead 20 s after
 /// the holder was lost.
 const LOOK: Duration = Duration::from_secs(1);
 /// One request.

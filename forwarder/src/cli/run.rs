@@ -130,7 +130,7 @@ fn refuse_another_source(
     }
 }
 
-/// An address that is none is a wrong setting; one that is taken is the world's fault.
+/// An invalid address is a wrong setting; one that is in use is a fault at run time.
 fn cannot_listen(listen: &str, error: &std::io::Error) -> Failure {
     let text = format!("cannot listen on {listen} (--listen): {error}");
     match error.kind() {
@@ -155,7 +155,7 @@ fn kept(config: &Config) -> Kept {
             return Kept::Nothing;
         }
     };
-    // Its times are held against the server's clock, as soon as the server tells it; ours may be wrong.
+    // Its times are held against the server's clock once that is known; ours may be wrong.
     let source = config.source.url.trim_end_matches('/');
     match kept::Checkpoint::read(&text, agent_uid, source, jiff::Timestamp::MAX) {
         Ok(checkpoint) => Kept::Here(checkpoint),

@@ -52,7 +52,7 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
-    /// Certificates or keys of ours cannot be used, and no earlier ones are there to go on with.
+    /// Certificates or keys of ours cannot be used, and there are no earlier ones to keep using.
     #[error("cannot read certificates for the syslog connection")]
     Material(#[source] tls::Error),
     /// The TLS handshake failed.

@@ -1,6 +1,6 @@
 //! Whether a connection that owes us acknowledgements is well, stalled or dead, from what the kernel knows of it. Pure.
 //!
-//! A receiver that does not read closes its window. Its kernel then goes on answering our kernel's probes, so it is
+//! A receiver that does not read closes its window. Its kernel still answers our kernel's probes, so it is
 //! alive, and breaking the connection would only send again what it may hold already: such a stall is waited out, for a
 //! while. A peer whose kernel answers nothing at all is gone.
 

@@ -29,7 +29,7 @@ pub(super) enum Shape {
     Other,
 }
 
-/// The length of the first element with its head; `None` where there is none, or where it says nothing of its length.
+/// The length of the first element with its head; `None` where no element begins, or where it does not say its length.
 pub(super) fn length(bytes: &[u8]) -> Option<usize> {
     let (_, head, length) = head(bytes)?;
     head.checked_add(length)

@@ -145,7 +145,7 @@ impl Credential {
         }
     }
 
-    /// A request of this stream goes out with this secret; `None` where there is none.
+    /// A request of this stream is sent with this secret; `None` where the secret is absent.
     pub fn offered(&mut self, stream: Stream, secret: Option<SecretId>, now: Millis) {
         let is_another = self.is_another(stream, secret);
         if self.is_unproven(secret) {

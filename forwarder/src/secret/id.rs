@@ -1,4 +1,4 @@
-//! By what two secrets are told apart without either being held or shown. Pure.
+//! By what two secrets are distinguished without either being held or shown. Pure.
 
 use std::fmt;
 

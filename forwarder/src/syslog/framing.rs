@@ -1,6 +1,6 @@
-//! How messages are told apart on the wire. Pure.
+//! How messages are separated on the wire. Pure.
 
-/// How messages are told apart.
+/// How messages are separated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// A line feed after each.

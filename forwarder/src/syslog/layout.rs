@@ -35,7 +35,7 @@ pub struct Layout {
     pub pri: Option<u8>,
     /// The host, where it is named.
     pub host: Option<String>,
-    /// How messages are told apart.
+    /// How messages are separated.
     pub framing: Framing,
     /// The most bytes of a frame: header, record, line feed and count together.
     pub max_message_bytes: usize,

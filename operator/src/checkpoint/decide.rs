@@ -2,8 +2,9 @@
 //! writes it.
 //!
 //! A stream's watermark never goes back, and never lies ahead of this operator's clock or of what the same report calls
-//! delivered; a kept one that does is replaced. The position beside it is kept as it came: only its source reads it. A write is due only when events were delivered since the last one, which the
-//! ConfigMap itself remembers in an annotation, so that an operator that was started again knows it too.
+//! delivered; a kept one that does is replaced. The position beside it is kept as it came: only its source reads it.
+//! A write is due only when events were delivered since the last one, which the ConfigMap itself remembers in an
+//! annotation, so that an operator that was started again knows it too.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ pub(crate) fn marker(report: &Report) -> String {
     format!("{}/{}", report.started_at.as_second(), n_delivered(report))
 }
 
-/// Whether a report tells of events that were delivered since this marker was written.
+/// Whether a report has events that were delivered since this marker was written.
 pub(crate) fn is_due(marker: Option<&str>, report: &Report) -> bool {
     let delivered = n_delivered(report);
     let written = marker.and_then(|marker| {

@@ -52,7 +52,7 @@ enum Turn {
     Settled,
 }
 
-/// Looks whether a report tells of something to keep.
+/// Looks whether a report has something to keep.
 pub(crate) fn look(world: &Context, agent: &Agent, report: &Report) {
     let key = &agent.key;
     let is_due = is_due(world, agent, report).is_some();

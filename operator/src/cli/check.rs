@@ -71,7 +71,7 @@ async fn check(arguments: CheckArguments) -> Result<bool, Failure> {
     all_good &= leader(&client, &own, until).await?;
     match operator_url {
         Some(url) => all_good &= operator(url.trim_end_matches('/'), until).await?,
-        None => tell("note", "operator", "not tried: --operator-url is not set")?,
+        None => print("note", "operator", "not tried: --operator-url is not set")?,
     }
     Ok(all_good)
 }
@@ -134,14 +134,14 @@ async fn may(client: &Client, namespaces: &[String], own: &str) -> Result<bool, 
         say(false, "rights", &format!("may not {missing}. Bind the rules of operator/rbac.yaml"))?
     };
     match rights::may_read_secrets(client, namespaces).await {
-        Ok(None) => tell("ok  ", "Secrets", "the account may not read them")?,
+        Ok(None) => print("ok  ", "Secrets", "the account may not read them")?,
         // Somebody gave it more; the operator works all the same.
-        Ok(Some(place)) => tell(
+        Ok(Some(place)) => print(
             "note",
             "Secrets",
             &format!("the account may read them {place}, which the operator never needs"),
         )?,
-        Err(error) => tell("note", "Secrets", &chain(&error))?,
+        Err(error) => print("note", "Secrets", &chain(&error))?,
     }
     Ok(good)
 }
@@ -223,10 +223,10 @@ async fn answers(client: &reqwest::Client, url: &str) -> Result<Option<String>, 
 }
 
 fn say(good: bool, what: &str, words: &str) -> Result<bool, Failure> {
-    tell(if good { "ok  " } else { "FAIL" }, what, words).map(|()| good)
+    print(if good { "ok  " } else { "FAIL" }, what, words).map(|()| good)
 }
 
-fn tell(mark: &str, what: &str, words: &str) -> Result<(), Failure> {
+fn print(mark: &str, what: &str, words: &str) -> Result<(), Failure> {
     let (what, words) = (printable(what), printable(words));
     writeln!(std::io::stdout(), "{mark} {what}: {words}").map_err(|error| Failure::world(&error))
 }

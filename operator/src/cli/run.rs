@@ -42,7 +42,7 @@ use crate::workqueue::Work;
 
 /// A connection to the API server takes no longer.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
-/// An answer begins within this, that of a watch too; one that goes on may last. A reconcile waits for less.
+/// An answer begins within this, that of a watch too; one that has begun may last. A reconcile waits for less.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(arguments: RunArguments) -> Result<(), Failure> {
@@ -175,7 +175,7 @@ fn has_sendable_token(credentials: &AuthInfo) -> bool {
     token.is_none_or(|token| HeaderValue::from_str(token).is_ok())
 }
 
-/// An address that is none is a wrong setting; one that is taken is the world's fault.
+/// An invalid address is a wrong setting; one that is in use is a fault at run time.
 fn cannot_listen(listen: &str, error: &std::io::Error) -> Failure {
     let text = format!("cannot listen on {listen} (--listen): {error}");
     match error.kind() {

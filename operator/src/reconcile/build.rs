@@ -1,4 +1,4 @@
-//! From a validated agent to the objects that it shall own. Pure: the same agent gives the same bytes.
+//! From a validated agent to the objects that it is to own. Pure: the same agent gives the same bytes.
 //!
 //! One object a file, below. `Objects<Prepared>` can only be made here, `Objects<Applied>` only by `apply`, so a status
 //! can only speak of what is on the server.
@@ -38,7 +38,7 @@ pub(crate) struct Objects<State> {
     state: PhantomData<State>,
 }
 
-/// One object as it shall be.
+/// The desired state of one object.
 #[derive(Debug, Clone)]
 pub(crate) struct Desired {
     pub(crate) which: Owned,

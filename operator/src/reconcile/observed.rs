@@ -63,7 +63,7 @@ pub(crate) enum Source {
     Here(Box<ObservedObject>),
     /// The server says: it may be somebody else's.
     Server,
-    /// There is none that matters.
+    /// No such object matters.
     Nowhere,
 }
 

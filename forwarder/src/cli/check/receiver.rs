@@ -5,7 +5,7 @@ use crate::syslog::{Framing, Header, Layout, TimeFormat};
 /// Where rsyslog cuts a message unless its limit was raised: the lowest usual limit on TCP and TLS.
 const USUAL_LIMIT: usize = 8_096;
 
-/// How messages are told apart, and what takes them so.
+/// How messages are separated, and which receivers take them so.
 pub(super) fn framing(layout: &Layout) -> String {
     let limit = layout.max_message_bytes;
     match layout.framing {

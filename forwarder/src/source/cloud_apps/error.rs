@@ -137,7 +137,7 @@ pub enum Error {
     /// The CA bundle cannot be used.
     #[error("the CA bundle for the API is unusable")]
     Tls(#[source] tls::Error),
-    /// The proxy's URL is none.
+    /// The proxy's URL is invalid.
     #[error("invalid proxy URL")]
     ProxyUrl,
     /// The list would not end.

@@ -23,7 +23,7 @@ pub(super) fn claim(validated: &Validated<'_>) -> PersistentVolumeClaim {
                 )])),
                 limits: None,
             }),
-            // Absent is the cluster's default class, and an empty one is none at all.
+            // Absent is the cluster's default class, and an empty one asks for no class.
             storage_class_name: persistence.storage_class_name.clone(),
             ..PersistentVolumeClaimSpec::default()
         }),

@@ -105,8 +105,8 @@ pub(super) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
         && says_something
 }
 
-/// Whether a status only goes on in the words of its progress, so soon after it began that the end is awaited instead:
-/// what starts within seconds is told once.
+/// Whether a status only reports another step of its progress, so soon after it began that the end is awaited instead:
+/// what starts within seconds is published once.
 pub(super) fn is_hasty(previous: &SiemAgentStatus, next: &SiemAgentStatus, now: Timestamp) -> bool {
     let without_words = |status: &SiemAgentStatus| {
         let mut status = status.clone();
@@ -119,7 +119,7 @@ pub(super) fn is_hasty(previous: &SiemAgentStatus, next: &SiemAgentStatus, now: 
     }) && !is_news(&without_words(previous), &without_words(next))
 }
 
-/// Whether a status is worth a write: times that only tell that all goes on are not.
+/// Whether a status is worth a write: times that only confirm the last status are not.
 pub(crate) fn is_news(previous: &SiemAgentStatus, next: &SiemAgentStatus) -> bool {
     let without_times = |status: &SiemAgentStatus| {
         let mut status = status.clone();

@@ -21,7 +21,7 @@ const BUCKETS: [(f64, &str); 6] = [
 ];
 /// To go down a bucket the lag must be below this part of its edge.
 const CLEARLY: f64 = 0.8;
-/// A lag above this is told though everything is reachable.
+/// A lag above this is reported though everything is reachable.
 const LAGGING_SECONDS: f64 = 900.0;
 
 /// The larger lag of the enabled streams, as of now; `None` while suspended, and before anything is known.
