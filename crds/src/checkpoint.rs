@@ -171,9 +171,15 @@ impl Version1 {
             alerts: alerts.map(|at| at.through),
             activities: checkpoint.through(Stream::Activities),
             exported: checkpoint.exported.clone(),
-            alert_ids: alerts.map(|at| at.position.ids()).unwrap_or_default(),
+            alert_ids: alerts.map(digests).unwrap_or_default(),
         }
     }
+}
+
+/// What version 1 could hold of a position: its digests, of which a forwarder may have written anything.
+fn digests(at: &StreamPosition) -> Vec<String> {
+    let ids = at.position.ids().into_iter().filter(|id| Checkpoint::is_digest(id));
+    ids.take(MAX_ALERT_IDS).collect()
 }
 
 /// The positions that version 1 of checkpoint and report knew.

@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A ConfigMap holds 1 MiB, in which every quotation mark is two bytes; 40,000 digests fit.
-const MAX_BYTES: usize = 800_000;
+/// The most that a checkpoint holds of positions, all of them together: a ConfigMap holds 1 MiB, in which every quotation
+/// mark is two bytes; 40,000 digests fit.
+pub const MAX_BYTES: usize = 800_000;
 
 /// A position; nobody but its source knows what is in it.
 #[derive(Serialize, Deserialize, Clone)]

@@ -100,7 +100,10 @@ impl<S: Source> Forwarder<S> {
         let (mut n_failures, mut last) = (0, None);
         while !*stop.borrow() {
             match self.poll(stream, &mut reader, &mut stop).await {
-                Ok(()) => (n_failures, last) = (0, None),
+                Ok(()) => {
+                    self.clearance.unheard(stream);
+                    (n_failures, last) = (0, None);
+                }
                 Err(Interrupted::Stopped) => break,
                 Err(Interrupted::Source(failed)) => {
                     // Another kind of failure is news, and waits as a first one.

@@ -177,7 +177,7 @@ impl Read {
         let mut checkpoint = Checkpoint::new(self.source).exporting(self.exported);
         let positions = [(Stream::Alerts, self.alerts), (Stream::Activities, self.activities)];
         for (stream, position) in positions {
-            let Some(position) = position else { continue };
+            let position = position.unwrap_or_default();
             let through = self.through.get(&stream).copied();
             let within = || position.read().map(|Watermark { watermark }| watermark);
             if let Some(through) = through.or_else(within) {
@@ -260,6 +260,12 @@ mod tests {
             let (_, loaded) = Store::open(folder.path()).unwrap();
             assert_eq!(loaded.checkpoint, Some(checkpoint(watermark)));
         }
+        let mut timed = checkpoint(4_000);
+        let position = Position::default();
+        timed.set(Stream::Alerts, StreamPosition { through: 5, position });
+        store.save(&timed).unwrap();
+        let (_, loaded) = Store::open(folder.path()).unwrap();
+        assert_eq!(loaded.checkpoint, Some(timed), "a time without a position too");
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Clearance {
                 credential.offered(stream, offer.id(), now);
                 return offer;
             }
+            credential.released(stream);
         }
     }
 

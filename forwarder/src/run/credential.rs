@@ -145,6 +145,11 @@ impl Credential {
         }
     }
 
+    /// The stream does not ask after all.
+    pub fn released(&mut self, stream: Stream) {
+        self.unheard_of_trial(stream);
+    }
+
     /// A request of this stream is sent with this secret; `None` where the secret is absent.
     pub fn offered(&mut self, stream: Stream, secret: Option<SecretId>, now: Millis) {
         let is_another = self.is_another(stream, secret);
@@ -168,7 +173,9 @@ impl Credential {
     pub fn accepted(&mut self, stream: Stream, now: Millis) {
         self.judged(stream, now);
         let Some(of) = self.of_mut(stream) else { return };
-        (of.is_forbidden, of.in_a_row) = (false, None);
+        of.is_forbidden = false;
+        // What is refused on a later page of each poll stays a row; a whole poll ends it (`unheard`).
+        of.in_a_row.take_if(|(refusal, _)| refusal.is_of_all());
         let offered = of.offered.secret();
         if offered == self.last {
             self.took(offered);
@@ -215,7 +222,8 @@ impl Credential {
         Halt { wait, is_first: attempt == 0 }
     }
 
-    /// The source failed otherwise, which says nothing of the credential: the next refusal is a first one.
+    /// The source failed otherwise, which says nothing of the credential, or a poll went well: the next refusal is a first
+    /// one.
     pub fn unheard(&mut self, stream: Stream) {
         self.unheard_of_trial(stream);
         if let Some(of) = self.of_mut(stream) {

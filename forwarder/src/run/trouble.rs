@@ -80,16 +80,20 @@ impl<S: Source> Forwarder<S> {
     /// For ever: tries the credential where no stream does, because the target takes no records: a changed secret at once,
     /// any other now and then.
     pub(super) async fn watch_token(&self) {
+        // After a check that was refused, no stream may be awake to notice another secret.
+        let mut was_refused = false;
         loop {
             sleep(SECRET_LOOK).await;
-            if !self.sink.target().takes_records()
+            if (was_refused || !self.sink.target().takes_records())
                 && let Some(stream) = self.clearance.worth_a_try(&self.source)
             {
+                was_refused = false;
                 self.try_changed_secret(stream).await;
             }
             if let Some(stream) = self.clearance.check_due()
                 && let Err(failed) = self.try_token(stream).await
             {
+                was_refused = matches!(failed.failure, Failure::Refused(_));
                 // Whoever comes next waits as long as it must.
                 drop(self.take_note(stream, failed, 0));
             }

@@ -14,7 +14,7 @@ use kube::api::DynamicObject;
 use serde::Deserialize;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::checkpoint::{CLOCK_TOLERANCE, Checkpoint, KEY, VERSION, VERSION_1};
-use siem_agent_crds::position::StreamPosition;
+use siem_agent_crds::position::{MAX_BYTES, Position, StreamPosition};
 use siem_agent_crds::report::{Report, Stream};
 
 use crate::names::{self, Owned};
@@ -128,6 +128,14 @@ pub(crate) fn next(
     // Clocks may differ by a little; what is kept still never lies ahead of this one.
     for at in next.positions.values_mut() {
         at.through = at.through.min(now.as_millisecond());
+    }
+    // A position that does not fit beside the others is left out; its time is kept.
+    let mut n_bytes_left = MAX_BYTES;
+    for at in next.positions.values_mut() {
+        match n_bytes_left.checked_sub(at.position.text().len()) {
+            Some(left) => n_bytes_left = left,
+            None => at.position = Position::default(),
+        }
     }
     Some(next)
 }

@@ -70,6 +70,31 @@ fn a_stream_that_is_forbidden_halts_alone() {
 }
 
 #[test]
+fn what_is_refused_on_a_later_page_of_each_poll_waits_longer_and_longer() {
+    for refusal in [Refusal::Stream, Refusal::Question] {
+        let mut it = both();
+        let waits = [0, 1, 2].map(|n| {
+            it.offered(ALERTS, secret(1), n);
+            it.accepted(ALERTS, n);
+            it.refused(ALERTS, refusal, n, 0.0).wait.as_secs()
+        });
+        assert_eq!(waits, [60, 120, 240], "{refusal:?}");
+        it.accepted(ALERTS, 3);
+        it.unheard(ALERTS);
+        assert!(refused(&mut it, 1, refusal, 4).is_first, "a whole poll lay between");
+    }
+}
+
+#[test]
+fn a_stream_that_does_not_ask_after_all_holds_up_no_other() {
+    let mut it = both();
+    it.reserved(ALERTS, secret(1));
+    assert_eq!(is_free(&it, secret(1), 0), [true, false]);
+    it.released(ALERTS);
+    assert_eq!(is_free(&it, secret(1), 0), [true, true]);
+}
+
+#[test]
 fn a_secret_is_worth_a_try_for_each_stream_that_has_not_tried_it() {
     let mut it = both();
     let another =

@@ -178,6 +178,27 @@ fn a_write_is_due_only_when_events_were_delivered_since_the_last() {
 }
 
 #[test]
+fn positions_that_do_not_fit_beside_each_other_are_left_out_and_their_times_kept() {
+    let mut told = report(MILLIS, 1, &[ONE]);
+    let long = Position::of(&"p".repeat(MAX_BYTES / 2));
+    for at in told.checkpoint.positions.values_mut() {
+        at.position = long.clone();
+    }
+    let kept = next(&agent(), None, &told, NOW).unwrap();
+    assert_eq!(watermarks(&kept), (Some(MILLIS), Some(MILLIS)));
+    let fits = |stream| kept.positions[&stream].position == long;
+    assert_eq!([fits(Stream::Alerts), fits(Stream::Activities)], [true, false]);
+}
+
+#[test]
+fn what_is_no_digest_is_not_written_for_the_version_before() {
+    let mut told = report(MILLIS, 1, &[ONE, "\u{202e}x"]);
+    told.checkpoint.version = VERSION_1;
+    let text = next(&agent(), None, &told, NOW).unwrap().write().unwrap();
+    assert!(Checkpoint::read(&text, "u", "https://t.example", NOW).is_ok(), "{text}");
+}
+
+#[test]
 fn a_forwarder_of_the_version_before_is_given_what_it_can_read() {
     let agent = agent();
     let mut told = report(MILLIS, 1, &[ONE]);
