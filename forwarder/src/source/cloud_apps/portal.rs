@@ -3,6 +3,7 @@
 //! It decides nothing: which question is asked comes in as a [`Query`], and what a failure means for the next request is
 //! [`Error::failure`]'s. A body is split into records while it streams in, so a page of 5,000 is never held whole.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -40,6 +41,8 @@ pub struct Portal {
     url: String,
     auth: Auth,
     client: Keeper,
+    /// Whether its clock and ours were last seen to differ, by either stream.
+    is_clock_wrong: AtomicBool,
 }
 
 /// A page whose body is still coming in.
@@ -69,7 +72,12 @@ impl Portal {
     pub fn new(settings: Settings) -> Self {
         let Settings { url, auth, proxy, ca_bundle } = settings;
         let client = Keeper::new(proxy, ca_bundle);
-        Self { url, auth: Auth::new(auth, SCOPE), client }
+        Self { url, auth: Auth::new(auth, SCOPE), client, is_clock_wrong: AtomicBool::new(false) }
+    }
+
+    /// A stream found that the clocks differ, or do not any more. Says whether no other stream has found so before.
+    pub fn finds_clock(&self, is_wrong: bool) -> bool {
+        self.is_clock_wrong.swap(is_wrong, Ordering::Relaxed) != is_wrong
     }
 
     /// What an error says, for logs, reports and people. Of one that repeats a secret of ours, be it in a server's words, in

@@ -145,7 +145,8 @@ impl Reader {
     fn compare_clocks(&mut self, heard: Heard, skew: Option<Millis>) {
         let stream = self.state.stream();
         let skew_seconds = skew.unwrap_or_default() / 1_000;
-        match skew.and_then(|skew| self.state.notices.skew(skew)) {
+        let turned = skew.and_then(|skew| self.state.notices.skew(skew));
+        match turned.filter(|is_wrong| self.portal.finds_clock(*is_wrong)) {
             Some(true) => warn!(
                 %stream,
                 skew_seconds,
