@@ -23,7 +23,7 @@ use crate::trim::{self, Pod};
 use crate::workload::{self, PodSight, Workload};
 use crate::workqueue::Work;
 
-/// Between two looks while a roll-out goes on.
+/// Between two looks while a roll-out is under way.
 const TICK: Duration = Duration::from_millis(500);
 /// While one is halted there is no hurry.
 const TICK_OF_HALT: Duration = Duration::from_secs(2);

@@ -377,7 +377,7 @@ async fn a_halted_node_comes_back_with_its_pods_and_their_folders() -> Result<()
     scene.node.halt().await?;
     let stat = PathBuf::from(format!("/proc/{pid}"));
     eventually(PATIENCE, async || {
-        ensure!(!stat.exists(), "the process goes on");
+        ensure!(!stat.exists(), "the process still runs");
         Ok(())
     })
     .await?;

@@ -214,7 +214,7 @@ async fn a_dead_token_is_told_and_a_changed_one_tried_at_once() -> Result<()> {
     eventually(PATIENCE, async || {
         ensure!(
             forwarder.status().await?["token"]["state"] == "Invalid",
-            "a refused token is told"
+            "a refused token is reported"
         );
         Ok(())
     })
@@ -292,7 +292,7 @@ async fn a_bad_record_is_counted_once_and_its_neighbours_arrive() -> Result<()> 
     eventually(PATIENCE, async || {
         ensure!(
             defender.requests().len() >= n_asked + 4,
-            "it does not go on asking: {}",
+            "it stopped asking: {}",
             forwarder.log()?
         );
         Ok(())

@@ -173,7 +173,7 @@ async fn what_lies_beyond_the_retention_is_told_once() -> Result<()> {
     eventually(PATIENCE, async || {
         ensure!(
             defender.requests().len() >= n_asked + 8,
-            "it does not go on asking: {}",
+            "it stopped asking: {}",
             forwarder.log()?
         );
         Ok(())

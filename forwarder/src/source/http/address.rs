@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-/// The host as it stands in the URL, an IPv6 address in its brackets.
+/// The host as the URL writes it, an IPv6 address in its brackets.
 pub(crate) fn host(uri: &Uri) -> &str {
     uri.host().unwrap_or_default()
 }

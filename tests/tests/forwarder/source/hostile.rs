@@ -178,7 +178,7 @@ async fn an_end_is_not_held_up_by_a_portal_that_does_not_answer() -> Result<()> 
     eventually(PATIENCE, async || {
         ensure!(
             world.defender.requests().len() >= n_asked + 2,
-            "it does not go on asking: {}",
+            "it stopped asking: {}",
             world.forwarder.log()?
         );
         Ok(())

@@ -22,7 +22,9 @@ async fn a_dead_token_is_tried_once_a_minute_and_not_more() -> Result<()> {
     let world = World::start(tenant(50, 50), &Manifest::default()).await?;
     world.all_delivered().await?;
     world.defender.set_token(ANOTHER);
-    world.until("a refused token is told", |status| status["token"]["state"] == "Invalid").await?;
+    world
+        .until("a refused token is reported", |status| status["token"]["state"] == "Invalid")
+        .await?;
     let dead = |world: &World| -> Vec<i64> {
         let requests = world.defender.requests();
         requests.iter().filter(|request| request.status == 401).map(|request| request.at).collect()
@@ -266,7 +268,7 @@ async fn a_token_that_is_gone_is_told_and_asks_nothing() -> Result<()> {
                 .as_str()
                 .unwrap_or_default()
                 .contains("line break"),
-            "a token of two lines is told"
+            "a token of two lines is reported"
         );
         Ok(())
     })

@@ -61,7 +61,7 @@ fn a_quick_start_is_told_once_and_a_slow_one_step_by_step() {
     assert!(is_news(&first, &started.status_at(after(3))));
     assert!(is_hasty(&first, &started.status_at(after(3)), after(3)));
     assert!(!is_hasty(&first, &started.status_at(after(11)), after(11)));
-    // The end is told at once, a trouble too.
+    // The end is published at once, and so is a trouble.
     let well = self::world().after(first.clone()).status_at(after(3));
     assert!(!is_hasty(&first, &well, after(3)));
     started.workload = Workload::Failing { reason: "R".to_owned(), message: "m".to_owned() };
