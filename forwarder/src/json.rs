@@ -4,6 +4,8 @@
 //! may hold anything at any depth. So fields are picked by name and kept as raw JSON; everything else is
 //! skipped without being built. Of keys that come twice the last one counts; keys that differ in case are different.
 
+pub(crate) mod object;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -47,7 +49,7 @@ pub fn text(json: Option<&RawValue>) -> Option<String> {
 }
 
 /// Makes valid JSON text of bytes that are only nearly so: invalid UTF-8 and lone surrogates become U+FFFD, numbers that
-/// JSON does not have (`NaN`, `-Infinity`) become `null`.
+/// JSON does not have (`NaN`, `-Infinity`) become `null`, and numbers beyond all measure texts.
 pub fn repair(json: &[u8]) -> String {
     let text = String::from_utf8_lossy(json);
     let mut repaired = String::with_capacity(text.len());
@@ -58,7 +60,7 @@ pub fn repair(json: &[u8]) -> String {
             || if in_string {
                 char == '\\'
             } else {
-                matches!(char, '-' | '+') || char.is_ascii_alphabetic()
+                matches!(char, '-' | '+') || char.is_ascii_alphanumeric()
             }
     }) {
         let (before, special) = rest.split_at(at);
@@ -72,7 +74,7 @@ pub fn repair(json: &[u8]) -> String {
             _ => word(special),
         };
         let (as_it_is, after) = special.split_at_checked(n_bytes).unwrap_or((special, ""));
-        repaired.push_str(replacement.unwrap_or(as_it_is));
+        repaired.push_str(replacement.as_deref().unwrap_or(as_it_is));
         rest = after;
     }
     repaired.push_str(rest);
@@ -80,23 +82,30 @@ pub fn repair(json: &[u8]) -> String {
 }
 
 /// An escape, and what stands in its place where it is half of a character.
-fn escape(text: &str) -> (Option<&'static str>, usize) {
+fn escape(text: &str) -> (Option<Cow<'static, str>>, usize) {
     match (unit(text), text.get(6..).and_then(unit)) {
         (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => (None, 12),
-        (Some(0xD800..=0xDFFF), _) => (Some("\u{FFFD}"), 6),
+        (Some(0xD800..=0xDFFF), _) => (Some("\u{FFFD}".into()), 6),
         // A backslash and what it escapes.
         _ => (None, 1 + text.chars().nth(1).map_or(0, char::len_utf8)),
     }
 }
 
-/// A word outside of a text, and what stands in its place where it is a number that JSON does not have.
-fn word(text: &str) -> (Option<&'static str>, usize) {
+/// A word or number outside of a text, and what stands in its place where it is a number that JSON does not have, or one
+/// that is beyond what a reader of numbers takes.
+fn word(text: &str) -> (Option<Cow<'static, str>>, usize) {
     let belongs = |char: char| char.is_ascii_alphanumeric() || "+-._".contains(char);
     let end = text.find(|char| !belongs(char)).unwrap_or(text.len());
-    let word = text.get(..end).unwrap_or_default().trim_start_matches(['-', '+']);
+    let word = text.get(..end).unwrap_or_default();
+    let unsigned = word.trim_start_matches(['-', '+']);
     let is_no_number =
-        ["NaN", "Infinity", "Inf"].iter().any(|name| word.eq_ignore_ascii_case(name));
-    (is_no_number.then_some("null"), end)
+        ["NaN", "Infinity", "Inf"].iter().any(|name| unsigned.eq_ignore_ascii_case(name));
+    let replacement = match word.parse::<f64>() {
+        _ if is_no_number => Some("null".into()),
+        Ok(number) if number.is_infinite() => Some(format!("\"{word}\"").into()),
+        Ok(_) | Err(_) => None,
+    };
+    (replacement, end)
 }
 
 /// The code unit of a `\uXXXX` escape.

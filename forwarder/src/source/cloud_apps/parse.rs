@@ -3,12 +3,14 @@
 //!
 //! Only what the export cannot do without is demanded: an `_id` and a `timestamp`. A field of an unexpected kind counts
 //! as absent; it never costs the record, and a bad record never costs its neighbours. Of keys that come twice the last
-//! one counts, nothing is too deep and no number is too large. Pure.
+//! one counts, nothing is too deep and no number is too large.
+
+mod fields;
 
 use serde_json::value::RawValue;
 
 use crate::event::{Activity, Alert, Entity, EntityKind, Event, Stream};
-use crate::json::{elements, pick, repair, text};
+use crate::json::{repair, text};
 use crate::reject::RejectReason;
 use crate::time::Millis;
 
@@ -46,124 +48,67 @@ pub fn record(stream: Stream, json: &[u8]) -> Result<Event, Reject> {
 }
 
 fn activity(json: &str) -> Result<Activity, RejectReason> {
-    let names = [
-        "_id",
-        "timestamp",
-        "created",
-        "eventTypeName",
-        "description_metadata",
-        "description",
-        "user",
-        "failedUserData",
-        "resolvedActor",
-        "appName",
-        "appId",
-        "device",
-        "mainInfo",
-    ];
-    let [
-        id,
-        timestamp,
-        created,
-        event_type,
-        metadata,
-        description,
-        user,
-        failed_user,
-        actor,
-        app_name,
-        app_id,
-        device,
-        main,
-    ] = pick(json, names).ok_or_else(|| trouble(json))?;
-    let id = identifier(id)?;
-    let timestamp = millis(timestamp).ok_or(RejectReason::MissingTimestamp)?;
-    let [category, operation] = inner(metadata, ["event_category", "operation_name"]);
-    let [user_name] = inner(user, ["userName"]);
-    let [failed_user_name] = inner(failed_user, ["userName"]);
-    let [actor_name, actor_id] = inner(actor, ["name", "id"]);
-    let [client_ip, user_agent] = inner(device, ["clientIP", "userAgent"]);
-    let [objects] = inner(main, ["eventObjects"]);
-    let names = [user_name, failed_user_name, actor_name, actor_id];
-    let object = |object| {
-        let [name] = inner(Some(object), ["name"]);
-        text(name).unwrap_or_default()
-    };
+    let read: fields::Activity<'_> = object(json)?;
+    let names = [read.user.name, read.failed_user.name, read.actor.name, read.actor.id];
+    let object = |object: fields::Object<'_>| text(object.name).unwrap_or_default();
     Ok(Activity {
-        id,
-        timestamp,
-        created: millis(created),
-        event_type: text(event_type),
-        category: text(category),
-        operation: text(operation),
-        description: text(description),
+        id: identifier(read.id)?,
+        timestamp: millis(read.timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        created: millis(read.created),
+        event_type: text(read.event_type),
+        category: text(read.metadata.category),
+        operation: text(read.metadata.operation),
+        description: text(read.description),
         user: names.into_iter().find_map(text),
-        app_name: text(app_name),
-        app_id: text(app_id),
-        client_ip: text(client_ip),
-        user_agent: text(user_agent),
-        objects: elements(objects).into_iter().map(object).collect(),
+        app_name: text(read.app_name),
+        app_id: text(read.app_id),
+        client_ip: text(read.device.client_ip),
+        user_agent: text(read.device.user_agent),
+        objects: read.main.objects.0.into_iter().map(object).collect(),
     })
 }
 
 fn alert(json: &str) -> Result<Alert, RejectReason> {
-    let names = [
-        "_id",
-        "timestamp",
-        "idValue",
-        "policy",
-        "title",
-        "description",
-        "severityValue",
-        "threatScore",
-        "URL",
-        "audits",
-        "entities",
-    ];
-    let [id, timestamp, kind, policy, title, description, severity, score, url, audits, entities] =
-        pick(json, names).ok_or_else(|| trouble(json))?;
-    let [policy_type, policy_label] = inner(policy, ["policyType", "label"]);
+    let read: fields::Alert<'_> = object(json)?;
     Ok(Alert {
-        id: identifier(id)?,
-        timestamp: millis(timestamp).ok_or(RejectReason::MissingTimestamp)?,
-        kind: text(kind),
-        policy_type: text(policy_type),
-        policy_label: text(policy_label),
-        title: text(title),
-        description: text(description),
-        severity: text(severity),
-        threat_score: text(score),
-        url: text(url),
-        audits: elements(audits).into_iter().filter_map(|audit| text(Some(audit))).collect(),
-        entities: elements(entities).into_iter().map(entity).collect(),
+        id: identifier(read.id)?,
+        timestamp: millis(read.timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        kind: text(read.kind),
+        policy_type: text(read.policy.kind),
+        policy_label: text(read.policy.label),
+        title: text(read.title),
+        description: text(read.description),
+        severity: text(read.severity),
+        threat_score: text(read.score),
+        url: text(read.url),
+        audits: read.audits.0.into_iter().filter_map(text).collect(),
+        entities: read.entities.0.into_iter().map(entity).collect(),
     })
 }
 
 /// Only what is exported of an entity is kept.
-fn entity(json: &RawValue) -> Entity {
-    let names = ["type", "id", "label", "pa", "em", "policyType"];
-    let [kind, id, label, primary_address, email, policy_type] = inner(Some(json), names);
-    let kind = self::kind(kind);
+fn entity(read: fields::Entity<'_>) -> Entity {
+    let kind = kind(read.kind);
     if kind == EntityKind::Other {
         return Entity::default();
     }
     let only = |kinds: &[EntityKind], json| kinds.contains(&kind).then(|| text(json)).flatten();
     Entity {
         kind,
-        id: only(&[EntityKind::Service, EntityKind::PolicyRule, EntityKind::Ip], id),
-        label: text(label),
-        primary_address: only(&[EntityKind::Account], primary_address),
-        email: only(&[EntityKind::Account], email),
-        policy_type: only(&[EntityKind::PolicyRule], policy_type),
+        id: only(&[EntityKind::Service, EntityKind::PolicyRule, EntityKind::Ip], read.id),
+        label: text(read.label),
+        primary_address: only(&[EntityKind::Account], read.primary_address),
+        email: only(&[EntityKind::Account], read.email),
+        policy_type: only(&[EntityKind::PolicyRule], read.policy_type),
     }
 }
 
-/// Fields of a nested object; all absent when it is something else.
-fn inner<'a, const N: usize>(
-    json: Option<&'a RawValue>,
-    names: [&str; N],
-) -> [Option<&'a RawValue>; N] {
-    json.and_then(|json| pick(json.get(), names)).unwrap_or([None; N])
+/// The fields of a record.
+fn object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, RejectReason> {
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(trouble(json));
+    }
+    serde_json::from_str(json).map_err(|_no_json| RejectReason::Malformed)
 }
 
 fn kind(json: Option<&RawValue>) -> EntityKind {
@@ -281,6 +226,26 @@ mod tests {
         for json in ["{\"_id\":NaNa}", "{NaN:1}", "{\"_id\":\"a\",\"x\":undefined}"] {
             assert_eq!(reason(json.as_bytes()), RejectReason::Malformed, "{json}");
         }
+    }
+
+    /// One pass reads numbers where an object is expected; the second chance takes those that no number can hold.
+    #[test]
+    fn a_number_beyond_all_measure_and_a_key_that_comes_twice_cost_nothing_at_any_depth() {
+        let read = |json: &str| record(Stream::Activities, json.as_bytes()).unwrap();
+        for place in ["user", "device", "mainInfo", "x", "appId"] {
+            for number in ["1e999", "-1E+9999", "123456789012345678901234567890"] {
+                let json = format!(r#"{{"_id":"a","timestamp":1,"{place}":{number}}}"#);
+                let Event::Activity(activity) = read(&json) else { panic!("an activity") };
+                let app = (place == "appId").then_some(number);
+                assert_eq!(activity.app_id.as_deref(), app, "{json}");
+            }
+        }
+        let json = r#"{"_id":"a","timestamp":1,"user":{"userName":"x","userName":"y"},"device":5,"device":{"clientIP":"192.0.2.1"},
+            "mainInfo":{"eventObjects":[{"name":"one"},7,{"name":"a","name":"b"}]},"user":{"userName":"z","other":[1e999]}}"#;
+        let Event::Activity(activity) = read(json) else { panic!("an activity") };
+        assert_eq!(activity.user.as_deref(), Some("z"));
+        assert_eq!(activity.client_ip.as_deref(), Some("192.0.2.1"));
+        assert_eq!(activity.objects, ["one", "", "b"]);
     }
 
     #[test]
