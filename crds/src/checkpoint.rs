@@ -78,7 +78,7 @@ pub enum Refusal {
     /// It belongs to an agent of the same name that is gone.
     #[error("the checkpoint belongs to another agent of the same name")]
     OtherAgent,
-    /// `spec.source.url` was another one.
+    /// `spec.source.cloudApps.url` was another one.
     #[error("the checkpoint belongs to another source")]
     OtherSource,
     /// A watermark that cannot be true would lose whatever lies before it.

@@ -56,6 +56,8 @@ words! {
         Reconciling,
         /// The spec cannot work; present only while True.
         Stalled,
+        /// The operator writes nothing for it, because its user has said so; present only while True.
+        Paused,
         /// The forwarder's pod is ready.
         WorkloadAvailable,
         /// The API takes the token.
@@ -84,8 +86,6 @@ words! {
         ForeignObject,
         /// The cluster's administrator lets only other namespaces export this tenant.
         SourceNotAllowed,
-        /// `spec.placement.sidecarOf` is for a later version.
-        SidecarNotSupported,
         /// A field that cannot work.
         InvalidSpec,
         /// The API server refuses an object that is made of the spec.
@@ -94,6 +94,8 @@ words! {
         Undecodable,
         /// `spec.suspend` is true.
         Suspended,
+        /// The annotation `siemagent.dev/paused` is `"true"`.
+        Paused,
         /// Something is on its way.
         Progressing,
         /// The operator's release is rolled out to other agents first.

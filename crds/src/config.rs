@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::defaults::{self, EffectiveFormat, EffectiveSyslog};
 use crate::duration::GoDuration;
 use crate::manifest::{Problem, Problems, quote};
-use crate::siem_agent::{EventTypes, Format, LogLevel, SiemAgent, Source, Syslog};
+use crate::siem_agent::{EventTypes, LogLevel, SiemAgent, Source};
 
 /// The version of both files.
 pub const VERSION: u32 = 1;
@@ -27,11 +28,10 @@ pub struct Config {
     pub agent: AgentIdentity,
     /// `spec.source`.
     pub source: Source,
-    /// `spec.format`.
-    #[serde(default)]
-    pub format: Format,
-    /// `spec.syslog`.
-    pub syslog: Syslog,
+    /// `spec.format`, with its defaults.
+    pub format: EffectiveFormat,
+    /// `spec.syslog`, with its defaults.
+    pub syslog: EffectiveSyslog,
     /// `spec.eventTypes`.
     #[serde(default)]
     pub event_types: EventTypes,
@@ -98,19 +98,18 @@ pub struct Live {
 impl Config {
     /// The configuration of the forwarder of this agent.
     pub fn for_agent(agent: &SiemAgent, paths: Paths) -> Self {
-        let name = agent.metadata.name.clone().unwrap_or_default();
         Self {
             version: VERSION,
             agent: AgentIdentity {
                 namespace: agent.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned()),
-                display_name: agent.spec.display_name.clone().unwrap_or_else(|| name.clone()),
-                name,
+                display_name: defaults::display_name(agent),
+                name: agent.metadata.name.clone().unwrap_or_default(),
                 uid: agent.metadata.uid.clone(),
                 creation_timestamp: agent.metadata.creation_timestamp.as_ref().map(|time| time.0),
             },
             source: agent.spec.source.clone(),
-            format: agent.spec.format.clone(),
-            syslog: agent.spec.syslog.clone(),
+            format: defaults::format(agent),
+            syslog: defaults::syslog(&agent.spec),
             event_types: agent.spec.event_types.clone(),
             start_from: agent.spec.start_from,
             paths,

@@ -2,6 +2,7 @@
 //! Pure, every file of it.
 //!
 //! - [`siem_agent`]: the `SiemAgent` resource, group `siemagent.dev`, version `v1alpha1`; [`schema`] makes its CRD.
+//! - [`defaults`]: every default of a spec, and the spec with all of them filled in; [`receiver`] has the receivers' presets.
 //! - [`condition`]: the words of its conditions: types, statuses, reasons.
 //! - [`manifest`]: reads a manifest offline and refuses what the API server would refuse.
 //! - [`config`]: the forwarder's configuration file; the operator writes it, the forwarder reads it.
@@ -17,6 +18,8 @@
 mod address;
 pub mod duration;
 pub mod siem_agent;
+pub mod defaults;
+pub mod receiver;
 pub mod condition;
 pub mod schema;
 pub mod manifest;

@@ -12,36 +12,10 @@ use crate::checkpoint::{self, Checkpoint, MAX_ALERT_IDS};
 pub use crate::config::AgentIdentity;
 use crate::position::{Position, StreamPosition};
 use crate::printable::printable;
-pub use crate::siem_agent::TokenState;
+pub use crate::siem_agent::{Stream, TokenState};
 
 /// The version of the report.
 pub const VERSION: u32 = 1;
-
-/// One of the two kinds of records that the API lists.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum Stream {
-    /// Alerts.
-    Alerts,
-    /// Activities.
-    Activities,
-}
-
-impl Stream {
-    /// `alerts` or `activities`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Alerts => "alerts",
-            Self::Activities => "activities",
-        }
-    }
-}
-
-impl fmt::Display for Stream {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
 
 /// Everything that a forwarder says.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]

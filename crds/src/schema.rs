@@ -21,7 +21,23 @@ const OWN_FILTERS: [&str; 8] =
 const FOREIGN: [&str; 3] = ["affinity", "resources", "tolerations"];
 
 /// Fields by which `kubectl get --field-selector` finds agents.
-const SELECTABLE: [&str; 2] = [".spec.source.url", ".spec.syslog.host"];
+const SELECTABLE: [&str; 2] = [".spec.source.cloudApps.url", ".spec.syslog.host"];
+
+/// The only fields whose default stands in the stored object: other fields are understood by them.
+const DISCRIMINATORS: [(&str, &str); 2] =
+    [("spec.format.type", "GenericCEF"), ("spec.syslog.protocol", "TCP")];
+
+/// Fields that a rule demands, in more words, and not the schema: another one may serve in their place one day.
+const REQUIRED_BY_RULE: [(&str, &str); 2] =
+    [("spec.source", "cloudApps"), ("spec.source.auth.clientCredentials", "clientSecretRef")];
+
+/// (object, field that was there in an older shape, its type, what it is called now)
+const MOVED: [(&str, &str, &str, &str); 4] = [
+    ("spec.source", "url", "string", "spec.source.cloudApps.url"),
+    ("spec.source", "requestsPerMinute", "integer", "spec.source.cloudApps.requestsPerMinute"),
+    ("spec.source", "pollInterval", "string", "spec.source.cloudApps.pollInterval"),
+    ("spec.source", "overlap", "string", "spec.source.cloudApps.overlap"),
+];
 
 /// (path below the root, rule, message)
 const RULES: &[(&str, &str, &str)] = &[
@@ -36,8 +52,18 @@ const RULES: &[(&str, &str, &str)] = &[
         "spec.source.auth needs exactly one of tokenSecretRef and clientCredentials",
     ),
     (
+        "spec.source",
+        "has(self.cloudApps)",
+        "spec.source needs cloudApps: its url is the tenant's API URL",
+    ),
+    (
+        "spec.source.auth.clientCredentials",
+        "has(self.clientSecretRef)",
+        "spec.source.auth.clientCredentials needs exactly one proof of who it is: clientSecretRef",
+    ),
+    (
         "spec.eventTypes",
-        "self.alerts.enabled || self.activities.enabled",
+        "!has(self.alerts) || !has(self.alerts.enabled) || self.alerts.enabled || !has(self.activities) || !has(self.activities.enabled) || self.activities.enabled",
         "spec.eventTypes needs at least one of alerts and activities enabled",
     ),
     (
@@ -57,37 +83,32 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec",
-        "self.syslog.header == 'Agent' || self.format.includePri",
+        "!has(self.syslog.header) || self.syslog.header == 'Legacy' || !has(self.format) || !has(self.format.includePri) || self.format.includePri",
         "spec.format.includePri must be true with spec.syslog.header RFC5424 or RFC3164",
     ),
     (
         "spec",
-        "self.syslog.header == 'Agent' || self.format.includeSystemName",
+        "!has(self.syslog.header) || self.syslog.header == 'Legacy' || !has(self.format) || !has(self.format.includeSystemName) || self.format.includeSystemName",
         "spec.format.includeSystemName must be true with spec.syslog.header RFC5424 or RFC3164",
     ),
     (
         "spec",
-        "self.format.type != 'ArcSight' || self.syslog.header == 'Agent'",
-        "spec.syslog.header must be Agent with spec.format.type ArcSight",
+        "!has(self.format) || self.format.type != 'ArcSight' || !has(self.syslog.header) || self.syslog.header == 'Legacy'",
+        "spec.syslog.header must be Legacy with spec.format.type ArcSight",
     ),
     (
         "spec",
-        "self.format.type != 'ArcSight' || self.format.timeFormat == 'RFC5424'",
+        "!has(self.format) || self.format.type != 'ArcSight' || !has(self.format.timeFormat) || self.format.timeFormat == 'RFC5424'",
         "spec.format.timeFormat must be RFC5424 with spec.format.type ArcSight",
-    ),
-    (
-        "spec",
-        "!has(self.placement) || (size(self.forwarder.nodeSelector) == 0 && size(self.forwarder.tolerations) == 0 && size(self.forwarder.podLabels) == 0 && size(self.forwarder.podAnnotations) == 0 && self.forwarder.priorityClassName == '' && !self.forwarder.persistence.enabled && !self.forwarder.networkPolicy.enabled && !has(self.forwarder.affinity.nodeAffinity) && !has(self.forwarder.affinity.podAffinity) && !has(self.forwarder.affinity.podAntiAffinity))",
-        "spec.placement.sidecarOf excludes nodeSelector, tolerations, affinity, priorityClassName, podLabels, podAnnotations, persistence and networkPolicy of spec.forwarder: the host workload decides",
     ),
 ];
 
 /// (path, pattern, words): a rule, because the words of a pattern are only itself.
 const ADDRESSES: &[(&str, &str, &str)] = &[
     (
-        "spec.source.url",
+        "spec.source.cloudApps.url",
         address::URL,
-        "spec.source.url must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
+        "spec.source.cloudApps.url must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
     ),
     (
         "spec.source.auth.clientCredentials.authorityUrl",
@@ -113,8 +134,18 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
 
 /// (path of a duration, least, most, words)
 const DURATIONS: &[(&str, &str, &str, &str)] = &[
-    ("spec.source.pollInterval", "1s", "1h", "spec.source.pollInterval must lie between 1s and 1h"),
-    ("spec.source.overlap", "0s", "24h", "spec.source.overlap may be at most 24h"),
+    (
+        "spec.source.cloudApps.pollInterval",
+        "1s",
+        "1h",
+        "spec.source.cloudApps.pollInterval must lie between 1s and 1h",
+    ),
+    (
+        "spec.source.cloudApps.overlap",
+        "0s",
+        "24h",
+        "spec.source.cloudApps.overlap may be at most 24h",
+    ),
     (
         "spec.startFrom",
         "0s",
@@ -149,6 +180,29 @@ pub fn generate() -> Value {
     for stream in ["alerts", "activities"] {
         if let Some(raw) = property(schema, &format!("spec.eventTypes.{stream}.filter.raw")) {
             refuse_own_filters(raw, stream);
+        }
+    }
+    for (path, field) in REQUIRED_BY_RULE {
+        if let Some(Value::Array(required)) =
+            property(schema, path).and_then(|object| object.get_mut("required"))
+        {
+            required.retain(|name| name != field);
+        }
+    }
+    for (path, default) in DISCRIMINATORS {
+        if let Some(Value::Object(field)) = property(schema, path) {
+            field.insert("default".to_owned(), default.into());
+        }
+    }
+    for (path, field, kind, now) in MOVED {
+        refuse_moved(schema, path, field, kind, now);
+    }
+    for part in ["metadata", "spec"] {
+        let path = format!("spec.forwarder.podOverrides.{part}");
+        if let Some(Value::Object(part)) = property(schema, &path) {
+            part.remove("additionalProperties");
+            part.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
+            part.insert("maxProperties".to_owned(), 64.into());
         }
     }
     for (path, rule, message) in RULES {
@@ -214,6 +268,17 @@ fn rule_at(schema: &mut Value, rule: &str, message: &str) {
     }
 }
 
+/// An unknown field is dropped in silence by a server that is not asked to be strict; a known one can be refused in words.
+fn refuse_moved(schema: &mut Value, path: &str, field: &str, kind: &str, now: &str) {
+    if let Some(Value::Object(properties)) =
+        property(schema, path).and_then(|object| object.get_mut("properties"))
+    {
+        let about = format!("Refused: it is {now} now.");
+        properties.insert(field.to_owned(), json!({"description": about, "type": kind}));
+    }
+    add_rule(schema, path, &format!("!has(self.{field})"), &format!("{path}.{field} is {now} now"));
+}
+
 /// CEL sees no unknown fields: the refused keys are made known ones, of any content.
 fn refuse_own_filters(raw: &mut Value, stream: &str) {
     let Value::Object(raw) = raw else { return };
@@ -237,11 +302,13 @@ fn refuse_own_filters(raw: &mut Value, stream: &str) {
     raw.insert("x-kubernetes-validations".to_owned(), json!([{"rule": rule, "message": message}]));
 }
 
-/// Takes out what the API server warns of or understands otherwise: null as a value, and formats that it does not know.
+/// Takes out what the API server warns of or understands otherwise: null as a value, formats that it does not know; and
+/// every default, which is a function of `defaults`.
 fn clean(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
             object.remove("nullable");
+            object.remove("default");
             if object
                 .get("format")
                 .and_then(Value::as_str)

@@ -1,11 +1,12 @@
 //! The `SiemAgent` resource: what a user writes, field by field.
 //!
-//! Every default stands in the text of its field as well, because `kubectl explain` does not show defaults. Rules that
-//! span fields are in `schema`. Nothing here resolves a value that depends on the environment.
+//! Every default stands in the text of its field, because the schema has none: they are in `plain_defaults` and `defaults`. Rules that span
+//! fields are in `schema`. Nothing here resolves a value that depends on the environment.
 
 mod event_types;
 mod forwarder;
 mod format;
+pub(crate) mod plain_defaults;
 mod source;
 mod status;
 mod syslog;
@@ -21,15 +22,16 @@ pub use event_types::{
     Severity,
 };
 pub use format::{Dialect, Format, FormatType, TimeFormat};
-pub use forwarder::{
-    Forwarder, LogLevel, NetworkPolicy, Persistence, Placement, SidecarOf, WorkloadKind,
-};
+pub use forwarder::{Forwarder, LogLevel, NetworkPolicy, Persistence, PodOverrides};
 pub use source::{
-    Auth, BundleKind, BundleRef, ClientCredentials, ClientSecretRef, Proxy, SecretKeyRef,
-    SecretRef, Source,
+    Auth, BundleKind, BundleRef, ClientCredentials, ClientSecretRef, CloudApps, Proxy,
+    ProxyCredentialsRef, SecretKeyRef, SecretRef, Source,
 };
-pub use status::{DeliveryStatus, SiemAgentStatus, State, StreamStatus, TokenState, TokenStatus};
-pub use syslog::{Framing, Header, Protocol, Syslog, SyslogTls};
+pub use status::{
+    PAUSED_ANNOTATION, SiemAgentStatus, State, Stream, StreamSource, StreamStatus, TokenState,
+    TokenStatus,
+};
+pub use syslog::{Framing, Header, Protocol, Receiver, Syslog, SyslogTls};
 
 /// A forwarder that exports alerts and activities of one Microsoft Defender for Cloud Apps tenant to one SIEM.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
@@ -51,7 +53,7 @@ pub use syslog::{Framing, Header, Protocol, Syslog, SyslogTls};
     ),
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Token", type_ = "string", json_path = ".status.token.state"),
-    printcolumn(name = "Lag", type_ = "string", json_path = ".status.delivery.lag"),
+    printcolumn(name = "Lag", type_ = "string", json_path = ".status.lag"),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.syslog.host"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
@@ -60,7 +62,12 @@ pub use syslog::{Framing, Header, Protocol, Syslog, SyslogTls};
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1
     ),
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.url", priority = 1),
+    printcolumn(
+        name = "Source",
+        type_ = "string",
+        json_path = ".spec.source.cloudApps.url",
+        priority = 1
+    ),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -80,19 +87,12 @@ pub struct SiemAgentSpec {
     #[serde(default)]
     pub event_types: EventTypes,
     /// How far back before the SiemAgent's creation the first export begins. Default: 48h, at most 4320h (180 days).
-    #[serde(default = "start_from")]
+    #[serde(default = "plain_defaults::start_from")]
     pub start_from: GoDuration,
     /// Stops the export without losing the place. Default: false.
     #[serde(default)]
     pub suspend: bool,
-    /// Where the forwarder runs. Default: a Deployment of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<Placement>,
     /// A few typed overrides of the forwarder's Deployment.
     #[serde(default)]
     pub forwarder: Forwarder,
-}
-
-fn start_from() -> GoDuration {
-    GoDuration::from_secs(48 * 3600)
 }

@@ -75,7 +75,7 @@ fn a_secret_in_the_place_of_its_reference_is_never_repeated() {
         let auth = auth.replace("PLANTED", PLANTED);
         let text = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc}}\nspec:\n  \
-             source: {{url: https://contoso.us2.portal.cloudappsecurity.com, auth: {{{auth}}}}}\n  \
+             source: {{cloudApps: {{url: https://contoso.us2.portal.cloudappsecurity.com}}, auth: {{{auth}}}}}\n  \
              syslog: {{host: siem.example.com}}\n"
         );
         let said = manifest::read(&text).unwrap_err().to_string();
@@ -148,7 +148,7 @@ fn a_manifest_with_several_or_no_agents_is_refused() {
 #[test]
 fn nulls_are_pruned_and_whole_numbers_are_whole_as_on_the_server() {
     let text = "{apiVersion: siemagent.dev/v1alpha1, kind: SiemAgent, metadata: {name: soc}, spec: {displayName: null, \
-                source: {url: 'https://h', auth: {tokenSecretRef: {name: a, key: null}}}, eventTypes: null, \
+                source: {cloudApps: {url: 'https://h'}, auth: {tokenSecretRef: {name: a, key: null}}}, eventTypes: null, \
                 syslog: {host: h, port: 514.0, tls: null}, forwarder: {podLabels: {kept: a, gone: null}}}}";
     let agent = manifest::read(text).unwrap();
     assert_eq!(agent.spec.syslog.port, Some(514));

@@ -138,7 +138,7 @@ impl Corpus {
         ]
         .concat();
         let layout = Layout {
-            header: Header::Agent,
+            header: Header::Legacy,
             time_format: TimeFormat::Rfc5424,
             pri: Some(109),
             host: Some("soc".to_owned()),
@@ -149,7 +149,7 @@ impl Corpus {
     }
 
     fn frame(&self, event: &Event) -> Frame {
-        let record = map::record(event, Dialect::Agent, "0.1.0");
+        let record = map::record(event, Dialect::Legacy, "0.1.0");
         syslog::frame(record, event.timestamp(), &self.layout).unwrap()
     }
 

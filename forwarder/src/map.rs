@@ -20,7 +20,7 @@ use crate::time::Millis;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// As the vendor's agent writes.
-    Agent,
+    Legacy,
     /// As the CEF standard demands.
     Strict,
 }
@@ -41,7 +41,7 @@ pub fn record<'a>(event: &'a Event, dialect: Dialect, version: &'a str) -> Recor
         Event::Alert(alert) => alert::record(alert, version),
     };
     match dialect {
-        Dialect::Agent => record,
+        Dialect::Legacy => record,
         Dialect::Strict => strict::record(record),
     }
 }

@@ -49,8 +49,8 @@ impl Settings {
         let settings = Self {
             plan: Plan {
                 streams,
-                poll_interval: config.source.poll_interval.0,
-                overlap: config.source.overlap.0,
+                poll_interval: config.source.cloud_apps.poll_interval.0,
+                overlap: config.source.cloud_apps.overlap.0,
                 start_from: config.start_from.0,
                 format: format(config),
                 layout: layout(config),
@@ -64,6 +64,7 @@ impl Settings {
             }),
             requests_per_minute: config
                 .source
+                .cloud_apps
                 .requests_per_minute
                 .and_then(|requests| u32::try_from(requests).ok())
                 .unwrap_or(REQUESTS_PER_MINUTE),
@@ -81,28 +82,26 @@ impl Settings {
 pub fn layout(config: &Config) -> Layout {
     let format = &config.format;
     let arc_sight = format.kind == spec::FormatType::ArcSight;
-    let name = if format.system_name.is_empty() { &config.agent.name } else { &format.system_name };
-    let pri = u8::try_from(format.priority).ok().filter(|_| format.include_pri && !arc_sight);
+    let pri = (format.include_pri && !arc_sight).then_some(format.priority);
     Layout {
         header: match config.syslog.header {
-            spec::Header::Agent => Header::Agent,
+            spec::Header::Legacy => Header::Legacy,
             spec::Header::RFC5424 => Header::Rfc5424,
             spec::Header::RFC3164 => Header::Rfc3164,
         },
         time_format: match format.time_format {
-            _ if arc_sight => TimeFormat::Rfc5424,
             spec::TimeFormat::RFC5424 => TimeFormat::Rfc5424,
             spec::TimeFormat::RFC3164 => TimeFormat::Rfc3164,
             spec::TimeFormat::RFC3164WithYear => TimeFormat::Rfc3164WithYear,
         },
         pri,
-        host: format.include_system_name.then(|| syslog::host_name(name)),
-        framing: match config.syslog.framing() {
+        host: format.include_system_name.then(|| syslog::host_name(&format.system_name)),
+        framing: match config.syslog.framing {
             None => Framing::Datagram,
             Some(spec::Framing::Newline) => Framing::Newline,
             Some(spec::Framing::OctetCounting) => Framing::OctetCounting,
         },
-        max_message_bytes: config.syslog.max_message_bytes(),
+        max_message_bytes: config.syslog.max_message_bytes,
     }
 }
 
@@ -110,7 +109,7 @@ pub fn layout(config: &Config) -> Layout {
 pub fn format(config: &Config) -> Format {
     Format {
         dialect: match config.format.dialect {
-            spec::Dialect::Agent => Dialect::Agent,
+            spec::Dialect::Legacy => Dialect::Legacy,
             spec::Dialect::Strict => Dialect::Strict,
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,12 +138,12 @@ fn source(source: &spec::Source, paths: &Paths) -> cloud_apps::Settings {
         url: proxy.url.trim_end_matches('/').to_owned(),
         no_proxy: proxy.no_proxy.clone(),
         credentials: proxy.credentials_secret_ref.as_ref().map(|reference| Credentials {
-            username: secret(&reference.name, "username", Kind::Username),
-            password: secret(&reference.name, "password", Kind::Password),
+            username: secret(&reference.name, &reference.username_key, Kind::Username),
+            password: secret(&reference.name, &reference.password_key, Kind::Password),
         }),
     });
     cloud_apps::Settings {
-        url: source.url.trim_end_matches('/').to_owned(),
+        url: source.cloud_apps.url.trim_end_matches('/').to_owned(),
         auth,
         proxy,
         ca_bundle: source.ca_bundle_ref.as_ref().map(|reference| bundle(reference, paths)),
@@ -157,8 +156,9 @@ fn sink(config: &Config, problems: &mut Vec<Problem>) -> Option<sink::Settings> 
         spec::Protocol::UDP => Transport::Udp,
         spec::Protocol::TCP => Transport::Tcp,
         spec::Protocol::TLS => {
-            let server_name =
-                manifest::server_name(syslog).map_err(|problem| problems.push(problem)).ok()?;
+            let server_name = manifest::server_name(syslog.tls.as_ref(), syslog.bare_host())
+                .map_err(|problem| problems.push(problem))
+                .ok()?;
             let tls = syslog.tls.clone().unwrap_or_default();
             let client = tls.client_certificate_secret_ref.map(|reference| {
                 let folder = config.paths.secrets.join(reference.name);
@@ -171,7 +171,7 @@ fn sink(config: &Config, problems: &mut Vec<Problem>) -> Option<sink::Settings> 
     };
     Some(sink::Settings {
         host: syslog.bare_host().to_owned(),
-        port: syslog.port(),
+        port: syslog.port,
         transport,
         grace: syslog.confirm_grace.0,
     })

@@ -18,7 +18,7 @@ const VERSION: &str = "0.1.0";
 
 fn layout() -> Layout {
     Layout {
-        header: Header::Agent,
+        header: Header::Legacy,
         time_format: TimeFormat::Rfc5424,
         pri: Some(109),
         host: Some("soc".to_owned()),
@@ -28,11 +28,11 @@ fn layout() -> Layout {
 }
 
 fn frame(event: &Event, layout: &Layout) -> Result<Frame, Error> {
-    syslog::frame(map::record(event, Dialect::Agent, VERSION), event.timestamp(), layout)
+    syslog::frame(map::record(event, Dialect::Legacy, VERSION), event.timestamp(), layout)
 }
 
 fn line(event: &Event, layout: &Layout) -> Result<String, Error> {
-    syslog::line(map::record(event, Dialect::Agent, VERSION), event.timestamp(), layout)
+    syslog::line(map::record(event, Dialect::Legacy, VERSION), event.timestamp(), layout)
 }
 
 fn check(path: &Path, actual: &str) {

@@ -133,9 +133,9 @@ fn line(event: &Event, layout: &Layout) -> Result<String, Error> {
 
 prop_compose! {
     fn layout()(
-        header in prop::sample::select(vec![Header::Agent, Header::Rfc5424, Header::Rfc3164]),
+        header in prop::sample::select(vec![Header::Legacy, Header::Rfc5424, Header::Rfc3164]),
         time_format in prop::sample::select(vec![TimeFormat::Rfc5424, TimeFormat::Rfc3164, TimeFormat::Rfc3164WithYear]),
-        dialect in prop::sample::select(vec![Dialect::Agent, Dialect::Strict]),
+        dialect in prop::sample::select(vec![Dialect::Legacy, Dialect::Strict]),
         framing in prop::sample::select(vec![Framing::Newline, Framing::OctetCounting, Framing::Datagram]),
         max_message_bytes in prop_oneof![480..2_048_usize, 480..65_536_usize, Just(2_048), Just(8_000), Just(1 << 20)],
         pri in any::<Option<u8>>(), host in prop_oneof![3 => Just("soc".to_owned()).boxed(), 1 => "[!-~]{1,255}".boxed()],

@@ -96,7 +96,7 @@ async fn receiver(arrived: Arrived) -> u16 {
 
 fn settings(url: &str, port: u16, token: &Path) -> Settings {
     let layout = Layout {
-        header: Header::Agent,
+        header: Header::Legacy,
         time_format: TimeFormat::Rfc5424,
         pri: Some(109),
         host: None,
@@ -110,7 +110,7 @@ fn settings(url: &str, port: u16, token: &Path) -> Settings {
             poll_interval: Duration::from_millis(50),
             overlap: Duration::from_secs(60),
             start_from: Duration::from_secs(3_600),
-            format: Format { dialect: Dialect::Agent, version: "0.1.0".to_owned() },
+            format: Format { dialect: Dialect::Legacy, version: "0.1.0".to_owned() },
             layout,
         },
         source: cloud_apps::Settings {

@@ -12,8 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use siem_agent_crds::manifest::too_large;
+use siem_agent_crds::siem_agent::PAUSED_ANNOTATION;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
 use crate::key::Key;
@@ -86,7 +87,10 @@ impl<'de> Deserialize<'de> for Decoded {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
         if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            let paused = metadata.get("annotations").and_then(|all| all.get(PAUSED_ANNOTATION));
+            let annotations = paused.map(|value| json!({PAUSED_ANNOTATION: value}));
             metadata.retain(|name, _| KEPT.contains(&name.as_str()));
+            metadata.extend(annotations.map(|kept| ("annotations".to_owned(), kept)));
         }
         let metadata = object.get("metadata").cloned().unwrap_or_default();
         let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(D::Error::custom)?;
@@ -143,8 +147,6 @@ impl Resource for Decoded {
 mod tests {
     use std::ops::DerefMut;
 
-    use serde_json::json;
-
     use super::*;
 
     impl DerefMut for Agent {
@@ -179,7 +181,7 @@ mod tests {
 
     fn spec() -> Value {
         json!({
-            "source": {"url": "https://contoso.us2.portal.cloudappsecurity.com", "auth": {"tokenSecretRef": {"name": "a"}}},
+            "source": {"cloudApps": {"url": "https://contoso.us2.portal.cloudappsecurity.com"}, "auth": {"tokenSecretRef": {"name": "a"}}},
             "syslog": {"host": "h"},
         })
     }
@@ -194,6 +196,23 @@ mod tests {
         assert_eq!(meta.resource_version.as_deref(), Some("9"));
         assert!(meta.annotations.is_none() && meta.labels.is_none());
         assert!(meta.managed_fields.is_none() && meta.finalizers.is_none());
+        assert!(!read.is_paused());
+    }
+
+    #[test]
+    fn of_the_annotations_the_pause_is_kept() {
+        for (value, is_paused) in [("true", true), ("false", false), ("", false)] {
+            let object = json!({
+                "apiVersion": "siemagent.dev/v1alpha1", "kind": "SiemAgent", "spec": spec(),
+                "metadata": {
+                    "name": "soc", "namespace": "security", "uid": "u",
+                    "annotations": {"siemagent.dev/paused": value, "large": "x".repeat(1_000)},
+                },
+            });
+            let agent: Decoded = serde_json::from_value(object).unwrap();
+            assert_eq!(agent.0.as_ref().unwrap().is_paused(), is_paused, "{value}");
+            assert_eq!(agent.meta().annotations.as_ref().unwrap().len(), 1);
+        }
     }
 
     #[test]

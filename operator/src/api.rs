@@ -296,11 +296,17 @@ fn refused(what: String, error: kube::Error) -> Error {
     match error {
         // Both are a 409: another version of it is there, or it is there already.
         kube::Error::Api(status) if status.code == 409 => Error::Conflict(what, status),
-        kube::Error::Api(status) if matches!(status.code, 400 | 422) => {
+        kube::Error::Api(status) if matches!(status.code, 400 | 422) || is_untyped(&status) => {
             Error::Rejected(what, status)
         }
         other => Error::Failed(what, other),
     }
+}
+
+/// An object that its type does not have, such as one with a field of another name: the server cannot begin to apply it,
+/// and says so with 500 (`k8s.io/apimachinery/pkg/util/managedfields`, `typed patch object`).
+fn is_untyped(status: &Status) -> bool {
+    status.code == 500 && status.message.contains("failed to create typed patch object")
 }
 
 fn text(object: &Value, pointer: &str) -> String {

@@ -53,7 +53,7 @@ pub(crate) struct Heard {
 pub(crate) struct Claimant {
     key: Key,
     tenant: String,
-    /// `spec.source.requestsPerMinute`.
+    /// `spec.source.cloudApps.requestsPerMinute`.
     ceiling: Option<u32>,
     standing: Standing,
 }
@@ -91,10 +91,10 @@ impl Claimant {
     ) -> Self {
         let standing =
             if tenants.may_export(agent) { standing(agent, heard, now) } else { Standing::Idle };
-        let ceiling = agent.spec.source.requests_per_minute;
+        let ceiling = agent.spec.source.cloud_apps.requests_per_minute;
         Self {
             key: agent.key.clone(),
-            tenant: same::tenant(&agent.spec.source.url),
+            tenant: same::tenant(&agent.spec.source.cloud_apps.url),
             ceiling: ceiling.map(|ceiling| u32::try_from(ceiling).unwrap_or(1).max(1)),
             standing,
         }
@@ -277,7 +277,7 @@ impl fmt::Display for Others {
 
 /// The share of an agent that has its tenant to itself.
 pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Share {
-    let source = &agent.spec.source;
+    let source = &agent.spec.source.cloud_apps;
     let ceiling = source.requests_per_minute.map(|ceiling| u32::try_from(ceiling).unwrap_or(1));
     let given = tenants.requests_per_minute(&same::tenant(&source.url));
     let requests = match (given, ceiling) {
@@ -290,9 +290,7 @@ pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Share {
 /// Whether an agent counts.
 fn standing(agent: &SiemAgent, heard: Option<Heard>, now: Timestamp) -> Standing {
     let status = agent.status.as_ref();
-    let is_asleep = agent.spec.suspend
-        || agent.spec.placement.is_some()
-        || agent.metadata.deletion_timestamp.is_some();
+    let is_asleep = agent.spec.suspend || agent.metadata.deletion_timestamp.is_some();
     if is_asleep || agent.is_stalled() {
         return Standing::Idle;
     }
@@ -316,15 +314,8 @@ fn standing(agent: &SiemAgent, heard: Option<Heard>, now: Timestamp) -> Standing
 
 /// Whether a token that is forbidden one stream may still read another.
 fn reads_a_stream(agent: &SiemAgent) -> bool {
-    let delivery = agent.status.as_ref().and_then(|status| status.delivery.as_ref());
-    let Some(delivery) = delivery else { return false };
-    let types = &agent.spec.event_types;
-    let streams = [
-        (types.alerts.enabled, &delivery.alerts),
-        (types.activities.enabled, &delivery.activities),
-    ];
-    let enabled =
-        streams.into_iter().filter_map(|(enabled, stream)| stream.as_ref().filter(|_| enabled));
+    let Some(status) = agent.status.as_ref() else { return false };
+    let enabled = agent.spec.event_types.enabled().filter_map(|stream| status.stream(stream));
     let (stands, flows): (Vec<_>, Vec<_>) = enabled.partition(|stream| stream.reason.is_some());
     !stands.is_empty() && !flows.is_empty()
 }

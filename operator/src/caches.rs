@@ -208,7 +208,9 @@ fn agent_name<K: Resource>(object: &K) -> Option<&String> {
     let owner = object.owner_references().iter().find(|owner| {
         owner.controller == Some(true)
             && owner.kind == SiemAgent::kind(&())
-            && owner.api_version == SiemAgent::api_version(&())
+            // Whichever version of the API its owner was written by.
+            && owner.api_version.split_once('/').map(|(group, _)| group)
+                == Some(&*SiemAgent::group(&()))
     });
     let label = object.meta().labels.as_ref().and_then(|labels| labels.get(AGENT_LABEL));
     owner.map(|owner| &owner.name).or(label)

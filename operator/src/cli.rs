@@ -69,6 +69,9 @@ struct RenderArguments {
     /// The SiemAgent; `-` reads standard input.
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
+    /// Prints the SiemAgent itself instead, with every default filled in.
+    #[arg(long)]
+    effective: bool,
     /// The forwarder's image where the SiemAgent pins none.
     #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
     forwarder_image: String,

@@ -123,8 +123,9 @@ impl Context {
             return known.clone();
         }
         // Of other tenants nothing has to be known.
-        let tenant = same::tenant(&agent.spec.source.url);
-        let counted = self.counted(|other| same::tenant(&other.spec.source.url) == tenant);
+        let tenant = same::tenant(&agent.spec.source.cloud_apps.url);
+        let counted =
+            self.counted(|other| same::tenant(&other.spec.source.cloud_apps.url) == tenant);
         let Some(share) = counted.share(key).cloned() else {
             return budget::alone(agent, &self.tenants);
         };

@@ -144,7 +144,7 @@ mod tests {
 
     fn agent() -> Agent {
         let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns}\n\
-                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
+                    spec: {source: {cloudApps: {url: 'https://t.example'}, auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
         Agent::for_test(siem_agent_crds::manifest::read(text).unwrap())
     }
 

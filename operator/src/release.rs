@@ -16,7 +16,7 @@ use crate::reconcile::validate::Validated;
 const LENGTH: usize = 16;
 /// The least that an agent says.
 const SAMPLE: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: sample}\n\
-     spec: {source: {url: 'https://sample.example', auth: {tokenSecretRef: {name: sample}}}, syslog: {host: sample.example}}\n";
+     spec: {source: {cloudApps: {url: 'https://sample.example'}, auth: {tokenSecretRef: {name: sample}}}, syslog: {host: sample.example}}\n";
 
 /// What the operator was started with.
 #[derive(Debug, Clone)]
@@ -64,8 +64,7 @@ impl Settings {
 
     /// The image that an agent is to run: the one that its user pins, or this operator's.
     pub(crate) fn image<'a>(&'a self, agent: &'a SiemAgent) -> &'a str {
-        let pinned = agent.spec.forwarder.image.as_str();
-        if pinned.is_empty() { &self.image } else { pinned }
+        agent.spec.forwarder.image.as_deref().unwrap_or(&self.image)
     }
 
     /// The name of the release that runs this image.

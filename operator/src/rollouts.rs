@@ -111,9 +111,10 @@ fn members(context: &Context, now: Instant) -> Vec<Member> {
     members
 }
 
-/// A suspended agent has no pod, and one whose spec cannot work is not touched.
+/// A suspended agent has no pod, and one that is paused or whose spec cannot work is not touched.
 fn takes_part(agent: &Agent) -> bool {
     !agent.spec.suspend
+        && !agent.is_paused()
         && agent.metadata.deletion_timestamp.is_none()
         && !agent.is(ConditionType::Stalled)
 }
@@ -211,7 +212,7 @@ pub(crate) fn stance(context: &Context, agent: &Agent, observed: &Observed) -> S
         };
         observed.is_shown && rollout::progress(&evidence, clock::now()) == Progress::Up
     });
-    let pinned = agent.spec.forwarder.image.as_str();
+    let pinned = agent.spec.forwarder.image.as_deref();
     let runs = release::runs(agent.status.as_ref());
     let stance = rollout::stance(&Own {
         image,
@@ -221,7 +222,7 @@ pub(crate) fn stance(context: &Context, agent: &Agent, observed: &Observed) -> S
         is_up,
         is_suspended: agent.spec.suspend,
         runs,
-        pins_another: !pinned.is_empty() && runs != Some(pinned),
+        pins_another: pinned.is_some() && runs != pinned,
         turn: context.turns.turn(&agent.key).as_ref(),
     });
     if let Some(live) = live

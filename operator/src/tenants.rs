@@ -83,7 +83,7 @@ impl Tenants {
     pub(crate) fn may_export(&self, agent: &SiemAgent) -> bool {
         let namespaces = self
             .0
-            .get(&same::tenant(&agent.spec.source.url))
+            .get(&same::tenant(&agent.spec.source.cloud_apps.url))
             .and_then(|allowance| allowance.namespaces.as_ref());
         let own = agent.metadata.namespace.as_deref().unwrap_or("default");
         namespaces.is_none_or(|namespaces| namespaces.contains(own))
@@ -118,7 +118,7 @@ mod tests {
     fn agent(namespace: &str, url: &str) -> SiemAgent {
         let text = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: a, namespace: {namespace}}}\n\
-             spec:\n  source: {{url: '{url}', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
+             spec:\n  source: {{cloudApps: {{url: '{url}'}}, auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
         );
         siem_agent_crds::manifest::read(&text).unwrap()
     }

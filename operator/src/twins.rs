@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use siem_agent_crds::defaults;
+
 use crate::agent::Agent;
 use crate::apply::drift;
 use crate::key::Key;
@@ -31,8 +33,11 @@ impl Twins {
         let mut by_route: BTreeMap<_, Vec<&Agent>> = BTreeMap::new();
         for agent in agents.into_iter().filter(|agent| exports(agent)) {
             let spec = &agent.spec;
-            let route =
-                (same::tenant(&spec.source.url), same::host(&spec.syslog.host), spec.syslog.port());
+            let route = (
+                same::tenant(&spec.source.cloud_apps.url),
+                same::host(&spec.syslog.host),
+                defaults::port(&spec.syslog),
+            );
             by_route.entry(route).or_default().push(agent);
         }
         let mut twins = BTreeMap::new();
@@ -126,7 +131,7 @@ mod tests {
         let text = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\n\
              metadata: {{name: {name}, namespace: {namespace}, uid: u-{name}, generation: 1}}\n\
-             spec:\n  source: {{url: '{url}', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: '{host}'}}\n{more}"
+             spec:\n  source: {{cloudApps: {{url: '{url}'}}, auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: '{host}'}}\n{more}"
         );
         Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap())
     }
@@ -177,7 +182,7 @@ mod tests {
         let of = |namespace: &str, name: &str, more: &str| {
             let text = format!(
                 "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
-                 spec:\n  source: {{url: 'https://t.example', auth: {{tokenSecretRef: {{name: a}}}}}}\n{more}"
+                 spec:\n  source: {{cloudApps: {{url: 'https://t.example'}}, auth: {{tokenSecretRef: {{name: a}}}}}}\n{more}"
             );
             Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap())
         };

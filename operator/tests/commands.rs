@@ -60,6 +60,38 @@ fn render_prints_what_is_expected() {
 }
 
 #[test]
+fn render_prints_an_agent_with_its_defaults_which_is_itself_a_legal_one() {
+    let legal = fs::read_to_string("fixtures/render/minimal.yaml").unwrap();
+    let with = "  forwarder: {podOverrides: {spec: {dnsPolicy: Default}}}\n";
+    let print = |manifest: &str| {
+        let output =
+            operator(&["render", "-f", "-", "--effective", "--forwarder-image", "i:1"], manifest);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let first = print(&format!("{legal}{with}"));
+    for line in [
+        "displayName: soc",
+        "systemName: soc",
+        "port: 514",
+        "protocol: TCP",
+        "header: Legacy",
+        "framing: Newline",
+        "maxMessageBytes: 8000",
+        "startFrom: 48h",
+        "image: i:1",
+        "dnsPolicy: Default",
+    ] {
+        assert!(first.contains(line), "{line}: {first}");
+    }
+    assert_eq!(print(&first), first, "what is filled in fills in nothing more");
+    let receiver =
+        legal.replace("{host: siem.example.com}", "{host: siem.example.com, receiver: Elastic}");
+    let of_receiver = print(&receiver);
+    assert!(of_receiver.contains("port: 9003") && of_receiver.contains("dialect: Strict"));
+}
+
+#[test]
 fn render_refuses_what_the_api_server_would_refuse() {
     let legal = fs::read_to_string("fixtures/render/minimal.yaml").unwrap();
     for (more, field) in [
@@ -70,6 +102,10 @@ fn render_refuses_what_the_api_server_would_refuse() {
             "spec.forwarder.resources.limits.cpu",
         ),
         ("  placement: {sidecarOf: {kind: Deployment, name: x}}\n", "spec.placement"),
+        (
+            "  forwarder: {podOverrides: {spec: {serviceAccountName: admin}}}\n",
+            "spec.forwarder.podOverrides.spec.serviceAccountName: is what the operator needs itself",
+        ),
     ] {
         let output = operator(&["render", "-f", "-"], &format!("{legal}{more}"));
         assert_eq!(output.status.code(), Some(2));

@@ -16,7 +16,7 @@ pub fn manifest(name: &str, url: &str, spec: Value) -> Value {
     let mut manifest = json!({
         "apiVersion": "siemagent.dev/v1alpha1", "kind": "SiemAgent", "metadata": {"name": name},
         "spec": {
-            "source": {"url": url, "auth": {"tokenSecretRef": {"name": "defender"}}},
+            "source": {"cloudApps": {"url": url}, "auth": {"tokenSecretRef": {"name": "defender"}}},
             "syslog": {"host": format!("{name}.siem.example.com")},
         },
     });

@@ -88,18 +88,18 @@ impl Forwarder {
     /// # Errors
     /// When the files cannot be written.
     pub fn new(url: &str, token: &str, syslog: &str, more: &str) -> Result<Self> {
-        let quick = "requestsPerMinute: 6000\n    pollInterval: 1s\n    overlap: 30s";
-        Self::with_source(url, token, quick, syslog, more)
+        let quick = "requestsPerMinute: 6000, pollInterval: 1s, overlap: 30s";
+        Self::with_cloud_apps(url, token, quick, syslog, more)
     }
 
-    /// The same with these lines below `source` (indented by four).
+    /// The same with these fields of `spec.source.cloudApps`, between commas.
     ///
     /// # Errors
     /// When the files cannot be written.
-    pub fn with_source(
+    pub fn with_cloud_apps(
         url: &str,
         token: &str,
-        source: &str,
+        fields: &str,
         syslog: &str,
         more: &str,
     ) -> Result<Self> {
@@ -108,7 +108,7 @@ impl Forwarder {
         let folder = tempfile::tempdir()?;
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: security}}\nspec:\n  \
-             source:\n    url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    {source}\n  syslog: {syslog}\n{more}"
+             source:\n    cloudApps: {{url: '{url}', {fields}}}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {syslog}\n{more}"
         );
         fs::write(folder.path().join("siemagent.yaml"), manifest)?;
         fs::create_dir_all(folder.path().join("secrets/defender"))?;

@@ -40,6 +40,8 @@ impl Kubectl {
         command
             .env_clear()
             .env("HOME", &self.cache)
+            // `kubectl diff` runs diff.
+            .env("PATH", "/usr/bin:/bin")
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .arg("--cache-dir")

@@ -8,6 +8,7 @@ use std::fmt;
 pub struct Manifest {
     name: String,
     source: String,
+    cloud_apps: String,
     syslog: String,
     more: String,
 }
@@ -15,9 +16,9 @@ pub struct Manifest {
 impl Manifest {
     /// The least that is admitted, with a portal and a receiver that nobody reaches.
     pub fn new(name: &str) -> Self {
-        let (source, more) = (String::new(), String::new());
+        let (source, cloud_apps, more) = Default::default();
         let syslog = "{host: siem.example.com}".to_owned();
-        Self { name: name.to_owned(), source, syslog, more }
+        Self { name: name.to_owned(), source, cloud_apps, syslog, more }
             .url("https://contoso.us2.portal.cloudappsecurity.com")
     }
 
@@ -34,7 +35,8 @@ impl Manifest {
 
     /// With this URL, and the token in a Secret of this name.
     pub fn url_and_secret(self, url: &str, secret: &str) -> Self {
-        self.source(format!("url: '{url}', auth: {{tokenSecretRef: {{name: {secret}}}}}"))
+        let auth = format!("auth: {{tokenSecretRef: {{name: {secret}}}}}");
+        self.source(format!("cloudApps: {{url: '{url}'}}, {auth}"))
     }
 
     /// With more fields of `spec.source`, between commas.
@@ -44,9 +46,15 @@ impl Manifest {
         self
     }
 
+    /// With more fields of `spec.source.cloudApps`, between commas.
+    pub fn cloud_apps(mut self, fields: &str) -> Self {
+        fields.clone_into(&mut self.cloud_apps);
+        self
+    }
+
     /// Polls as often as can be, with budget enough for that.
     pub fn quick(self) -> Self {
-        self.and_source("requestsPerMinute: 6000, pollInterval: 1s, overlap: 30s")
+        self.cloud_apps("requestsPerMinute: 6000, pollInterval: 1s, overlap: 30s")
     }
 
     /// With this `spec.syslog`.
@@ -69,7 +77,11 @@ impl Manifest {
 
 impl fmt::Display for Manifest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, source, syslog, more } = self;
+        let Self { name, syslog, more, .. } = self;
+        let source = match self.cloud_apps.as_str() {
+            "" => self.source.clone(),
+            more => self.source.replacen("cloudApps: {", &format!("cloudApps: {{{more}, "), 1),
+        };
         write!(
             formatter,
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}}}\nspec:\n  \

@@ -49,8 +49,8 @@ pub async fn outcome(
     let defender = Defender::start(quick(0.0, 0)).await?;
     let syslog = syslog.replace("PORT", &receiver.port().to_string());
     // All records are there at the first poll; every other one would carry their megabytes again.
-    let once = "requestsPerMinute: 6000\n    pollInterval: 1h";
-    let mut forwarder = Forwarder::with_source(&defender.url(), DEMO_TOKEN, once, &syslog, "")?;
+    let once = "requestsPerMinute: 6000, pollInterval: 1h";
+    let mut forwarder = Forwarder::with_cloud_apps(&defender.url(), DEMO_TOKEN, once, &syslog, "")?;
     prepare(&forwarder)?;
     let records = records(&forwarder)?;
     for record in &records {

@@ -121,7 +121,7 @@ impl Stage {
         let manifest = Manifest::new(name)
             .url(url)
             .and_source("caBundleRef: {kind: ConfigMap, name: portal-ca, key: ca.crt}")
-            .and_source("requestsPerMinute: 6000, pollInterval: 1s, overlap: 5m")
+            .cloud_apps("requestsPerMinute: 6000, pollInterval: 1s, overlap: 5m")
             .to(host, port)
             .more(more);
         self.scene.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await.map(drop)

@@ -4,17 +4,19 @@
 use rustls_pki_types::ServerName;
 
 use super::Problem;
-use crate::siem_agent::{ActivityFilter, AlertFilter, RawFilter, Syslog};
+use crate::siem_agent::{ActivityFilter, AlertFilter, RawFilter, SyslogTls};
 
 /// The name that the receiver's certificate must carry.
 ///
 /// # Errors
 /// [`Problem`]: no certificate can carry it.
-pub fn server_name(syslog: &Syslog) -> Result<ServerName<'static>, Problem> {
-    let given = syslog.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
-    let (path, name) = match given {
+pub fn server_name(
+    tls: Option<&SyslogTls>,
+    bare_host: &str,
+) -> Result<ServerName<'static>, Problem> {
+    let (path, name) = match tls.and_then(|tls| tls.server_name.as_deref()) {
         Some(name) => ("spec.syslog.tls.serverName", name),
-        None => ("spec.syslog.host", syslog.bare_host()),
+        None => ("spec.syslog.host", bare_host),
     };
     ServerName::try_from(name.to_owned()).map_err(|_invalid| {
         Problem::new(path, format!("`{name}` is no name that a certificate can carry"))
@@ -87,12 +89,10 @@ mod tests {
 
     #[test]
     fn a_name_is_the_given_one_or_the_host() {
-        let mut syslog: Syslog =
-            serde_json::from_value(json!({"host": "[::1]", "protocol": "TLS"})).unwrap();
-        assert!(server_name(&syslog).is_ok());
-        syslog.host = "a_b..c".to_owned();
-        assert_eq!(server_name(&syslog).unwrap_err().path, "spec.syslog.host");
-        syslog.tls = serde_json::from_value(json!({"serverName": "-"})).unwrap();
-        assert_eq!(server_name(&syslog).unwrap_err().path, "spec.syslog.tls.serverName");
+        assert!(server_name(None, "::1").is_ok());
+        assert_eq!(server_name(None, "a_b..c").unwrap_err().path, "spec.syslog.host");
+        let tls = serde_json::from_value(json!({"serverName": "-"})).unwrap();
+        let problem = server_name(Some(&tls), "siem.example.com").unwrap_err();
+        assert_eq!(problem.path, "spec.syslog.tls.serverName");
     }
 }

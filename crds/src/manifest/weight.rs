@@ -1,5 +1,5 @@
-//! How large a spec may be, where the schema cannot say: the values of a raw filter have any form, and no rule of the API
-//! server sees them. Pure.
+//! How large a spec may be, where the schema cannot say: a raw filter and a patch have any form, and no rule of the API
+//! server sees what is in them. Pure.
 
 use serde_json::Value;
 
@@ -9,25 +9,34 @@ use super::Problem;
 pub const MAX_SPEC_BYTES: usize = 64 * 1024;
 /// The most that one raw filter may take as JSON: its small parts take many times as much once they are read.
 pub const MAX_RAW_BYTES: usize = 4 * 1024;
-
-/// How deeply a raw filter may be nested: a filter of the API is three levels deep.
+/// How deeply a raw filter or a patch may be nested: a filter of the API is three levels deep, a pod template ten.
 pub const MAX_RAW_LEVELS: usize = 16;
+/// The most that the patch on the pod template may take as JSON.
+const MAX_OVERRIDES_BYTES: usize = 16 * 1024;
+
+/// Places of any content, and the most bytes that each may take.
+const OPEN: [(&str, usize); 3] = [
+    ("eventTypes.alerts.filter.raw", MAX_RAW_BYTES),
+    ("eventTypes.activities.filter.raw", MAX_RAW_BYTES),
+    ("forwarder.podOverrides", MAX_OVERRIDES_BYTES),
+];
 
 /// What is too large in a spec.
 pub fn too_large(spec: &Value) -> Option<Problem> {
     let n_bytes = |value: &Value| value.to_string().len();
-    for stream in ["alerts", "activities"] {
-        let raw = spec.pointer(&format!("/eventTypes/{stream}/filter/raw"));
+    for (path, most) in OPEN {
+        let raw = spec.pointer(&format!("/{}", path.replace('.', "/")));
+        let path = format!("spec.{path}");
         if raw.is_some_and(|raw| is_deeper(raw, MAX_RAW_LEVELS)) {
             return Some(Problem::new(
-                format!("spec.eventTypes.{stream}.filter.raw"),
+                path,
                 format!("is nested deeper than {MAX_RAW_LEVELS} levels"),
             ));
         }
-        if let Some(n_bytes) = raw.map(n_bytes).filter(|n_bytes| *n_bytes > MAX_RAW_BYTES) {
+        if let Some(n_bytes) = raw.map(n_bytes).filter(|n_bytes| *n_bytes > most) {
             return Some(Problem::new(
-                format!("spec.eventTypes.{stream}.filter.raw"),
-                format!("takes {n_bytes} bytes as JSON; at most {MAX_RAW_BYTES} are read"),
+                path,
+                format!("takes {n_bytes} bytes as JSON; at most {most} are read"),
             ));
         }
     }

@@ -4,6 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::plain_defaults;
+use super::status::Stream;
+
 /// The API's own filters, field to operator to operand: `{"ip.tags": {"eq": […]}}`.
 pub type RawFilter = Map<String, Value>;
 
@@ -24,7 +27,7 @@ pub struct EventTypes {
 #[serde(rename_all = "camelCase")]
 pub struct AlertStream {
     /// Whether alerts are exported. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "plain_defaults::yes")]
     pub enabled: bool,
     /// Filter of this stream; all conditions must hold. Default: everything.
     #[serde(default)]
@@ -36,7 +39,7 @@ pub struct AlertStream {
 #[serde(rename_all = "camelCase")]
 pub struct ActivityStream {
     /// Whether activities are exported. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "plain_defaults::yes")]
     pub enabled: bool,
     /// Filter of this stream; all conditions must hold. Default: everything.
     #[serde(default)]
@@ -136,18 +139,23 @@ pub enum IpCategory {
     Other,
 }
 
+impl EventTypes {
+    /// The streams that are exported.
+    pub fn enabled(&self) -> impl Iterator<Item = Stream> + use<> {
+        let streams =
+            [(Stream::Alerts, self.alerts.enabled), (Stream::Activities, self.activities.enabled)];
+        streams.into_iter().filter_map(|(stream, enabled)| enabled.then_some(stream))
+    }
+}
+
 impl Default for AlertStream {
     fn default() -> Self {
-        Self { enabled: true, filter: AlertFilter::default() }
+        Self { enabled: plain_defaults::yes(), filter: AlertFilter::default() }
     }
 }
 
 impl Default for ActivityStream {
     fn default() -> Self {
-        Self { enabled: true, filter: ActivityFilter::default() }
+        Self { enabled: plain_defaults::yes(), filter: ActivityFilter::default() }
     }
-}
-
-fn yes() -> bool {
-    true
 }

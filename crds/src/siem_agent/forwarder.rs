@@ -1,56 +1,29 @@
-//! `spec.forwarder` and `spec.placement`: how and where the forwarder runs in Kubernetes.
+//! `spec.forwarder`: how the forwarder runs in Kubernetes.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Affinity, LocalObjectReference, ResourceRequirements, Toleration,
-};
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-/// Where the forwarder runs.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Placement {
-    /// Runs the forwarder as a native sidecar of this workload, which must allow it by the annotation
-    /// siemagent.dev/allow-sidecar.
-    pub sidecar_of: SidecarOf,
-}
-
-/// A workload of the agent's namespace.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SidecarOf {
-    /// Deployment or StatefulSet.
-    pub kind: WorkloadKind,
-    /// The workload's name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    pub name: String,
-}
-
-/// A kind of workload.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-pub enum WorkloadKind {
-    /// apps/v1 Deployment.
-    Deployment,
-    /// apps/v1 StatefulSet.
-    StatefulSet,
-}
+use super::plain_defaults;
+use super::source::SecretRef;
 
 /// Overrides of the forwarder's Deployment.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Forwarder {
     /// Pins the image. Default: the operator's own release.
-    #[serde(default)]
-    #[schemars(length(max = 512), regex(pattern = r"^[!-~]*$"))]
-    pub image: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^[!-~]+$"))]
+    pub image: Option<String>,
     /// Secrets for pulling the image.
     #[serde(default)]
     #[schemars(length(max = 16))]
-    pub image_pull_secrets: Vec<LocalObjectReference>,
-    /// Resources of the forwarder's container.
+    pub image_pull_secrets: Vec<SecretRef>,
+    /// Resources of the forwarder's container. Default: requests of 10m CPU and 32Mi memory, a limit of 128Mi memory.
     #[serde(default)]
     pub resources: ResourceRequirements,
     /// Labels that the node must have.
@@ -66,9 +39,9 @@ pub struct Forwarder {
     #[serde(default)]
     pub affinity: Affinity,
     /// Priority class of the pod.
-    #[serde(default)]
-    #[schemars(length(max = 253), regex(pattern = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"))]
-    pub priority_class_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub priority_class_name: Option<String>,
     /// Further labels of the pod.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
@@ -86,6 +59,24 @@ pub struct Forwarder {
     /// Restricts the forwarder's traffic.
     #[serde(default)]
     pub network_policy: NetworkPolicy,
+    /// A strategic merge patch on the pod template, for what the fields above do not cover: volumes, environment, security
+    /// context, DNS, topology spread, a mesh's annotations. What the operator needs itself cannot be overridden: the
+    /// container's command, image and probes, its volumes, the ServiceAccount, the labels by which pods are selected. At
+    /// most 16384 bytes as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_overrides: Option<PodOverrides>,
+}
+
+/// A strategic merge patch on the pod template.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodOverrides {
+    /// Labels and annotations, as in a PodTemplateSpec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map<String, Value>>,
+    /// Fields of a PodSpec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Map<String, Value>>,
 }
 
 /// How much is logged.
@@ -113,7 +104,7 @@ pub struct Persistence {
     #[serde(default)]
     pub enabled: bool,
     /// Size of the volume. Default: 1Gi.
-    #[serde(default = "size")]
+    #[serde(default = "plain_defaults::volume_size")]
     #[schemars(
         length(max = 32),
         regex(pattern = r"^[0-9]+(\.[0-9]+)?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
@@ -141,10 +132,6 @@ pub struct NetworkPolicy {
 
 impl Default for Persistence {
     fn default() -> Self {
-        Self { enabled: false, size: size(), storage_class_name: None }
+        Self { enabled: false, size: plain_defaults::volume_size(), storage_class_name: None }
     }
-}
-
-fn size() -> String {
-    "1Gi".to_owned()
 }

@@ -3,24 +3,34 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::plain_defaults;
+
 use crate::duration::GoDuration;
 
-/// The tenant's API.
+/// The API that serves the tenant's alerts and activities, and how to authenticate to it.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
-    /// The tenant's API URL, such as `https://contoso.us2.portal.cloudappsecurity.com`: https only, except to 127.x.y.z,
-    /// `[::1]` or localhost; no user info, path, query or fragment.
-    #[schemars(length(max = 512))]
-    pub url: String,
     /// How to authenticate: exactly one of tokenSecretRef and clientCredentials.
     pub auth: Auth,
+    /// Defender for Cloud Apps' own API: alerts and activities.
+    pub cloud_apps: CloudApps,
     /// The proxy on the way to the API, reached by CONNECT. A URL in plain text, which is loopback only, is asked without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
     /// The certificate authorities to trust for the API. Default: the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<BundleRef>,
+}
+
+/// Defender for Cloud Apps' own API.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudApps {
+    /// The tenant's API URL, such as `https://contoso.us2.portal.cloudappsecurity.com`: https only, except to 127.x.y.z,
+    /// `[::1]` or localhost; no user info, path, query or fragment.
+    #[schemars(length(max = 512))]
+    pub url: String,
     /// Maximum API requests a minute of this agent. Default: its share of the tenant's 30, or of what
     /// the cluster's administrator gives the tenant. Working agents on one URL share evenly, and what one may not use goes to
     /// the others. While all of them are in one namespace, the largest value given there is the tenant's budget.
@@ -29,10 +39,10 @@ pub struct Source {
     pub requests_per_minute: Option<i32>,
     /// Poll interval of each stream. Lengthened automatically when requestsPerMinute is too low. Default: 4s, at least 1s, at
     /// most 1h.
-    #[serde(default = "poll_interval")]
+    #[serde(default = "plain_defaults::poll_interval")]
     pub poll_interval: GoDuration,
     /// How far behind the watermark each poll looks again for late activities. Default: 5m, at most 24h.
-    #[serde(default = "overlap")]
+    #[serde(default = "plain_defaults::overlap")]
     pub overlap: GoDuration,
 }
 
@@ -56,7 +66,7 @@ pub struct SecretKeyRef {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// The key in the Secret. Default: token.
-    #[serde(default = "token_key")]
+    #[serde(default = "plain_defaults::token_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
@@ -83,7 +93,7 @@ pub struct ClientCredentials {
     pub client_secret_ref: ClientSecretRef,
     /// The identity provider, for national clouds. Default: `https://login.microsoftonline.com`; https only, except to
     /// loopback.
-    #[serde(default = "authority_url")]
+    #[serde(default = "plain_defaults::authority_url")]
     #[schemars(length(max = 512))]
     pub authority_url: String,
 }
@@ -96,7 +106,7 @@ pub struct ClientSecretRef {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// The key in the Secret. Default: clientSecret.
-    #[serde(default = "client_secret_key")]
+    #[serde(default = "plain_defaults::client_secret_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
@@ -113,9 +123,26 @@ pub struct Proxy {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub no_proxy: Vec<String>,
-    /// The Secret of the agent's namespace with the keys username and password.
+    /// The Secret of the agent's namespace with the proxy's user name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub credentials_secret_ref: Option<SecretRef>,
+    pub credentials_secret_ref: Option<ProxyCredentialsRef>,
+}
+
+/// A Secret of the agent's namespace with a user name and a password.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyCredentialsRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The key of the user name in the Secret. Default: username.
+    #[serde(default = "plain_defaults::username_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub username_key: String,
+    /// The key of the password in the Secret. Default: password.
+    #[serde(default = "plain_defaults::password_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub password_key: String,
 }
 
 /// A Secret of the agent's namespace.
@@ -138,7 +165,7 @@ pub struct BundleRef {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// The key in the Secret or ConfigMap. Default: ca.crt.
-    #[serde(default = "ca_key")]
+    #[serde(default = "plain_defaults::ca_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
@@ -151,23 +178,4 @@ pub enum BundleKind {
     /// A ConfigMap.
     #[default]
     ConfigMap,
-}
-
-fn poll_interval() -> GoDuration {
-    GoDuration::from_secs(4)
-}
-fn overlap() -> GoDuration {
-    GoDuration::from_secs(300)
-}
-fn token_key() -> String {
-    "token".to_owned()
-}
-fn client_secret_key() -> String {
-    "clientSecret".to_owned()
-}
-fn ca_key() -> String {
-    "ca.crt".to_owned()
-}
-fn authority_url() -> String {
-    "https://login.microsoftonline.com".to_owned()
 }

@@ -1,5 +1,7 @@
 //! `status`: what the operator has seen.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,9 +26,13 @@ pub struct SiemAgentStatus {
     /// Whether the API takes the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
-    /// How far delivery has come.
+    /// The larger lag of the streams, as a bucket: <1m, <5m, <15m, <1h, <6h or >=6h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivery: Option<DeliveryStatus>,
+    pub lag: Option<String>,
+    /// How far each stream has come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub streams: Vec<StreamStatus>,
     /// The image that the forwarder runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -79,25 +85,53 @@ pub struct TokenStatus {
     pub last_change_time: Option<Time>,
 }
 
-/// How far delivery has come.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DeliveryStatus {
-    /// The larger lag of the streams, as a bucket: <1m, <5m, <15m, <1h, <6h or >=6h.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lag: Option<String>,
-    /// The stream of alerts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alerts: Option<StreamStatus>,
-    /// The stream of activities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activities: Option<StreamStatus>,
+/// One of the two kinds of records that the API lists.
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// Alerts.
+    Alerts,
+    /// Activities.
+    Activities,
+}
+
+impl Stream {
+    /// `alerts` or `activities`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alerts => "alerts",
+            Self::Activities => "activities",
+        }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Which API a stream comes from.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum StreamSource {
+    /// `spec.source.cloudApps`.
+    CloudApps,
 }
 
 /// How far one stream has come.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamStatus {
+    /// alerts or activities.
+    pub name: Stream,
+    /// Where it comes from: CloudApps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<StreamSource>,
+    /// How far it lags, as a bucket: <1m, <5m, <15m, <1h, <6h or >=6h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<String>,
     /// Everything that the API has shown up to this time is delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_through: Option<Time>,
@@ -151,7 +185,8 @@ impl Default for SiemAgentStatus {
             state: None,
             conditions: Vec::new(),
             token: None,
-            delivery: None,
+            lag: None,
+            streams: Vec::new(),
             image: None,
         }
     }
@@ -167,13 +202,29 @@ impl SiemAgentStatus {
         self.conditions.iter().find(|condition| condition.type_ == of)
     }
 
+    /// The status of a stream.
+    pub fn stream(&self, name: Stream) -> Option<&StreamStatus> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+
     /// Whether the condition of a type is there and True.
     pub fn is(&self, of: ConditionType) -> bool {
         self.condition(of).is_some_and(|condition| condition.status == ConditionStatus::True)
     }
 }
 
+/// `"true"` here and the operator writes nothing for the agent: no drift is put back, nothing is rolled out.
+pub const PAUSED_ANNOTATION: &str = "siemagent.dev/paused";
+
 impl SiemAgent {
+    /// Whether its user has paused the operator for it.
+    pub fn is_paused(&self) -> bool {
+        let annotations = self.metadata.annotations.as_ref();
+        annotations
+            .and_then(|annotations| annotations.get(PAUSED_ANNOTATION))
+            .is_some_and(|value| value == "true")
+    }
+
     /// Whether the condition of a type is there and True.
     pub fn is(&self, of: ConditionType) -> bool {
         self.status.as_ref().is_some_and(|status| status.is(of))

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::plain_defaults;
 use super::source::{BundleRef, SecretRef};
 use crate::duration::GoDuration;
 
@@ -13,28 +14,33 @@ pub struct Syslog {
     /// DNS name or address of the receiver, without scheme and port.
     #[schemars(length(min = 1, max = 253))]
     pub host: String,
-    /// Port of the receiver. Default: 514; 6514 for TLS.
+    /// Port of the receiver. Default: 514; 6514 for TLS; 9003 with the receiver Elastic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
     /// UDP, TCP or TLS. UDP can lose records. Default: TCP.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Agent: the vendor's agent's header; RFC5424 or RFC3164: the real headers. Default: Agent.
-    #[serde(default)]
-    pub header: Header,
+    /// What listens there. It sets the defaults of port, header, framing and maxMessageBytes here, and of timeFormat and dialect
+    /// in spec.format, to what that receiver takes with its own defaults; what is given wins. Default: what most receivers take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<Receiver>,
+    /// Legacy: `[<PRI>]TIME [HOST ]CEF:…`, as the vendor's agent wrote; RFC5424 or RFC3164: the headers of these standards.
+    /// Default: Legacy, or what receiver takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<Header>,
     /// Newline or OctetCounting. Default: Newline; must be unset for UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framing: Option<Framing>,
     /// The most bytes of a message with its header, its line feed and its length; longer ones are trimmed by field. Not
     /// more than the receiver takes: one that cuts may make an event of the rest. Default: 2048 for UDP, 8000 for TCP and
-    /// TLS. At least 480 (RFC 5424, section 6.1), at most 1048576; for UDP at most 65507.
+    /// TLS, or what receiver takes. At least 480 (RFC 5424, section 6.1), at most 1048576; for UDP at most 65507.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 480, max = 1_048_576))]
     pub max_message_bytes: Option<i32>,
     /// TCP and TLS: how long a connection must stay healthy after the peer's kernel has acknowledged a record, before it
     /// counts as delivered. Default: 250ms, at most 1m.
-    #[serde(default = "confirm_grace")]
+    #[serde(default = "plain_defaults::confirm_grace")]
     pub confirm_grace: GoDuration,
     /// Settings of TLS; only with protocol TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,12 +75,42 @@ pub enum Protocol {
     TLS,
 }
 
-/// The header before the CEF part.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+/// What listens there. It sets the defaults of port, header, framing and maxMessageBytes here, and of timeFormat and dialect in
+/// spec.format, to what that receiver takes with its own defaults; what is given wins. Default: what most receivers take.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Receiver {
+    /// rsyslog's imtcp and imudp.
+    Rsyslog,
+    /// syslog-ng's `network()` and `syslog()`.
+    SyslogNg,
+    /// Splunk Connect for Syslog.
+    SC4S,
+    /// Microsoft Sentinel's log forwarder with the Azure Monitor Agent.
+    Sentinel,
+    /// IBM QRadar.
+    QRadar,
+    /// ArcSight SmartConnector and Logger.
+    ArcSight,
+    /// Exabeam's syslog collector.
+    Exabeam,
+    /// Elastic's CEF integration and Filebeat.
+    Elastic,
+    /// Graylog's CEF inputs.
+    Graylog,
+    /// The forwarder of Google Security Operations.
+    GoogleSecOps,
+    /// Logstash with the codec cef.
+    Logstash,
+    /// CrowdStrike Falcon LogScale Collector.
+    LogScale,
+}
+
+/// The header before the CEF part. Legacy: `[<PRI>]TIME [HOST ]CEF:…`, as the vendor's agent wrote; RFC5424 or RFC3164: the
+/// headers of these standards. Default: Legacy, or what receiver takes.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Header {
     /// `[<PRI>]TIME [HOST ]CEF:…`.
-    #[default]
-    Agent,
+    Legacy,
     /// RFC 5424, section 6.2.
     RFC5424,
     /// RFC 3164, section 4.1.
@@ -82,47 +118,12 @@ pub enum Header {
 }
 
 /// How messages are separated on a connection. Newline: a line feed after each. OctetCounting: its length before it
-/// (RFC 6587, section 3.4.1), for listeners that parse that; the line feed stays and is counted. Default: Newline; must
-/// be unset for UDP.
+/// (RFC 6587, section 3.4.1), for listeners that parse that; the line feed stays and is counted. Default: Newline, or what
+/// receiver takes; must be unset for UDP.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Framing {
     /// RFC 6587, section 3.4.2: a line feed after each.
     Newline,
     /// RFC 6587, section 3.4.1: the length before each, which counts a line feed at the end.
     OctetCounting,
-}
-
-impl Syslog {
-    /// The port, the protocol's own where none is given.
-    pub fn port(&self) -> u16 {
-        let default = if self.protocol == Protocol::TLS { 6514 } else { 514 };
-        self.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(default)
-    }
-
-    /// The framing; `None` for UDP, where each datagram is a message.
-    pub fn framing(&self) -> Option<Framing> {
-        match self.protocol {
-            Protocol::UDP => None,
-            Protocol::TCP | Protocol::TLS => Some(self.framing.unwrap_or(Framing::Newline)),
-        }
-    }
-
-    /// The most bytes of a frame.
-    pub fn max_message_bytes(&self) -> usize {
-        let default = match self.protocol {
-            Protocol::UDP => 2_048,
-            // Below the 8096 at which rsyslog cuts unless its limit was raised.
-            Protocol::TCP | Protocol::TLS => 8_000,
-        };
-        self.max_message_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
-    }
-
-    /// The host without the brackets of an IPv6 literal.
-    pub fn bare_host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
-    }
-}
-
-fn confirm_grace() -> GoDuration {
-    GoDuration::from_millis(250)
 }

@@ -156,7 +156,7 @@ fn kept(config: &Config) -> Kept {
         }
     };
     // Its times are held against the server's clock once that is known; ours may be wrong.
-    let source = config.source.url.trim_end_matches('/');
+    let source = config.source.cloud_apps.url.trim_end_matches('/');
     match kept::Checkpoint::read(&text, agent_uid, source, jiff::Timestamp::MAX) {
         Ok(checkpoint) => Kept::Here(checkpoint),
         Err(kept::Refusal::OtherSource) => Kept::OtherSource,

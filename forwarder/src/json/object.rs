@@ -64,7 +64,9 @@ const FEW: usize = 8;
 ///
 /// # Errors
 /// The deserializer's, where there is no JSON, or a number beyond all measure in the place of an object.
-pub(crate) fn read<'de, D: Deserializer<'de>, T: Object<'de>>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn read<'de, D: Deserializer<'de>, T: Object<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     deserializer.deserialize_any(ObjectVisitor(PhantomData))
 }
 

@@ -26,7 +26,7 @@ First of all control characters other than CR and LF become a space (C0, U+007F,
 
 ## Dialects
 
-`dialect: Agent` writes what the vendor's agent wrote: empty values stay (`dvc= `), and the label of `c6a1` has its quotes.
+`dialect: Legacy` writes what the vendor's agent wrote: empty values stay (`dvc= `), and the label of `c6a1` has its quotes.
 
 `dialect: Strict` follows the CEF standard: empty pairs are left out with their labels, no label has quotes, and values are cut to the standard's lengths in bytes, never inside a character.
 A value that is not of its key's type is left out with its label: `cn1`, `rt`, `start` and `end` are whole numbers, `dvc` and `src` are of IPv4, `c6a1` is of IPv6.

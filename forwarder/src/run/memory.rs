@@ -303,7 +303,7 @@ impl Life {
 
 fn plan() -> Plan {
     let layout = Layout {
-        header: Header::Agent,
+        header: Header::Legacy,
         time_format: TimeFormat::Rfc5424,
         pri: None,
         host: None,
@@ -311,7 +311,7 @@ fn plan() -> Plan {
         max_message_bytes: 8_192,
     };
     Plan {
-        format: Format { dialect: Dialect::Agent, version: "0".to_owned() },
+        format: Format { dialect: Dialect::Legacy, version: "0".to_owned() },
         streams: BOTH.map(|stream| (stream, serde_json::Map::new())).into(),
         poll_interval: INTERVAL,
         overlap: Duration::ZERO,

@@ -23,7 +23,7 @@ pub(super) fn write(record: &Record<'_>, at: Millis, layout: &Layout, line: &mut
     }
     let host = layout.host.as_deref();
     match layout.header {
-        Header::Agent => {
+        Header::Legacy => {
             time::write(at, style(layout.time_format), line);
             line.push(' ');
             if let Some(host) = host {

@@ -6,7 +6,7 @@ use super::framing::Framing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
     /// The vendor's agent's.
-    Agent,
+    Legacy,
     /// RFC 5424.
     Rfc5424,
     /// RFC 3164.

@@ -94,10 +94,7 @@ impl Member {
     }
 
     fn streams(&self) -> impl Iterator<Item = Stream> {
-        let types = &self.agent.spec.event_types;
-        [(Stream::Alerts, types.alerts.enabled), (Stream::Activities, types.activities.enabled)]
-            .into_iter()
-            .filter_map(|(stream, enabled)| enabled.then_some(stream))
+        self.agent.spec.event_types.enabled()
     }
 
     /// The later of what the last report and the status say, Unix seconds. Nothing while suspended: nothing is late then.
@@ -106,11 +103,7 @@ impl Member {
             return None;
         }
         let told = self.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
-        let delivery = self.agent.status.as_ref().and_then(|status| status.delivery.as_ref());
-        let kept = delivery.and_then(|delivery| match stream {
-            Stream::Alerts => delivery.alerts.as_ref(),
-            Stream::Activities => delivery.activities.as_ref(),
-        });
+        let kept = self.agent.status.as_ref().and_then(|status| status.stream(stream));
         let told = told.and_then(|told| told.delivered_through);
         let kept = kept.and_then(|kept| kept.delivered_through.as_ref()).map(|time| time.0);
         let through = told.max(kept)?;

@@ -179,7 +179,7 @@ fn an_agent_counts_by_what_its_report_has_said() {
     let text = format!(
         "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\n\
          metadata: {{name: a, namespace: ns, generation: 2, creationTimestamp: '2020-01-01T00:00:00Z'}}\n\
-         spec:\n  source: {{url: '{URL}', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
+         spec:\n  source: {{cloudApps: {{url: '{URL}'}}, auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
     );
     let old = siem_agent_crds::manifest::read(&text).unwrap();
     let with = |token: &str, stalled: i64| {
@@ -231,7 +231,7 @@ fn an_agent_counts_by_what_its_report_has_said() {
 fn an_agent_that_may_not_export_a_tenant_does_not_count_there() {
     let text = format!(
         "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: a, namespace: ns}}\n\
-         spec:\n  source: {{url: '{URL}:443/', auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
+         spec:\n  source: {{cloudApps: {{url: '{URL}:443/'}}, auth: {{tokenSecretRef: {{name: a}}}}}}\n  syslog: {{host: h}}\n"
     );
     let agent = Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap());
     let heard = Some(Heard { token: TokenState::Valid, valid: Some(NOW) });

@@ -92,7 +92,7 @@ pub(crate) fn next(
     report: &Report,
     now: Timestamp,
 ) -> Option<Checkpoint> {
-    let source = agent.spec.source.url.trim_end_matches('/');
+    let source = agent.spec.source.cloud_apps.url.trim_end_matches('/');
     let uid = agent.metadata.uid.as_deref()?;
     let told = &report.checkpoint;
     if told.source != source {

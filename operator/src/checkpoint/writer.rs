@@ -68,6 +68,9 @@ pub(crate) fn look(world: &Context, agent: &Agent, report: &Report) {
 
 /// Whether there is something to keep, and if so, whether somebody else has written into what is there.
 fn is_due(world: &Context, agent: &Agent, report: &Report) -> Option<bool> {
+    if agent.is_paused() {
+        return None;
+    }
     let live = world.checkpoint(agent);
     let written = world.expectations.applied(&agent.uid, Owned::Checkpoint);
     let is_drifted = match (&live, written) {

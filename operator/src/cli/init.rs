@@ -146,7 +146,8 @@ fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String])
         line(1, format!("displayName: {}", quoted(display_name)));
     }
     line(1, "source:".to_owned());
-    line(2, format!("url: {}", quoted(arguments.url.as_deref().unwrap_or(UNKNOWN_URL))));
+    line(2, "cloudApps:".to_owned());
+    line(3, format!("url: {}", quoted(arguments.url.as_deref().unwrap_or(UNKNOWN_URL))));
     line(2, "auth:".to_owned());
     line(3, format!("tokenSecretRef: {{name: {}}}", quoted(&arguments.secret_name)));
     if let Some(proxy) = proxy {
@@ -197,7 +198,7 @@ fn secret(arguments: &InitArguments, token_file: &str) -> String {
 fn tell(arguments: &InitArguments, old: &OldAgent) {
     if arguments.url.is_none() {
         complain(
-            "note: the old line does not name the portal; replace CHANGE-ME in spec.source.url, or give --url",
+            "note: the old line does not name the portal; replace CHANGE-ME in spec.source.cloudApps.url, or give --url",
         );
     }
     if arguments.syslog_host.is_none() {

@@ -6,6 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
+use serde::Serialize;
+use siem_agent_crds::SiemAgent;
+use siem_agent_crds::defaults::{self, EffectiveSpec};
 use siem_agent_crds::manifest;
 
 use super::{Failure, RenderArguments, print, read};
@@ -22,13 +27,42 @@ use crate::tenants::Tenants;
 use crate::workload::Workload;
 
 pub(super) fn run(arguments: &RenderArguments) -> Result<(), Failure> {
-    let RenderArguments { file, forwarder_image, openshift, operator_namespace } = arguments;
+    let RenderArguments { file, effective, forwarder_image, openshift, operator_namespace } =
+        arguments;
     let platform = if *openshift { Platform::OpenShift } else { Platform::Kubernetes };
     let place = Place { platform, namespace: operator_namespace.clone() };
-    print(&render(&read(file)?, &file.display().to_string(), forwarder_image, &place)?)
+    let (agent, objects) =
+        render(&read(file)?, &file.display().to_string(), forwarder_image, &place)?;
+    if !effective {
+        return print(&objects);
+    }
+    let ObjectMeta { name, namespace, labels, annotations, .. } = agent.metadata.clone();
+    let shown = Effective {
+        api_version: SiemAgent::api_version(&()).into_owned(),
+        kind: SiemAgent::kind(&()).into_owned(),
+        metadata: ObjectMeta { name, namespace, labels, annotations, ..ObjectMeta::default() },
+        spec: defaults::effective(&agent, forwarder_image),
+    };
+    print(&serde_saphyr::to_string(&shown).map_err(|error| Failure::World(error.to_string()))?)
 }
 
-fn render(text: &str, file: &str, image: &str, place: &Place) -> Result<String, Failure> {
+/// A SiemAgent as it works.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Effective {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    spec: EffectiveSpec,
+}
+
+/// The agent, and what would be applied for it.
+fn render(
+    text: &str,
+    file: &str,
+    image: &str,
+    place: &Place,
+) -> Result<(SiemAgent, String), Failure> {
     let refuse = |problems: Vec<String>| {
         let lines: Vec<_> =
             problems.into_iter().map(|problem| format!("{file}: {problem}")).collect();
@@ -58,7 +92,10 @@ fn render(text: &str, file: &str, image: &str, place: &Place) -> Result<String, 
     let stance = Stance { image: image.to_owned(), mark: Some(mark), wait: None };
     let validated = validate::validate(&agent, &observed, &stance, place)
         .map_err(|problems| refuse(problems.iter().map(ToString::to_string).collect()))?;
-    let objects = build::objects(&validated).map_err(|error| Failure::World(chain(&error)))?;
+    let objects = build::objects(&validated).map_err(|error| match error {
+        build::Error::PodOverrides(_) => refuse(vec![error.to_string()]),
+        error => Failure::World(chain(&error)),
+    })?;
     let mut yaml = String::new();
     for desired in &objects.list {
         let object = serde_saphyr::to_string(&desired.object)
@@ -69,5 +106,5 @@ fn render(text: &str, file: &str, image: &str, place: &Place) -> Result<String, 
             yaml.push('\n');
         }
     }
-    Ok(yaml)
+    Ok((agent, yaml))
 }

@@ -47,6 +47,7 @@ pub(super) async fn apply(
         Then::Waiting => Outcome::Waiting,
         Then::Applied(objects) => Outcome::Applied(objects.into_applied()),
         Then::Queued(wait) => Outcome::Queued(wait),
+        Then::Paused(pending) => Outcome::Paused(pending),
     })
 }
 

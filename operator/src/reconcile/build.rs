@@ -9,11 +9,15 @@ mod config_map;
 mod claim;
 mod network_policy;
 mod deployment;
+mod strategic_merge;
+mod pod_overrides;
 
 use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde_json::Value;
+
+use strategic_merge::Refused;
 
 use super::validate::Validated;
 use crate::apply::drift;
@@ -46,7 +50,7 @@ pub(crate) struct Desired {
     pub(crate) digest: String,
 }
 
-/// A type of this program cannot be written as JSON.
+/// Why objects cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// An object.
@@ -55,6 +59,9 @@ pub(crate) enum Error {
     /// The configuration's text.
     #[error("cannot encode the configuration")]
     Configuration(#[source] serde_saphyr::ser::Error),
+    /// `spec.forwarder.podOverrides` touches what the operator needs itself.
+    #[error("{}: {}", .0.path, .0.why)]
+    PodOverrides(Refused),
 }
 
 impl Objects<Prepared> {
@@ -67,27 +74,40 @@ impl Objects<Prepared> {
 /// All objects of an agent.
 ///
 /// # Errors
-/// [`Error`]; none in practice.
+/// [`Error::PodOverrides`]; the others not in practice.
 pub(crate) fn objects(validated: &Validated<'_>) -> Result<Objects<Prepared>, Error> {
     let configuration = config_map::configuration(validated)?;
     let config_hash = drift::hex(&configuration);
     let mut list = vec![
-        desired(Owned::ServiceAccount, &service_account::service_account(validated))?,
-        desired(Owned::Config, &config_map::config_map(validated, configuration)?)?,
+        plain(Owned::ServiceAccount, &service_account::service_account(validated))?,
+        plain(Owned::Config, &config_map::config_map(validated, configuration)?)?,
     ];
     if validated.spec().forwarder.persistence.enabled {
-        list.push(desired(Owned::Claim, &claim::claim(validated))?);
+        list.push(plain(Owned::Claim, &claim::claim(validated))?);
     }
     if validated.spec().forwarder.network_policy.enabled {
-        list.push(desired(Owned::NetworkPolicy, &network_policy::network_policy(validated))?);
+        list.push(plain(Owned::NetworkPolicy, &network_policy::network_policy(validated))?);
     }
-    list.push(desired(Owned::Deployment, &deployment::deployment(validated, &config_hash))?);
+    let mut deployment =
+        encoded(Owned::Deployment, &deployment::deployment(validated, &config_hash))?;
+    if let Some(overrides) = &validated.spec().forwarder.pod_overrides
+        && let Some(template) = deployment.pointer_mut("/spec/template")
+    {
+        pod_overrides::apply(template, overrides).map_err(Error::PodOverrides)?;
+    }
+    list.push(desired(Owned::Deployment, deployment));
     Ok(Objects { list, config_hash, image: validated.image.clone(), state: PhantomData })
 }
 
-fn desired(which: Owned, object: &impl Serialize) -> Result<Desired, Error> {
-    let object =
-        serde_json::to_value(object).map_err(|source| Error::Object(which.kind(), source))?;
+fn encoded(which: Owned, object: &impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(object).map_err(|source| Error::Object(which.kind(), source))
+}
+
+fn plain(which: Owned, object: &impl Serialize) -> Result<Desired, Error> {
+    Ok(desired(which, encoded(which, object)?))
+}
+
+fn desired(which: Owned, object: Value) -> Desired {
     let digest = drift::of_desired(&object);
-    Ok(Desired { which, object, digest })
+    Desired { which, object, digest }
 }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_server_is_asked_only_for_what_may_be_somebody_elses() {
         let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u}\n\
-                    spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
+                    spec: {source: {cloudApps: {url: 'https://t.example'}, auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
         let new = siem_agent_crds::manifest::read(text).unwrap();
         let mut old = new.clone();
         old.status = serde_json::from_value(serde_json::json!({"observedGeneration": 1})).ok();

@@ -41,6 +41,8 @@ pub(crate) enum Then {
     Applied(Objects<Prepared>),
     /// The operator brings another release, and this agent keeps the one that it runs.
     Queued(Wait),
+    /// Its user has paused it while this waits to be written.
+    Paused(Vec<String>),
 }
 
 /// An object to apply.
@@ -76,8 +78,33 @@ pub(crate) fn plan(
     match validate::validate(agent, observed, stance, place) {
         Err(problems) => Ok(nothing(Then::Stalled(problems))),
         Ok(_) if observed.has_leftovers(agent) => Ok(nothing(Then::Waiting)),
-        Ok(validated) => Ok(changes(agent, observed, stance, build::objects(&validated)?)),
+        Ok(validated) => {
+            let objects = match build::objects(&validated) {
+                Ok(objects) => objects,
+                Err(build::Error::PodOverrides(refused)) => {
+                    let text = format!("{}: {}", refused.path, refused.why);
+                    let problem = Problem { cause: Cause::InvalidSpec, text };
+                    return Ok(nothing(Then::Stalled(vec![problem])));
+                }
+                Err(error) => return Err(error),
+            };
+            let plan = changes(agent, observed, stance, objects);
+            Ok(if agent.is_paused() { paused(agent, plan) } else { plan })
+        }
     }
+}
+
+/// Of a paused agent nothing is written: only what waits is said. The administrator's word on its tenant stands above it.
+fn paused(agent: &SiemAgent, plan: Plan) -> Plan {
+    let name = agent.metadata.name.as_deref().unwrap_or_default();
+    let object = |which: Owned| format!("{} {}", which.kind(), which.name(name));
+    let writes = plan.stages.iter().flatten().map(|write| object(write.desired.which));
+    let removals = plan.removals.iter().map(|(which, _)| object(*which));
+    let mut pending: Vec<_> = writes.chain(removals).collect();
+    if matches!(plan.then, Then::Queued(_)) {
+        pending.push("the operator's release".to_owned());
+    }
+    if pending.is_empty() { plan } else { nothing(Then::Paused(pending)) }
 }
 
 fn nothing(then: Then) -> Plan {
@@ -97,7 +124,7 @@ fn stop(
     let mut suspended = agent.clone();
     suspended.spec.suspend = true;
     // What makes it impossible does not keep it running.
-    suspended.spec.placement = None;
+    suspended.spec.forwarder.pod_overrides = None;
     let Ok(validated) = validate::validate(&suspended, observed, stance, place) else {
         return Ok(None);
     };
@@ -192,7 +219,7 @@ pub(crate) fn refused(then: Then, halts: bool, why: String) -> Outcome {
     match then {
         Then::Stalled(problems) => Outcome::Stalled(problems),
         _ if halts => Outcome::Queued(Wait::Halted(why)),
-        Then::Waiting | Then::Applied(_) | Then::Queued(_) => {
+        Then::Waiting | Then::Applied(_) | Then::Queued(_) | Then::Paused(_) => {
             Outcome::Stalled(vec![Problem { cause: Cause::Rejected, text: why }])
         }
     }

@@ -17,7 +17,7 @@ use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::Reason;
 use siem_agent_crds::report::{Report, Stream};
 use siem_agent_crds::siem_agent::{
-    DeliveryStatus, SiemAgentStatus, StreamStatus, TokenState, TokenStatus,
+    SiemAgentStatus, StreamSource, StreamStatus, TokenState, TokenStatus,
 };
 
 use super::build::{Applied, Objects};
@@ -59,6 +59,18 @@ pub(crate) enum Outcome {
     Applied(Objects<Applied>),
     /// The operator brings another release, and this agent keeps the one that it runs: all else is on the server.
     Queued(Wait),
+    /// Its user has paused it while this waits to be written.
+    Paused(Vec<String>),
+}
+
+/// The generation of the spec that a status speaks of: of a paused agent with changes that wait, the one before them.
+fn generation(facts: &Facts<'_>, previous: &SiemAgentStatus) -> i64 {
+    match facts.outcome {
+        Outcome::Paused(_) => previous.observed_generation,
+        Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => {
+            facts.agent.metadata.generation.unwrap_or(0)
+        }
+    }
 }
 
 /// The status of an agent.
@@ -67,27 +79,25 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
     let situation = situation::situation(facts, &previous, now);
     let report = facts.sighting.report.as_deref().filter(|_| situation.speaks_of_delivery());
     let lag = lag::seconds(facts, &previous, now);
-    let previous_lag = previous.delivery.as_ref().and_then(|delivery| delivery.lag.as_deref());
     SiemAgentStatus {
-        observed_generation: facts.agent.metadata.generation.unwrap_or(0),
+        observed_generation: generation(facts, &previous),
         state: Some(portal_state::state(&situation, facts, &previous, now)),
         conditions: conditions::conditions(&situation, facts, &previous, now),
         token: Some(token(&situation, facts.agent, report, &previous)),
-        delivery: delivery(facts, report, &previous, lag.map(|lag| lag::bucket(lag, previous_lag))),
+        lag: lag.map(|lag| lag::bucket(lag, previous.lag.as_deref()).to_owned()),
+        streams: streams(facts, report, &previous, now),
         image: match facts.outcome {
             Outcome::Applied(objects) => Some(objects.image.clone()),
-            Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => previous.image,
+            Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting | Outcome::Paused(_) => {
+                previous.image
+            }
         },
     }
 }
 
 /// The streams that are to be exported.
 fn enabled(agent: &SiemAgent) -> Vec<Stream> {
-    let types = &agent.spec.event_types;
-    [(Stream::Alerts, types.alerts.enabled), (Stream::Activities, types.activities.enabled)]
-        .into_iter()
-        .filter_map(|(stream, enabled)| enabled.then_some(stream))
-        .collect()
+    agent.spec.event_types.enabled().collect()
 }
 
 /// The worst that a report says of the token on any enabled stream.
@@ -148,37 +158,42 @@ fn token(
     }
 }
 
-fn delivery(
+/// How far each enabled stream has come, of those of which anything is known.
+fn streams(
     facts: &Facts<'_>,
     report: Option<&Report>,
     previous: &SiemAgentStatus,
-    lag: Option<&'static str>,
-) -> Option<DeliveryStatus> {
-    let before = previous.delivery.clone().unwrap_or_default();
-    let stream = |stream: Stream, enabled: bool, before: Option<StreamStatus>| {
-        if !enabled {
+    now: Timestamp,
+) -> Vec<StreamStatus> {
+    let seen = facts.sighting.report.as_ref();
+    let stream = |name: Stream| {
+        let before = previous.stream(name);
+        let seen = seen.and_then(|report| report.streams.get(&name));
+        if seen.is_none() && before.is_none() {
             return None;
         }
-        let now = report.and_then(|report| report.streams.get(&stream));
-        let is_forbidden = now.is_some_and(|told| told.forbidden.is_some());
-        let reason = is_forbidden.then(|| Reason::StreamForbidden.to_string());
-        let told = facts.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
-        let Some(told) = told else {
-            return before.map(|before| StreamStatus { reason, ..before });
-        };
+        let is_forbidden = report
+            .and_then(|report| report.streams.get(&name))
+            .is_some_and(|stream| stream.forbidden.is_some());
+        let lag = lag::of_stream(facts, name, previous, now);
+        let time = |seen: Option<Timestamp>| seen.map(whole_seconds);
+        let bucket_before = before.and_then(|before| before.lag.as_deref());
         Some(StreamStatus {
-            reason,
-            delivered_through: told.delivered_through.map(whole_seconds),
-            last_event_time: told.last_event_time.map(whole_seconds),
+            name,
+            source: Some(StreamSource::CloudApps),
+            lag: lag.map(|lag| lag::bucket(lag, bucket_before).to_owned()),
+            delivered_through: match seen {
+                Some(seen) => time(seen.delivered_through),
+                None => before.and_then(|before| before.delivered_through.clone()),
+            },
+            last_event_time: match seen {
+                Some(seen) => time(seen.last_event_time),
+                None => before.and_then(|before| before.last_event_time.clone()),
+            },
+            reason: is_forbidden.then(|| Reason::StreamForbidden.to_string()),
         })
     };
-    let types = &facts.agent.spec.event_types;
-    let delivery = DeliveryStatus {
-        lag: lag.map(str::to_owned),
-        alerts: stream(Stream::Alerts, types.alerts.enabled, before.alerts),
-        activities: stream(Stream::Activities, types.activities.enabled, before.activities),
-    };
-    (delivery != DeliveryStatus::default()).then_some(delivery)
+    facts.agent.spec.event_types.enabled().filter_map(stream).collect()
 }
 
 /// `Time` is written in whole seconds; anything finer would differ from what comes back.

@@ -46,8 +46,6 @@ pub(crate) enum Cause {
     ForeignObject,
     /// The cluster's administrator lets only other namespaces export this tenant.
     SourceNotAllowed,
-    /// `spec.placement.sidecarOf` is for a later version.
-    SidecarNotSupported,
     /// A field that cannot work.
     InvalidSpec,
     /// The API server refuses an object that is made of the spec.
@@ -59,7 +57,6 @@ impl Cause {
         match self {
             Self::ForeignObject => Reason::ForeignObject,
             Self::SourceNotAllowed => Reason::SourceNotAllowed,
-            Self::SidecarNotSupported => Reason::SidecarNotSupported,
             Self::InvalidSpec => Reason::InvalidSpec,
             Self::Rejected => Reason::Rejected,
         }
@@ -91,20 +88,13 @@ pub(crate) fn validate<'a>(
 ) -> Result<Validated<'a>, Vec<Problem>> {
     let spec = &agent.spec;
     let mut problems = foreign(agent, &observed.live);
-    if let Some(placement) = &spec.placement {
-        problems.push(Problem {
-            cause: Cause::SidecarNotSupported,
-            text: format!(
-                "spec.placement.sidecarOf: this version runs every forwarder in a Deployment of its own; a later one will run it \
-                 beside {}; remove spec.placement until then",
-                placement.sidecar_of.name
-            ),
-        });
-    }
     let mut invalid = Vec::new();
     if spec.syslog.protocol == Protocol::TLS {
-        invalid
-            .extend(manifest::server_name(&spec.syslog).err().map(|problem| problem.to_string()));
+        invalid.extend(
+            manifest::server_name(spec.syslog.tls.as_ref(), spec.syslog.bare_host())
+                .err()
+                .map(|problem| problem.to_string()),
+        );
     }
     let types = &spec.event_types;
     let raw = manifest::raw_alerts(&types.alerts.filter)
@@ -133,10 +123,10 @@ pub(crate) fn refused(agent: &SiemAgent, tenants: &Tenants) -> Option<Problem> {
     (!tenants.may_export(agent)).then(|| Problem {
         cause: Cause::SourceNotAllowed,
         text: format!(
-            "spec.source.url: the cluster's administrator does not let the namespace {} export {}; the value `tenants` of the \
+            "spec.source.cloudApps.url: the cluster's administrator does not let the namespace {} export {}; the value `tenants` of the \
              operator's chart names the namespaces that may",
             names::namespace(agent),
-            agent.spec.source.url,
+            agent.spec.source.cloud_apps.url,
         ),
     })
 }

@@ -79,7 +79,7 @@ async fn scene(program: &Path, options: Options) -> Result<Scene> {
         rsyslog.port
     );
     let mut forwarder =
-        Forwarder::with_source(&defender.url(), DEMO_TOKEN, BY_DEFAULT, &syslog, "")?;
+        Forwarder::with_cloud_apps(&defender.url(), DEMO_TOKEN, BY_DEFAULT, &syslog, "")?;
     let mounted = forwarder.secrets().join("ca");
     fs::create_dir_all(&mounted)?;
     fs::copy(ca, mounted.join("ca.crt"))?;

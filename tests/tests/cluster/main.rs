@@ -8,6 +8,8 @@ mod control_plane;
 mod kwok;
 mod node;
 mod reconcile;
+mod paused;
+mod versions;
 mod operator_robust;
 mod operator_hostile;
 mod operator_live;

@@ -124,7 +124,7 @@ async fn a_deployment_of_the_forwarder_runs_and_follows_its_secret() -> Result<(
     let portal = Defender::start(Portal { rate: 0.0, budget: 0, ..Portal::default() }).await?;
     let manifest = Manifest::new("soc")
         .url(&portal.url())
-        .and_source("requestsPerMinute: 6000, pollInterval: 1s")
+        .cloud_apps("requestsPerMinute: 6000, pollInterval: 1s")
         .syslog("{host: 127.0.0.1, port: 9, protocol: UDP}")
         .to_string();
     // As the operator would write it.

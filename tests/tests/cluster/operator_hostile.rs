@@ -416,7 +416,7 @@ async fn nobody_takes_a_tenants_requests_from_another_namespace_without_its_toke
     for name in ["one", "two", "three"] {
         let manifest = Manifest::new(name)
             .url_and_secret(&format!("{SOURCE}/"), "none")
-            .and_source("requestsPerMinute: 1")
+            .cloud_apps("requestsPerMinute: 1")
             .syslog(format!("{{host: {name}.example.com}}"));
         foe.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await?;
     }

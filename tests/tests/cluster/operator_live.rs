@@ -39,9 +39,9 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     let agent = stage.scene.until_ready_is("soc", "Delivering").await?;
     assert_eq!(agent["status"]["state"], "Connected");
     assert_eq!(agent["status"]["token"]["state"], "Valid");
-    assert_eq!(agent["status"]["delivery"]["lag"], "<1m");
+    assert_eq!(agent["status"]["lag"], "<1m");
     assert_eq!(agent["status"]["image"], "forwarder:1");
-    ensure!(agent["status"]["delivery"]["alerts"]["deliveredThrough"].is_string(), "{agent:#}");
+    ensure!(agent["status"]["streams"][0]["deliveredThrough"].is_string(), "{agent:#}");
     assert_eq!(condition(&agent, "Reconciling"), Value::Null);
     stage
         .until_metric("siemagent_token_valid{", |series| series.len() == 1 && series[0].1 > 0.5)
@@ -302,7 +302,7 @@ async fn outages_and_broken_pods_are_named_and_mend_by_themselves() -> Result<()
             series.iter().any(|(_, lag)| *lag > 60.0)
         })
         .await?;
-    stage.scene.until("siemagent/soc", |it| it["status"]["delivery"]["lag"] == "<5m").await?;
+    stage.scene.until("siemagent/soc", |it| it["status"]["lag"] == "<5m").await?;
     rsyslog.again().await?;
     stage.scene.until_ready_is("soc", "Delivering").await?;
     until_all_arrived(&defender, &[&rsyslog]).await?;
@@ -350,7 +350,7 @@ async fn a_portal_that_fails_is_named_and_comes_back() -> Result<()> {
         assert_eq!(agent["status"]["state"], "Connected");
         let is_late = |series: &[(String, f64)]| series.iter().any(|(_, lag)| *lag > 60.0);
         stage.until_metric("siemagent_delivery_lag_seconds{", is_late).await?;
-        stage.scene.until("siemagent/soc", |it| it["status"]["delivery"]["lag"] == "<5m").await?;
+        stage.scene.until("siemagent/soc", |it| it["status"]["lag"] == "<5m").await?;
         defender.clear_faults();
         // The forwarder waits longer and longer between its tries.
         let until = Instant::now() + 3 * PATIENCE;

@@ -122,7 +122,8 @@ async fn a_second_pass_over_two_hundred_agents_in_every_state_writes_nothing() -
     let to = |port: u16| json!({"host": "127.0.0.1", "port": port});
     let quick = |url: String, secret: &str| {
         json!({
-            "url": url, "auth": {"tokenSecretRef": {"name": secret}}, "requestsPerMinute": 6000, "pollInterval": "1s",
+            "auth": {"tokenSecretRef": {"name": secret}},
+            "cloudApps": {"url": url, "requestsPerMinute": 6000, "pollInterval": "1s"},
         })
     };
     let real = |source: Value, port: u16| json!({"source": source, "syslog": to(port)});
@@ -140,8 +141,8 @@ async fn a_second_pass_over_two_hundred_agents_in_every_state_writes_nothing() -
         (
             "beside",
             N_EACH,
-            json!({"placement": {"sidecarOf": {"kind": "Deployment", "name": "x"}}}),
-            "SidecarNotSupported",
+            json!({"forwarder": {"podOverrides": {"spec": {"serviceAccountName": "x"}}}}),
+            "InvalidSpec",
         ),
         (
             "invalid",

@@ -82,11 +82,12 @@ async fn an_unchanged_world_is_left_alone_also_after_a_restart() -> Result<()> {
     apply(&scene, "soc", EVERYTHING).await?;
     apply(&scene, "plain", "").await?;
     apply(&scene, "away", "  suspend: true\n").await?;
-    apply(&scene, "beside", "  placement: {sidecarOf: {kind: Deployment, name: x}}\n").await?;
+    apply(&scene, "beside", "  forwarder: {podOverrides: {spec: {serviceAccountName: x}}}\n")
+        .await?;
     scene.until_ready_is("soc", "Progressing").await?;
     scene.until_ready_is("plain", "Progressing").await?;
     scene.until_ready_is("away", "Suspended").await?;
-    let beside = scene.until_ready_is("beside", "SidecarNotSupported").await?;
+    let beside = scene.until_ready_is("beside", "InvalidSpec").await?;
     assert_eq!(condition(&beside, "Stalled")["status"], "True");
     // Longer than the words of a progress are held back.
     scene.until_quiet(Duration::from_secs(15)).await?;

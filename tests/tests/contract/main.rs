@@ -6,3 +6,5 @@ mod helm;
 mod argo;
 mod parsers;
 mod admit;
+mod stored;
+mod shown;

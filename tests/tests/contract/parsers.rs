@@ -64,7 +64,8 @@ fn goldens() -> Vec<Golden> {
                 continue;
             }
             let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
-            for (dialect, extension) in [(Dialect::Agent, "cef"), (Dialect::Strict, "strict.cef")] {
+            for (dialect, extension) in [(Dialect::Legacy, "cef"), (Dialect::Strict, "strict.cef")]
+            {
                 let line = fs::read_to_string(path.with_extension(extension)).unwrap();
                 goldens.push(Golden {
                     name: format!("{folder}/{}", path.file_stem().unwrap().display()),

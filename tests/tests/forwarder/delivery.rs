@@ -13,6 +13,7 @@ use siem_agent_sim::arrival::{Receiver as _, all_arrived, each_arrives_as_render
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, Options};
 use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{Forwarder, LOOK, PATIENCE};
+use siem_agent_sim::manifest::Manifest;
 use siem_agent_sim::pki::Authority;
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 use siem_agent_tests::breaks::n_lost_over;
@@ -95,8 +96,9 @@ async fn portal_and_rsyslog_are_reached_by_their_ipv6_addresses() -> Result<()> 
         let bundle = if protocol == "TLS" { ", tls: {caBundleRef: {name: ca}}" } else { "" };
         let syslog =
             format!("{{host: \"::1\", port: {}, protocol: {protocol}{bundle}}}", rsyslog.port);
-        let source = "caBundleRef: {name: ca}\n    requestsPerMinute: 6000\n    pollInterval: 1s";
-        let mut forwarder = Forwarder::with_source(&url, DEMO_TOKEN, source, &syslog, "")?;
+        let manifest = Manifest::new("soc").url(&url).quick().and_source("caBundleRef: {name: ca}");
+        let mut forwarder = Forwarder::new(&url, DEMO_TOKEN, &syslog, "")?;
+        fs::write(forwarder.manifest(), manifest.syslog(&syslog).to_string())?;
         mount(&forwarder, "ca", &[("ca.crt", &files.ca)])?;
         each_arrives_as_rendered(&defender, &rsyslog, &mut forwarder).await?;
     }

@@ -45,7 +45,10 @@ async fn a_token_is_seen_nowhere_whether_it_is_good_or_dead() -> Result<()> {
     let defender = Defender::start(tenant(TOKEN)).await?;
     let receiver = Receiver::start(Framing::Newline, None).await?;
     let mut place = Place::new("")?;
-    let source = format!("url: '{}', auth: {{tokenSecretRef: {{name: defender}}}}", defender.url());
+    let source = format!(
+        "cloudApps: {{url: '{}'}}, auth: {{tokenSecretRef: {{name: defender}}}}",
+        defender.url()
+    );
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", receiver.port());
     place.start(&source, &syslog)?;
     place
@@ -123,7 +126,7 @@ async fn secrets_of_an_application_a_proxy_and_a_certificate_are_seen_nowhere() 
     place.mount("mine", "tls.crt", &client.certificate)?;
     place.mount("ca", "ca.crt", authority.certificate())?;
     let source = format!(
-        "url: '{0}', caBundleRef: {{name: ca}}, proxy: {{url: '{1}', credentialsSecretRef: {{name: proxy}}}}, \
+        "cloudApps: {{url: '{0}'}}, caBundleRef: {{name: ca}}, proxy: {{url: '{1}', credentialsSecretRef: {{name: proxy}}}}, \
          auth: {{clientCredentials: {{tenantId: contoso.com, clientId: 11111111-2222-3333-4444-555555555555, \
          clientSecretRef: {{name: defender}}, authorityUrl: '{0}'}}}}",
         defender.url(),
@@ -243,7 +246,10 @@ async fn what_records_say_is_seen_nowhere_but_in_their_lines() -> Result<()> {
     let receiver = Receiver::start(Framing::Newline, None).await?;
     let mut place = Place::new("")?;
     place.search.plant("a record", word);
-    let source = format!("url: '{}', auth: {{tokenSecretRef: {{name: defender}}}}", defender.url());
+    let source = format!(
+        "cloudApps: {{url: '{}'}}, auth: {{tokenSecretRef: {{name: defender}}}}",
+        defender.url()
+    );
     place.start(&source, &format!("{{host: 127.0.0.1, port: {}}}", receiver.port()))?;
     place
         .look_until("it delivers and rejects", |status| {

@@ -106,6 +106,7 @@ async fn a_stock_syslog_ng_has_one_event_a_record_whatever_is_in_it() -> Result<
     for (input, tls, words) in [
         (Input::Udp, None, "protocol: UDP".to_owned()),
         tcp(Driver::Network, lines),
+        tcp(Driver::Network, ", receiver: SyslogNg"),
         tcp(Driver::Network, counted),
         tcp(Driver::Syslog, counted),
         over_tls(Driver::Network, lines)?,

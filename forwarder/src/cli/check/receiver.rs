@@ -42,7 +42,7 @@ pub(super) fn warnings(layout: &Layout) -> Vec<(&'static str, String)> {
         ));
     }
     let begins_with_a_digit = layout.pri.is_none()
-        && layout.header == Header::Agent
+        && layout.header == Header::Legacy
         && layout.time_format == TimeFormat::Rfc5424;
     if layout.framing == Framing::Newline && begins_with_a_digit {
         warnings.push((
@@ -62,7 +62,7 @@ mod tests {
 
     fn layout(framing: Framing, max_message_bytes: usize) -> Layout {
         Layout {
-            header: Header::Agent,
+            header: Header::Legacy,
             time_format: TimeFormat::Rfc5424,
             pri: Some(109),
             host: None,

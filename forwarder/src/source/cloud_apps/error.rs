@@ -220,7 +220,7 @@ impl Error {
                 "Something on the way takes the Authorization header out of the request: check the proxy or gateway"
             }
             Self::Unauthorized { is_application: true, .. } => {
-                "Check that spec.source.url is the URL of the tenant tenantId, and that the application has the permission Investigation.read with an administrator's consent"
+                "Check that spec.source.cloudApps.url is the URL of the tenant tenantId, and that the application has the permission Investigation.read with an administrator's consent"
             }
             Self::Unauthorized { is_application: false, .. } => {
                 "Make a new token in the portal and store it in the Secret; a token dies with its maker's account"
@@ -248,7 +248,7 @@ impl Error {
             }
             Self::WrongDataCentre { .. } => "The portal shows it: Settings, Cloud Apps, About",
             Self::Status { code: 500.., .. } => {
-                "The forwarder tries again by itself. Check spec.source.url, the proxy, and whether Microsoft reports an outage"
+                "The forwarder tries again by itself. Check spec.source.cloudApps.url, the proxy, and whether Microsoft reports an outage"
             }
             Self::IdentityStatus { code: 500.., .. } => {
                 "The forwarder tries again by itself. Check authorityUrl, the proxy, and whether Microsoft reports an outage"
@@ -263,7 +263,7 @@ impl Error {
             | Self::Endless(_)
             | Self::Nowhere
             | Self::Abandoned => {
-                "Check spec.source.url, DNS, the proxy, firewalls and spec.source.caBundleRef"
+                "Check spec.source.cloudApps.url, DNS, the proxy, firewalls and spec.source.caBundleRef"
             }
             Self::Identity(_) | Self::IdentityStatus { .. } | Self::IdentityAnswer(_) => {
                 "Check authorityUrl, DNS, the proxy, firewalls and spec.source.caBundleRef"

@@ -17,7 +17,7 @@ const MILLIS: i64 = 1_700_000_000_000;
 
 fn agent() -> SiemAgent {
     let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u}\n\
-                spec: {source: {url: 'https://t.example/', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
+                spec: {source: {cloudApps: {url: 'https://t.example/'}, auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
     siem_agent_crds::manifest::read(text).unwrap()
 }
 

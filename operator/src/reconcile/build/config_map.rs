@@ -24,7 +24,7 @@ const FIRST_REQUESTS_PER_MINUTE: i32 = 1;
 pub(super) fn configuration(validated: &Validated<'_>) -> Result<String, Error> {
     let mut config = Config::for_agent(validated.agent, paths::paths());
     config.log_level = LogLevel::default();
-    config.source.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
+    config.source.cloud_apps.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
     let text = serde_saphyr::to_string(&config).map_err(Error::Configuration)?;
     Ok(format!("{HEADER}{CONFIG_HEADER}{text}"))
 }

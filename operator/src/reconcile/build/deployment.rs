@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-    EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector,
+    EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume,
-    VolumeMount,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use siem_agent_crds::config::ADMIN_PORT;
-use siem_agent_crds::siem_agent::{BundleKind, SiemAgentSpec};
+use siem_agent_crds::defaults;
+use siem_agent_crds::siem_agent::{BundleKind, SecretRef, SiemAgentSpec};
 
 use super::paths::{CHECKPOINT, CONFIG, CONFIG_KEY, CONFIG_MAPS, SECRETS, STATE};
 use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, Owned, RELEASE_LABEL};
@@ -103,15 +103,18 @@ fn pod(validated: &Validated<'_>, name: &str) -> PodSpec {
         }),
         containers: vec![container(validated, mounts)],
         volumes: Some(volumes),
-        image_pull_secrets: some(forwarder.image_pull_secrets.clone()),
+        image_pull_secrets: some(pull_secrets(&forwarder.image_pull_secrets)),
         node_selector: (!forwarder.node_selector.is_empty())
             .then(|| forwarder.node_selector.clone()),
         tolerations: Some(tolerations(&forwarder.tolerations)),
         affinity: (forwarder.affinity != Affinity::default()).then(|| forwarder.affinity.clone()),
-        priority_class_name: (!forwarder.priority_class_name.is_empty())
-            .then(|| forwarder.priority_class_name.clone()),
+        priority_class_name: forwarder.priority_class_name.clone(),
         ..PodSpec::default()
     }
+}
+
+fn pull_secrets(given: &[SecretRef]) -> Vec<LocalObjectReference> {
+    given.iter().map(|secret| LocalObjectReference { name: secret.name.clone() }).collect()
 }
 
 /// The user's, and for each taint of a lost node that they leave open one of [`LOST_NODE_SECONDS`], because the default of
@@ -136,7 +139,6 @@ fn tolerations(given: &[Toleration]) -> Vec<Toleration> {
 }
 
 fn container(validated: &Validated<'_>, mounts: Vec<VolumeMount>) -> Container {
-    let given = &validated.spec().forwarder.resources;
     Container {
         name: CONTAINER.to_owned(),
         image: Some(validated.image.clone()),
@@ -152,11 +154,7 @@ fn container(validated: &Validated<'_>, mounts: Vec<VolumeMount>) -> Container {
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
-        resources: Some(if *given == ResourceRequirements::default() {
-            resources()
-        } else {
-            given.clone()
-        }),
+        resources: Some(defaults::resources(&validated.spec().forwarder.resources)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -169,21 +167,6 @@ fn container(validated: &Validated<'_>, mounts: Vec<VolumeMount>) -> Container {
         liveness_probe: Some(probe("/livez", 20, 3)),
         volume_mounts: Some(mounts),
         ..Container::default()
-    }
-}
-
-/// Idle a forwarder takes 8 MiB, at a page of 10 MB twice that.
-fn resources() -> ResourceRequirements {
-    let amounts = |amounts: &[(&str, &str)]| {
-        let amounts = amounts
-            .iter()
-            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())));
-        Some(amounts.collect())
-    };
-    ResourceRequirements {
-        requests: amounts(&[("cpu", "10m"), ("memory", "32Mi")]),
-        limits: amounts(&[("memory", "128Mi")]),
-        claims: None,
     }
 }
 
@@ -304,7 +287,8 @@ fn references(spec: &SiemAgentSpec) -> (Keys<'_>, Keys<'_>) {
     }
     let proxy = spec.source.proxy.as_ref();
     if let Some(secret) = proxy.and_then(|proxy| proxy.credentials_secret_ref.as_ref()) {
-        secrets.entry(&secret.name).or_default().extend(["username", "password"]);
+        let keys = [secret.username_key.as_str(), secret.password_key.as_str()];
+        secrets.entry(&secret.name).or_default().extend(keys);
     }
     let tls = spec.syslog.tls.as_ref();
     if let Some(secret) = tls.and_then(|tls| tls.client_certificate_secret_ref.as_ref()) {

@@ -12,6 +12,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use siem_agent_crds::config::ADMIN_PORT;
+use siem_agent_crds::defaults;
 use siem_agent_crds::siem_agent::Protocol;
 
 use crate::names::{self, Owned};
@@ -65,14 +66,14 @@ fn peers(validated: &Validated<'_>) -> BTreeSet<Peer> {
     let spec = validated.spec();
     let mut peers = BTreeSet::new();
     let urls = [
-        Some(spec.source.url.as_str()),
+        Some(spec.source.cloud_apps.url.as_str()),
         spec.source.auth.client_credentials.as_ref().map(|client| client.authority_url.as_str()),
         spec.source.proxy.as_ref().map(|proxy| proxy.url.as_str()),
     ];
     peers.extend(urls.into_iter().flatten().map(of_url));
     peers.insert(Peer {
         address: spec.syslog.bare_host().parse().ok(),
-        port: spec.syslog.port(),
+        port: defaults::port(&spec.syslog),
         protocol: if spec.syslog.protocol == Protocol::UDP { "UDP" } else { "TCP" },
     });
     peers

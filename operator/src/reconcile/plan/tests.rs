@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use siem_agent_crds::SiemAgentStatus;
+use siem_agent_crds::siem_agent::PAUSED_ANNOTATION;
 
 use super::*;
 use crate::budget::Others;
@@ -14,7 +15,7 @@ use crate::workload::Workload;
 
 fn agent() -> SiemAgent {
     let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u, generation: 2}\n\
-                spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h},\n\
+                spec: {source: {cloudApps: {url: 'https://t.example'}, auth: {tokenSecretRef: {name: a}}}, syslog: {host: h},\n\
                 forwarder: {networkPolicy: {enabled: true}}}\n";
     let mut agent = siem_agent_crds::manifest::read(text).unwrap();
     agent.status = Some(SiemAgentStatus { observed_generation: 2, ..SiemAgentStatus::default() });
@@ -191,4 +192,68 @@ fn an_agent_that_may_not_export_is_stopped_and_one_without_a_forwarder_left_alon
     let nothing = of(&observed());
     assert!(told(&nothing).is_empty());
     assert_eq!(cause(&nothing), Some(Cause::SourceNotAllowed));
+}
+
+#[test]
+fn of_a_paused_agent_nothing_is_written_and_what_waits_is_named() {
+    let annotations = |value: &str| {
+        let mut agent = agent();
+        let pause = (PAUSED_ANNOTATION.to_owned(), value.to_owned());
+        agent.metadata.annotations = Some(BTreeMap::from([pause]));
+        agent
+    };
+    let writes = |plan: &Plan| plan.stages.iter().flatten().count() + plan.removals.len();
+    let paused = planned(&annotations("true"), &observed(), &stance());
+    assert_eq!(writes(&paused), 0);
+    let Then::Paused(pending) = paused.then else { panic!("it is paused") };
+    let expected = [
+        "ServiceAccount soc-forwarder",
+        "ConfigMap soc-config",
+        "NetworkPolicy soc-forwarder",
+        "Deployment soc-forwarder",
+    ];
+    assert_eq!(pending, expected);
+    assert!(writes(&planned(&annotations("false"), &observed(), &stance())) > 0);
+    // Where nothing waits it is as without the pause.
+    let mut all = observed();
+    let plan = planned(&agent(), &observed(), &stance());
+    for write in plan.stages.iter().flatten() {
+        all.live.insert(write.desired.which, live(&write.desired, &stance()));
+    }
+    assert!(matches!(planned(&annotations("true"), &all, &stance()).then, Then::Applied(_)));
+    let waits = Stance { wait: Some(Wait::Queued), ..stance() };
+    let Then::Paused(pending) = planned(&annotations("true"), &all, &waits).then else {
+        panic!("the release waits")
+    };
+    assert_eq!(pending, ["the operator's release"]);
+    // The administrator's word stands above it.
+    let tenants =
+        Tenants::read(&[r#"{"url": "https://t.example", "namespaces": ["other"]}"#.to_owned()])
+            .unwrap();
+    let place =
+        platform::Place { platform: Platform::Kubernetes, namespace: "siem-system".to_owned() };
+    let fenced = plan_of(&annotations("true"), &all, &place, &tenants);
+    assert!(matches!(fenced.then, Then::Stalled(_)) && writes(&fenced) > 0);
+}
+
+fn plan_of(
+    agent: &SiemAgent,
+    observed: &Observed,
+    place: &platform::Place,
+    tenants: &Tenants,
+) -> Plan {
+    plan(agent, observed, &stance(), place, tenants).unwrap()
+}
+
+#[test]
+fn a_patch_on_what_is_the_operators_stalls_the_agent_by_its_path() {
+    let mut agent = agent();
+    let overrides = serde_json::json!({"spec": {"serviceAccountName": "admin"}});
+    agent.spec.forwarder.pod_overrides = Some(serde_json::from_value(overrides).unwrap());
+    let Then::Stalled(problems) = planned(&agent, &observed(), &stance()).then else {
+        panic!("it is refused")
+    };
+    assert_eq!(problems[0].cause, Cause::InvalidSpec);
+    let path = "spec.forwarder.podOverrides.spec.serviceAccountName: ";
+    assert!(problems[0].text.starts_with(path), "{problems:?}");
 }

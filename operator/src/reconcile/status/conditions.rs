@@ -8,10 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use siem_agent_crds::condition::ConditionStatus::{self, False, True, Unknown};
 use siem_agent_crds::condition::{ConditionType, Reason};
 use siem_agent_crds::printable::printable;
-use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
+use siem_agent_crds::siem_agent::{PAUSED_ANNOTATION, SiemAgentStatus, TokenState};
 
 use super::situation::forbidden;
-use super::{Facts, Outcome, Situation, clip, whole_seconds};
+use super::{Facts, Outcome, Situation, clip, generation, whole_seconds};
 use crate::rollout::Wait;
 use crate::workload::Workload;
 
@@ -59,6 +59,9 @@ pub(super) fn conditions(
     if let Situation::Stalled { reason, message } = situation {
         row.push((ConditionType::Stalled, verdict(True, *reason, message)));
     }
+    if facts.agent.is_paused() {
+        row.push((ConditionType::Paused, verdict(True, Reason::Paused, paused(facts))));
+    }
     row.push((ConditionType::WorkloadAvailable, workload(situation, facts)));
     row.push((ConditionType::TokenValid, token(situation, facts, previous)));
     row.push((ConditionType::Delivering, delivering(situation)));
@@ -74,7 +77,7 @@ pub(super) fn conditions(
                 type_: type_.to_string(),
                 status: status.to_string(),
                 message: same_trouble.unwrap_or_else(|| printable(&message).into_owned()),
-                observed_generation: facts.agent.metadata.generation,
+                observed_generation: Some(generation(facts, previous)),
                 last_transition_time: same_status.map_or_else(
                     || whole_seconds(now),
                     |before| before.last_transition_time.clone(),
@@ -97,6 +100,17 @@ fn is_restated(reason: &str) -> bool {
         Reason::Unschedulable,
     ];
     RESTATED.iter().any(|restated| *reason == *restated)
+}
+
+fn paused(facts: &Facts<'_>) -> String {
+    let waits = match facts.outcome {
+        Outcome::Paused(pending) => format!("; what waits: {}", pending.join(", ")),
+        _ => String::new(),
+    };
+    format!(
+        "while the annotation {PAUSED_ANNOTATION} is \"true\" the operator writes nothing for this agent, its checkpoint \
+         neither; export goes on{waits}"
+    )
 }
 
 fn ready(situation: &Situation) -> Verdict {

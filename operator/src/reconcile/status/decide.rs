@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::condition::{ConditionType, Reason};
-use siem_agent_crds::siem_agent::{SiemAgentStatus, StreamStatus};
+use siem_agent_crds::siem_agent::SiemAgentStatus;
 
 use super::{Facts, Outcome, situation, status};
 use crate::workload::Workload;
@@ -62,8 +62,14 @@ pub(crate) fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
     let again = match facts.outcome {
         Outcome::Waiting => SOON,
         // A refused Deployment is tried again; whose turn it is, the roll-out says to the queue.
-        Outcome::Stalled(_) | Outcome::Applied(_) if next.is(ConditionType::Ready) => RESYNC,
-        Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Applied(_) => RESYNC_OF_TROUBLE,
+        Outcome::Stalled(_) | Outcome::Applied(_) | Outcome::Paused(_)
+            if next.is(ConditionType::Ready) =>
+        {
+            RESYNC
+        }
+        Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Applied(_) | Outcome::Paused(_) => {
+            RESYNC_OF_TROUBLE
+        }
     };
     let verdict = if is_news(&previous, &next) {
         Verdict::Publish(Box::new(next))
@@ -86,7 +92,8 @@ fn is_settling(facts: &Facts<'_>) -> bool {
 /// has not read the report that the status speaks of.
 pub(super) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
     let (agent, sighting) = (facts.agent, facts.sighting);
-    let has_applied = matches!(facts.outcome, Outcome::Applied(_) | Outcome::Queued(_));
+    let has_applied =
+        matches!(facts.outcome, Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Paused(_));
     let may_be_read = sighting
         .failing
         .as_ref()
@@ -127,11 +134,10 @@ pub(crate) fn is_news(previous: &SiemAgentStatus, next: &SiemAgentStatus) -> boo
             token.last_check_time = None;
             token.last_change_time = None;
         }
-        if let Some(delivery) = &mut status.delivery {
-            // That a stream is there at all is news, and that it does not flow; how far it is, is not.
-            for stream in [&mut delivery.alerts, &mut delivery.activities].into_iter().flatten() {
-                *stream = StreamStatus { reason: stream.reason.take(), ..StreamStatus::default() };
-            }
+        // That a stream is there at all is news, its bucket, and that it does not flow; the exact times are not.
+        for stream in &mut status.streams {
+            stream.delivered_through = None;
+            stream.last_event_time = None;
         }
         status
     };

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use siem_agent_crds::condition::{ConditionType, Reason};
 use siem_agent_crds::report::Stream;
-use siem_agent_crds::siem_agent::{SiemAgentStatus, StreamStatus};
+use siem_agent_crds::siem_agent::SiemAgentStatus;
 
 use super::Facts;
 
@@ -30,33 +30,31 @@ pub(super) fn seconds(
     previous: &SiemAgentStatus,
     now: Timestamp,
 ) -> Option<f64> {
+    let streams = facts.agent.spec.event_types.enabled();
+    streams.filter_map(|stream| of_stream(facts, stream, previous, now)).reduce(f64::max)
+}
+
+/// The lag of one stream, as of now; `None` while suspended, and before anything is known.
+pub(super) fn of_stream(
+    facts: &Facts<'_>,
+    stream: Stream,
+    previous: &SiemAgentStatus,
+    now: Timestamp,
+) -> Option<f64> {
     if facts.agent.spec.suspend {
         return None;
     }
-    let types = &facts.agent.spec.event_types;
-    let delivery = previous.delivery.clone().unwrap_or_default();
-    let of = |stream: Stream, enabled: bool, before: Option<StreamStatus>| {
-        if !enabled {
-            return None;
-        }
-        let sighting = facts.sighting;
-        let told = sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
-        let through = told.and_then(|told| told.delivered_through);
-        // Both clocks that the report speaks of are the forwarder's; the time since then is ours.
-        if let (Some(told), Some(read)) = (told, sighting.last_read) {
-            let since = now.duration_since(read).as_secs_f64().max(0.0);
-            return told.lag_seconds.map(|lag| lag + since);
-        }
-        let through = through.or_else(|| before?.delivered_through.map(|time| time.0))?;
-        Some(now.duration_since(through).as_secs_f64().max(0.0))
-    };
-    [
-        of(Stream::Alerts, types.alerts.enabled, delivery.alerts),
-        of(Stream::Activities, types.activities.enabled, delivery.activities),
-    ]
-    .into_iter()
-    .flatten()
-    .reduce(f64::max)
+    let sighting = facts.sighting;
+    let reported = sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
+    // Both clocks that the report speaks of are the forwarder's; the time since then is ours.
+    if let (Some(reported), Some(read)) = (reported, sighting.last_read) {
+        let since = now.duration_since(read).as_secs_f64().max(0.0);
+        return reported.lag_seconds.map(|lag| lag + since);
+    }
+    let reported = reported.and_then(|reported| reported.delivered_through);
+    let before = || previous.stream(stream)?.delivered_through.as_ref().map(|time| time.0);
+    let through = reported.or_else(before)?;
+    Some(now.duration_since(through).as_secs_f64().max(0.0))
 }
 
 /// The bucket of a lag, given the bucket before.
@@ -75,7 +73,7 @@ pub(super) fn bucket(lag: f64, previous: Option<&str>) -> &'static str {
 
 /// Whether a lag is to be told; a source that is asked seldom is behind by as much.
 pub(super) fn is_lagging(lag: f64, facts: &Facts<'_>, previous: &SiemAgentStatus) -> bool {
-    let poll = facts.agent.spec.source.poll_interval.0.as_secs_f64();
+    let poll = facts.agent.spec.source.cloud_apps.poll_interval.0.as_secs_f64();
     let limit = LAGGING_SECONDS.max(2.0 * poll + 60.0);
     let was = previous
         .condition(ConditionType::Ready)

@@ -56,7 +56,7 @@ fn ever(previous: &SiemAgentStatus) -> State {
     let was_connected = match previous.state {
         None | Some(State::Created) => false,
         Some(State::Connected | State::ConnectionError | State::Disconnected) => true,
-        Some(State::Suspended) => previous.delivery.is_some(),
+        Some(State::Suspended) => !previous.streams.is_empty(),
     };
     if was_connected { State::Connected } else { State::Created }
 }

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::{ConditionStatus, ConditionType, Reason};
 use siem_agent_crds::config::ADMIN_PORT;
+use siem_agent_crds::defaults;
 use siem_agent_crds::report::{Report, SourceState, Stream, TargetState, forbidden_streams};
 use siem_agent_crds::siem_agent::{SiemAgentStatus, TokenState};
 
@@ -111,7 +112,7 @@ fn spec(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
         Outcome::Waiting => Some(progressing(
             "what an earlier agent of this name owned is still being removed".to_owned(),
         )),
-        Outcome::Applied(_) | Outcome::Queued(_) => None,
+        Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Paused(_) => None,
     }
 }
 
@@ -152,7 +153,7 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
             return Some(progressing(message.to_owned()));
         }
         // Its pod was made by another release, whose configuration may be another one.
-        Outcome::Applied(_) | Outcome::Queued(_) => {}
+        Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Paused(_) => {}
         Outcome::Stalled(_) | Outcome::Waiting => return None,
     }
     // A forwarder that has just been started knows neither side yet.
@@ -211,7 +212,7 @@ fn target(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
             let reason = report.target.reason.as_deref().unwrap_or("no reason is known");
             let syslog = &facts.agent.spec.syslog;
             let message =
-                format!("{} port {}: {}", syslog.bare_host(), syslog.port(), clip(reason));
+                format!("{} port {}: {}", syslog.bare_host(), defaults::port(syslog), clip(reason));
             let known = Situation::TargetUnreachable { reason: reason_word, message, since };
             beyond_grace(known, since, previous, now)
         }

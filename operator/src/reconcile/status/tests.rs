@@ -14,7 +14,7 @@ use siem_agent_crds::report::{
     CheckpointReport, Report, SourceReport, SourceState, Stream, StreamReport, TargetReport,
     TargetState, TokenReport,
 };
-use siem_agent_crds::siem_agent::State;
+use siem_agent_crds::siem_agent::{PAUSED_ANNOTATION, State};
 
 use super::decide::is_premature;
 use super::*;
@@ -42,6 +42,8 @@ struct World {
     agent: SiemAgent,
     problems: Option<Vec<Problem>>,
     queued: Option<Wait>,
+    /// What waits while it is paused.
+    paused: Option<Vec<String>>,
     workload: Workload,
     sighting: Sighting,
     twins: Vec<Twin>,
@@ -52,13 +54,14 @@ struct World {
 fn world() -> World {
     let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\n\
                 metadata: {name: soc, namespace: ns, uid: u, generation: 3}\n\
-                spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
+                spec: {source: {cloudApps: {url: 'https://t.example'}, auth: {tokenSecretRef: {name: a}}}, syslog: {host: siem.example}}\n";
     let agent = siem_agent_crds::manifest::read(text).unwrap();
     let report = report(&objects(&agent).config_hash);
     World {
         agent,
         problems: None,
         queued: None,
+        paused: None,
         workload: Workload::Running,
         sighting: Sighting {
             report: Some(Arc::new(report)),
@@ -172,9 +175,10 @@ impl World {
     fn with_facts<T>(&self, use_: impl FnOnce(&Facts<'_>) -> T) -> T {
         let outcome = match &self.problems {
             Some(problems) => Outcome::Stalled(problems.clone()),
-            None => match &self.queued {
-                Some(wait) => Outcome::Queued(wait.clone()),
-                None => Outcome::Applied(objects(&self.agent)),
+            None => match (&self.queued, &self.paused) {
+                (Some(wait), _) => Outcome::Queued(wait.clone()),
+                (None, Some(pending)) => Outcome::Paused(pending.clone()),
+                (None, None) => Outcome::Applied(objects(&self.agent)),
             },
         };
         let facts = Facts {
@@ -302,8 +306,7 @@ fn a_forbidden_stream_is_named_everywhere_at_once_and_the_other_is_said_to_flow(
     let reason = "the token may not read alerts: the API says: no";
     assert_eq!((token.state, token.reason.as_deref()), (TokenState::Forbidden, Some(reason)));
     let reasons = |status: &SiemAgentStatus| {
-        let delivery = status.delivery.clone().unwrap();
-        [delivery.alerts, delivery.activities].map(|stream| stream.and_then(|known| known.reason))
+        [Stream::Alerts, Stream::Activities].map(|stream| status.stream(stream)?.reason.clone())
     };
     assert_eq!(reasons(&status), [Some("StreamForbidden".to_owned()), None]);
     assert!(is_news(&well(), &status));
@@ -399,7 +402,7 @@ fn what_only_tells_that_all_goes_on_is_no_news() {
 fn the_lag_grows_when_nothing_is_heard_and_is_absent_while_suspended() {
     let lag = |world: &World, minutes: i64| {
         let now = NOW + SignedDuration::from_mins(minutes);
-        world.status_at(now).delivery.and_then(|delivery| delivery.lag)
+        world.status_at(now).lag
     };
     let mut silent = world().after(well());
     silent.sighting.failing = Some(Failing { since: NOW, reason: "m".to_owned() });
@@ -449,4 +452,30 @@ fn what_a_terminal_would_obey_is_left_out_and_a_long_text_is_cut() {
     assert_eq!(clip("a\u{1b}[2J\r\nb"), "a [2J  b");
     let long = clip(&"ü".repeat(10_000));
     assert!(long.len() <= 1_003 && long.ends_with("ü…"), "{long}");
+}
+
+#[test]
+fn a_pause_is_a_condition_and_changes_that_wait_are_not_observed() {
+    let mut world = world().after(well());
+    let pause = (PAUSED_ANNOTATION.to_owned(), "true".to_owned());
+    world.agent.metadata.annotations = Some(BTreeMap::from([pause]));
+    let paused = |world: &World| {
+        let status = world.status_at(NOW);
+        let condition = status.condition(ConditionType::Paused).unwrap().clone();
+        assert!(status.is(ConditionType::Ready) && status.is(ConditionType::Paused));
+        assert_eq!(condition.observed_generation, Some(status.observed_generation));
+        (status.observed_generation, condition.message)
+    };
+    let (generation, message) = paused(&world);
+    assert_eq!(generation, 3);
+    assert!(message.ends_with("export goes on"), "{message}");
+    // Another spec, which is not applied.
+    world.agent.metadata.generation = Some(4);
+    world.paused = Some(vec!["ConfigMap soc-config".to_owned()]);
+    let (generation, message) = paused(&world);
+    assert_eq!(generation, 3);
+    assert!(message.ends_with("; what waits: ConfigMap soc-config"), "{message}");
+    world.agent.metadata.annotations = None;
+    world.paused = None;
+    assert!(world.status_at(NOW).condition(ConditionType::Paused).is_none());
 }

@@ -12,7 +12,7 @@ use crate::workload::Workload;
 
 fn agent() -> SiemAgent {
     let text = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc, namespace: ns, uid: u}\n\
-                spec: {source: {url: 'https://t.example', auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
+                spec: {source: {cloudApps: {url: 'https://t.example'}, auth: {tokenSecretRef: {name: a}}}, syslog: {host: h}}\n";
     manifest::read(text).unwrap()
 }
 
@@ -127,14 +127,11 @@ fn an_agent_is_refused_by_the_field_that_cannot_work() {
 fn all_problems_are_told_the_gravest_first() {
     let mut agent = agent();
     agent.spec.forwarder.pod_labels.insert("a".to_owned(), "no value".to_owned());
-    agent.spec.placement =
-        serde_json::from_value(json!({"sidecarOf": {"kind": "Deployment", "name": "sc4s"}}))
-            .unwrap();
     let mut observed = observed();
     observed.live.insert(Owned::Deployment, live("ReplicaSet", "x", "y"));
     let causes: Vec<_> =
         problems(&agent, &observed).into_iter().map(|problem| problem.cause).collect();
-    assert_eq!(causes, [Cause::ForeignObject, Cause::SidecarNotSupported, Cause::InvalidSpec]);
+    assert_eq!(causes, [Cause::ForeignObject, Cause::InvalidSpec]);
 }
 
 #[test]

@@ -109,8 +109,8 @@ impl Cluster {
         cluster.token(screen, DEMO_TOKEN, "the portal's token").await?;
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {NAME}, namespace: {NAMESPACE}}}\nspec:\n  \
-             source:\n    url: {url}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n    requestsPerMinute: 600\n    \
-             pollInterval: 1s\n  syslog: {syslog}\n"
+             source:\n    cloudApps: {{url: '{url}', requestsPerMinute: 600, pollInterval: 1s}}\n    \
+             auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {syslog}\n"
         );
         screen.say(&manifest)?;
         cluster.run(screen, "apply -f siemagent.yaml", &["apply", "-f", "-"], &manifest).await?;
@@ -247,7 +247,7 @@ impl Glance {
             reason: ready.reason,
             state: status.state.map(|state| format!("{state:?}")).unwrap_or_default(),
             token: status.token.map(|token| format!("{:?}", token.state)).unwrap_or_default(),
-            lag: status.delivery.and_then(|delivery| delivery.lag).unwrap_or_default(),
+            lag: status.lag.unwrap_or_default(),
         };
         (glance, ready.message)
     }

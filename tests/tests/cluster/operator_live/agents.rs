@@ -58,10 +58,11 @@ async fn a_tokens_fate_is_told_live_and_without_a_restart() -> Result<()> {
             let message = condition["message"].as_str().unwrap_or_default();
             ensure!(condition["status"] == "False" && message.starts_with(&words), "{condition:#}");
         }
-        let delivery = &agent["status"]["delivery"];
-        assert_eq!(delivery[stream]["reason"], "StreamForbidden");
-        let reasons = ["alerts", "activities"].map(|stream| delivery[stream]["reason"].is_null());
-        assert_eq!(reasons.iter().filter(|flows| **flows).count(), 1, "{delivery:#}");
+        let streams = agent["status"]["streams"].as_array().context("the streams")?;
+        let stopped: Vec<_> = streams.iter().filter(|of| !of["reason"].is_null()).collect();
+        assert_eq!(streams.len(), 2);
+        ensure!(stopped.len() == 1 && stopped[0]["name"] == stream, "{streams:#?}");
+        assert_eq!(stopped[0]["reason"], "StreamForbidden");
         Ok(())
     };
     defender.forbid(Stream::Alerts, true);

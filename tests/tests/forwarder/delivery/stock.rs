@@ -22,6 +22,7 @@ async fn a_stock_rsyslog_has_one_event_a_record_whatever_is_in_it() -> Result<()
     for (input, syslog) in [
         (Input::Udp, "{host: 127.0.0.1, port: PORT, protocol: UDP}".to_owned()),
         (Input::Tcp, "{host: 127.0.0.1, port: PORT}".to_owned()),
+        (Input::Tcp, "{host: 127.0.0.1, port: PORT, receiver: Rsyslog}".to_owned()),
         (Input::Tcp, "{host: 127.0.0.1, port: PORT, framing: OctetCounting}".to_owned()),
         (gtls.clone(), tls("")),
         (gtls, tls(", framing: OctetCounting")),

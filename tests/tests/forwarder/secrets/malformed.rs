@@ -114,10 +114,10 @@ async fn stage() -> Result<Stage> {
         receiver.port()
     );
     let by_token = format!(
-        "url: '{url}', caBundleRef: {{name: ca}}, auth: {{tokenSecretRef: {{name: defender}}}}"
+        "cloudApps: {{url: '{url}'}}, caBundleRef: {{name: ca}}, auth: {{tokenSecretRef: {{name: defender}}}}"
     );
     let by_application = format!(
-        "url: '{url}', proxy: {{url: 'http://127.0.0.1:9', credentialsSecretRef: {{name: proxy}}}}, \
+        "cloudApps: {{url: '{url}'}}, proxy: {{url: 'http://127.0.0.1:9', credentialsSecretRef: {{name: proxy}}}}, \
          auth: {{clientCredentials: {{tenantId: contoso.com, clientId: 11111111-2222-3333-4444-555555555555, \
          clientSecretRef: {{name: defender}}, authorityUrl: '{url}'}}}}"
     );

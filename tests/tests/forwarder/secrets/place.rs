@@ -77,7 +77,8 @@ impl Place {
         let path = self.outputs.path().join("siemagent.yaml");
         let quick = "requestsPerMinute: 6000, pollInterval: 1s, overlap: 30s";
         let text = Manifest::new("soc")
-            .source(format!("{quick}, {source}"))
+            .source(source)
+            .cloud_apps(quick)
             .syslog(syslog)
             .more("  forwarder: {logLevel: trace}\n")
             .to_string();

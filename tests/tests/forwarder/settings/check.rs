@@ -59,10 +59,10 @@ impl Place {
     /// Runs `check` with these lines of `spec.source`, this target and these flags.
     async fn check(&self, source: &str, syslog: &str, more: &[&str]) -> Ended {
         let url = self.defender.url();
-        let source = if source.starts_with("url:") {
+        let source = if source.starts_with("cloudApps:") {
             source.to_owned()
         } else {
-            format!("url: '{url}', {source}")
+            format!("cloudApps: {{url: '{url}'}}, {source}")
         };
         let text = Manifest::new("soc").source(source).syslog(syslog).to_string();
         fs::write(self.files.manifest(), text).unwrap();
@@ -198,7 +198,11 @@ async fn an_application_and_a_proxy_are_checked_on_the_way() -> Result<()> {
 async fn each_failure_of_the_portal_has_its_line_and_its_advice() -> Result<()> {
     let place = place().await?;
     let ended = place
-        .check(&format!("url: 'https://no-such-host.invalid', {TOKEN}"), &place.syslog(), &[])
+        .check(
+            &format!("cloudApps: {{url: 'https://no-such-host.invalid'}}, {TOKEN}"),
+            &place.syslog(),
+            &[],
+        )
         .await;
     says(
         &ended,
@@ -207,7 +211,11 @@ async fn each_failure_of_the_portal_has_its_line_and_its_advice() -> Result<()> 
     );
     let port = free_port()?;
     let ended = place
-        .check(&format!("url: 'https://localhost:{port}', {TOKEN}"), &place.syslog(), &[])
+        .check(
+            &format!("cloudApps: {{url: 'https://localhost:{port}'}}, {TOKEN}"),
+            &place.syslog(),
+            &[],
+        )
         .await;
     says(
         &ended,
@@ -253,8 +261,8 @@ async fn each_failure_of_the_portal_has_its_line_and_its_advice() -> Result<()> 
     place.defender.forbid(Stream::Activities, false);
     for (fault, words) in [
         ("429", ["throttling us", "30 requests a minute"]),
-        ("500", ["500", "Check spec.source.url"]),
-        ("html", ["login page", "Check spec.source.url"]),
+        ("500", ["500", "Check spec.source.cloudApps.url"]),
+        ("html", ["login page", "Check spec.source.cloudApps.url"]),
         ("jwks", ["data centre", "tenant's own API URL"]),
     ] {
         place.defender.fault(format!("{fault}@stream=alerts").parse().unwrap());

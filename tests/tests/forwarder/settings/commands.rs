@@ -385,8 +385,10 @@ async fn a_configuration_of_the_operator_runs_and_follows_its_live_file() -> Res
     fs::write(&live, r#"{"version": 1, "requestsPerMinute": 6000, "logLevel": "info"}"#)?;
     let text = serde_json::json!({
         "version": 1, "agent": {"namespace": "security", "name": "soc", "uid": "u-1", "displayName": "SOC"},
-        "source": {"url": place.defender.url(), "auth": {"tokenSecretRef": {"name": "defender"}}, "requestsPerMinute": 6000, "pollInterval": "1s"},
-        "syslog": {"host": "127.0.0.1", "port": place.receiver.port()}, "startFrom": "2h", "listen": "127.0.0.1:0",
+        "source": {"auth": {"tokenSecretRef": {"name": "defender"}}, "cloudApps": {"url": place.defender.url(), "requestsPerMinute": 6000, "pollInterval": "1s"}},
+        "format": {"type": "GenericCEF", "timeFormat": "RFC5424", "includePri": true, "priority": 109, "includeSystemName": true, "systemName": "soc", "dialect": "Legacy"},
+        "syslog": {"host": "127.0.0.1", "port": place.receiver.port(), "protocol": "TCP", "header": "Legacy", "framing": "Newline", "maxMessageBytes": 8000, "confirmGrace": "250ms"},
+        "startFrom": "2h", "listen": "127.0.0.1:0",
         "paths": {"secrets": place.forwarder.secrets(), "configMaps": folder, "state": folder.join("state"), "live": live},
     });
     fs::write(&config, text.to_string())?;

@@ -49,7 +49,7 @@ impl Place {
 
     /// `check` with these lines of `spec.source`.
     async fn check(&self, source: &str) -> Result<Ended> {
-        let source = format!("url: '{}', {source}", self.portal.url());
+        let source = format!("cloudApps: {{url: '{}'}}, {source}", self.portal.url());
         let text = Manifest::new("soc").source(source).syslog(SYSLOG).to_string();
         fs::write(self.files.manifest(), text)?;
         let manifest = self.files.manifest().display().to_string();

@@ -67,7 +67,10 @@ impl Place {
     }
 
     fn source(&self) -> String {
-        format!("url: '{}', auth: {{tokenSecretRef: {{name: defender}}}}", self.portal.url())
+        format!(
+            "cloudApps: {{url: '{}'}}, auth: {{tokenSecretRef: {{name: defender}}}}",
+            self.portal.url()
+        )
     }
 
     /// `check` against a receiver on this port.
@@ -121,8 +124,10 @@ async fn a_self_signed_receiver_is_trusted_when_it_is_the_one_that_was_pinned() 
     let portal = Defender::start(Options { tls: Some(own.clone()), ..Options::default() }).await?;
     place.mount("ca", "ca.crt", &own.certificate)?;
     let rsyslog = Rsyslog::start(Input::Tcp).await?;
-    let source =
-        format!("url: '{}', {CA}, auth: {{tokenSecretRef: {{name: defender}}}}", portal.url());
+    let source = format!(
+        "cloudApps: {{url: '{}'}}, {CA}, auth: {{tokenSecretRef: {{name: defender}}}}",
+        portal.url()
+    );
     let syslog = format!("{{host: 127.0.0.1, port: {}}}", rsyslog.port());
     let ended = place.check(&source, &syslog, &[]).await?;
     ensure!(ended.code == Some(0), "{}{}", ended.out, ended.err);
@@ -231,20 +236,23 @@ async fn a_portal_a_proxy_and_an_identity_provider_that_fail_in_tls_have_their_l
         ("portal: unknown issuer", stranger.loopback_server()?),
     ] {
         let portal = Defender::start(Options { tls: Some(identity), ..Options::default() }).await?;
-        broken(case, &format!("url: '{}', {token}", portal.url())).await?;
+        broken(case, &format!("cloudApps: {{url: '{}'}}, {token}", portal.url())).await?;
     }
     let plain = place.portal.url().replace("http://127.0.0.1", "https://localhost");
-    broken("portal: http, not https", &format!("url: '{plain}', {token}")).await?;
+    broken("portal: http, not https", &format!("cloudApps: {{url: '{plain}'}}, {token}")).await?;
     let proxy = Proxy::start(Policy::Open).await?;
     let url = proxy.url().replace("http://127.0.0.1", "https://localhost");
-    broken("proxy: http, not https", &format!("url: '{plain}', proxy: {{url: '{url}'}}, {token}"))
-        .await?;
+    broken(
+        "proxy: http, not https",
+        &format!("cloudApps: {{url: '{plain}'}}, proxy: {{url: '{url}'}}, {token}"),
+    )
+    .await?;
     let good = Options { tls: Some(place.authority.loopback_server()?), ..Options::default() };
     let good = Defender::start(good).await?;
     let theirs = Options { tls: Some(stranger.loopback_server()?), ..Options::default() };
     let theirs = Defender::start(theirs).await?;
     let application = format!(
-        "url: '{}', {CA}, auth: {{clientCredentials: {{tenantId: contoso.com, clientId: 11111111-2222-3333-4444-555555555555, \
+        "cloudApps: {{url: '{}'}}, {CA}, auth: {{clientCredentials: {{tenantId: contoso.com, clientId: 11111111-2222-3333-4444-555555555555, \
          clientSecretRef: {{name: defender, key: token}}, authorityUrl: '{}'}}}}",
         good.url(),
         theirs.url()

@@ -18,7 +18,7 @@ pub(super) fn folder() -> tempfile::TempDir {
     folder
 }
 
-pub(super) const MINIMAL: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source: {url: 'http://127.0.0.1:1', \
+pub(super) const MINIMAL: &str = "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {name: soc}\nspec:\n  source: {cloudApps: {url: 'http://127.0.0.1:1'}, \
     auth: {tokenSecretRef: {name: defender}}}\n  syslog: {host: 127.0.0.1, port: 1}\n";
 
 /// `run` with a manifest, and more arguments.
@@ -88,21 +88,6 @@ fn with(base: &Value, path: &str, value: Value) -> Value {
     }
     *at = value;
     let spec = &mut manifest["spec"];
-    let beside = [
-        ("placement.sidecarOf", json!({"kind": "Deployment", "name": "sc4s"})),
-        ("forwarder.persistence", json!({})),
-    ];
-    for (parent, siblings) in beside {
-        if path.starts_with(&format!(".spec.{parent}.")) {
-            let there =
-                &mut spec[parent.split_once('.').unwrap().0][parent.split_once('.').unwrap().1];
-            for (name, value) in siblings.as_object().unwrap() {
-                if there.get(name).is_none() {
-                    there[name] = value.clone();
-                }
-            }
-        }
-    }
     if path.starts_with(".spec.source.auth.tokenSecretRef") {
         spec["source"]["auth"].as_object_mut().unwrap().remove("clientCredentials");
         let reference = &mut spec["source"]["auth"]["tokenSecretRef"];
@@ -343,8 +328,10 @@ async fn folders_and_ports_that_cannot_be_used_are_named() {
 fn config(folder: &Path) -> Value {
     json!({
         "version": 1, "agent": {"namespace": "security", "name": "soc", "displayName": "soc"},
-        "source": {"url": "http://127.0.0.1:1", "auth": {"tokenSecretRef": {"name": "defender"}}},
-        "syslog": {"host": "127.0.0.1", "port": 1}, "startFrom": "1h", "listen": "127.0.0.1:0",
+        "source": {"cloudApps": {"url": "http://127.0.0.1:1"}, "auth": {"tokenSecretRef": {"name": "defender"}}},
+        "format": {"type": "GenericCEF", "timeFormat": "RFC5424", "includePri": true, "priority": 109, "includeSystemName": true, "systemName": "soc", "dialect": "Legacy"},
+        "syslog": {"host": "127.0.0.1", "port": 1, "protocol": "TCP", "header": "Legacy", "framing": "Newline", "maxMessageBytes": 8000, "confirmGrace": "250ms"},
+        "startFrom": "1h", "listen": "127.0.0.1:0",
         "paths": {"secrets": folder.join("secrets"), "configMaps": folder.join("config"), "state": folder.join("state")},
     })
 }

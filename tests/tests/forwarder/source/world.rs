@@ -32,11 +32,11 @@ pub(crate) struct Manifest {
     pub(crate) source: Vec<String>,
     /// More lines of `spec`, each a field.
     pub(crate) spec: Vec<String>,
-    /// `spec.source.requestsPerMinute`.
+    /// `spec.source.cloudApps.requestsPerMinute`.
     pub(crate) budget: u32,
-    /// `spec.source.pollInterval`.
+    /// `spec.source.cloudApps.pollInterval`.
     pub(crate) interval: String,
-    /// `spec.source.url`, where it is not the simulator's.
+    /// `spec.source.cloudApps.url`, where it is not the simulator's.
     pub(crate) url: Option<String>,
 }
 
@@ -75,8 +75,8 @@ impl Manifest {
         };
         format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: security}}\nspec:\n  \
-             source:\n    url: {url}\n    auth: {auth}\n    requestsPerMinute: {budget}\n    pollInterval: {}\n    \
-             overlap: 30s\n{}  syslog: {{host: 127.0.0.1, port: {port}}}\n{}",
+             source:\n    cloudApps: {{url: '{url}', requestsPerMinute: {budget}, pollInterval: {}, overlap: 30s}}\n    \
+             auth: {auth}\n{}  syslog: {{host: 127.0.0.1, port: {port}}}\n{}",
             self.interval,
             lines(&self.source, "    "),
             lines(&self.spec, "  "),
