@@ -53,7 +53,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.source",
-        "has(self.cloudApps)",
+        // What an older shape had in its place has a message of its own.
+        "has(self.cloudApps) || has(self.url)",
         "spec.source needs cloudApps: its url is the tenant's API URL",
     ),
     (

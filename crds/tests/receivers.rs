@@ -2,8 +2,6 @@
 //!
 //! `UPDATE_EXPECT=1` rewrites it.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
-
 use std::fmt::Write as _;
 use std::fs;
 

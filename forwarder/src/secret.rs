@@ -4,11 +4,12 @@
 //! has a `Debug` or `Display` that shows more than the file's path.
 
 mod clean;
+pub(crate) mod file;
 mod id;
 
 use std::fmt;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -16,6 +17,7 @@ use crate::files;
 
 pub(crate) use clean::is_token;
 pub use clean::{Flaw, Kind};
+pub use file::SecretFile;
 pub use id::SecretId;
 
 /// A secret's value. It cannot be printed, and is overwritten when it is dropped.
@@ -43,13 +45,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Secret")
     }
-}
-
-/// A file that holds a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretFile {
-    path: PathBuf,
-    kind: Kind,
 }
 
 /// Why a file gives no secret. Shows the path, never the content.
@@ -81,16 +76,6 @@ pub enum Error {
 }
 
 impl SecretFile {
-    /// A file that is read at each use.
-    pub fn new(path: PathBuf, kind: Kind) -> Self {
-        Self { path, kind }
-    }
-
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reads the value, without what editors, shells and copying leave around it.
     ///
     /// # Errors

@@ -14,12 +14,11 @@ use crate::delivery::settings::{self as sink, Transport};
 use crate::event::Stream;
 use crate::map::{Dialect, Format};
 use crate::plan::Plan;
-use crate::secret::{Kind, SecretFile};
-use crate::source::cloud_apps;
-use crate::source::http::auth::Settings as Auth;
-use crate::source::http::proxy::{Credentials, Proxy};
+use crate::secret::file::{Kind, SecretFile};
+use crate::source::cloud_apps::settings as cloud_apps;
+use crate::source::http::settings::{Auth, Credentials, Proxy};
 use crate::syslog::{self, Framing, Header, Layout, TimeFormat};
-use crate::tls::{ClientMaterial, Material};
+use crate::tls::material::{ClientMaterial, Material};
 
 /// What the API allows a tenant, where neither the manifest nor an operator gives a share.
 const REQUESTS_PER_MINUTE: u32 = 30;

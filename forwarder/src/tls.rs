@@ -7,6 +7,8 @@
 mod certificate;
 mod fault;
 mod identity;
+pub(crate) mod material;
+mod side;
 mod untrusted;
 mod verify;
 
@@ -26,29 +28,13 @@ use zeroize::Zeroizing;
 use crate::files;
 use crate::pem::{self, Wanted};
 
-pub use fault::{Fault, Peer, Side, find as failure};
+pub use fault::{Fault, Peer, find as failure};
 pub use identity::Mismatch;
+pub use material::{ClientMaterial, Material};
+pub use side::Side;
 
 /// The longest file of certificates: ten times the public roots.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Where the certificates and the key lie.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Material {
-    /// The authorities to trust; the public roots when absent.
-    pub ca_bundle: Option<PathBuf>,
-    /// Our own certificate chain and its key.
-    pub client: Option<ClientMaterial>,
-}
-
-/// A certificate chain and the key of its first certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientMaterial {
-    /// PEM, leaf first.
-    pub certificates: PathBuf,
-    /// PEM: PKCS#8, PKCS#1 or SEC1.
-    pub key: PathBuf,
-}
 
 /// Why there is no TLS configuration. No text of a library is in it: a file may be a private key.
 #[derive(Debug, thiserror::Error)]

@@ -1,9 +1,8 @@
 //! The checkpoints that are kept for forwarders: `decide` says what is worth a write and what it says then, `limiter` whose is
-//! written next, `writer` writes. Here is the line of those that wait.
+//! written next. Here is the line of those that wait.
 
 pub(crate) mod decide;
-mod limiter;
-pub(crate) mod writer;
+pub(crate) mod limiter;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,8 +17,8 @@ use crate::lock::lock;
 /// The line of those that wait for a write.
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
-    limiter: Mutex<Limiter>,
-    wake: Notify,
+    pub(crate) limiter: Mutex<Limiter>,
+    pub(crate) wake: Notify,
 }
 
 impl Keeper {

@@ -15,14 +15,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::caches::{Seen, Sights};
-use crate::checkpoint::writer;
+use crate::checkpoint_writer;
 use crate::context::Context;
 use crate::error_chain::chain;
-use crate::forwarders::poll;
 use crate::forwarders::report::Asker;
 use crate::key::Key;
 use crate::lock::lock;
 use crate::metrics::Outcome;
+use crate::report_polls;
 use crate::workqueue::{WORKERS, Work};
 use crate::{crd_check, reconcile, rollouts};
 
@@ -100,8 +100,12 @@ pub(crate) async fn run(
         add_all(&context, &work);
         let mut asking = JoinSet::new();
         asking.spawn(rollouts::keep(Arc::clone(&context), Arc::clone(&work)));
-        asking.spawn(poll::run(Arc::clone(&context), Arc::clone(&work), Arc::clone(&asker)));
-        asking.spawn(writer::run(Arc::clone(&context), Arc::clone(&asker)));
+        asking.spawn(report_polls::run(
+            Arc::clone(&context),
+            Arc::clone(&work),
+            Arc::clone(&asker),
+        ));
+        asking.spawn(checkpoint_writer::run(Arc::clone(&context), Arc::clone(&asker)));
         let mut has_ended = false;
         let stop = async {
             tokio::select! {

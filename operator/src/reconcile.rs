@@ -1,13 +1,11 @@
 //! One reconcile of one agent: gather, take its stance in the roll-out, plan, apply, update its status.
 //!
 //! Level-based: it looks at what is, never at what has happened. Where the live state matches the desired state it sends no
-//! writes. `gather` only reads and `apply` only does; `plan` (with `validate` and `build`) and `status` decide, and are pure.
+//! writes. `gather` only reads and `apply` only does; `plan` (with `validate` and `objects`) and `status` decide, and are pure.
 //! `undecodable` stands for all of it where an agent cannot be decoded.
 
-pub(crate) mod observed;
 mod gather;
 pub(crate) mod validate;
-pub(crate) mod build;
 mod plan;
 mod apply;
 pub(crate) mod status;
@@ -29,7 +27,7 @@ pub(crate) enum Error {
     Gather(#[source] api::Error),
     /// The objects could not be made.
     #[error("build")]
-    Build(#[source] build::Error),
+    Build(#[source] crate::objects::Error),
     /// The server did not take an object.
     #[error("apply")]
     Apply(#[source] api::Error),

@@ -6,11 +6,11 @@
 use siem_agent_crds::manifest::{self, Problems};
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
-use crate::apply::drift;
+use crate::drift;
 use crate::names::Owned;
+use crate::objects;
+use crate::objects::validated::Validated;
 use crate::platform::Place;
-use crate::reconcile::build;
-use crate::reconcile::validate::Validated;
 
 /// A label's value has 63 characters, of which a mark takes some.
 const LENGTH: usize = 16;
@@ -35,7 +35,7 @@ pub(crate) enum Error {
     Sample(#[source] Problems),
     /// It cannot be made into objects.
     #[error("build the sample agent")]
-    Build(#[source] build::Error),
+    Build(#[source] objects::Error),
 }
 
 impl Settings {
@@ -54,7 +54,7 @@ impl Settings {
                 operator_namespace: place.namespace.clone(),
                 requests_per_minute: 1,
             };
-            let objects = build::objects(&validated).map_err(Error::Build)?;
+            let objects = objects::objects(&validated).map_err(Error::Build)?;
             let deployments =
                 objects.list.iter().filter(|desired| desired.which == Owned::Deployment);
             templates.extend(deployments.map(|desired| desired.digest.as_str()));

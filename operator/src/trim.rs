@@ -9,8 +9,8 @@ use kube::core::PartialObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::apply::drift;
 use crate::checkpoint::decide as checkpoint;
+use crate::drift;
 use crate::names::{AGENT_LABEL, CONTAINER, MANAGER, RELEASE_LABEL};
 
 /// Only in this program's memory: the digest of what we own in the object.

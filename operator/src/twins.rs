@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use siem_agent_crds::defaults;
 
 use crate::agent::Agent;
-use crate::apply::drift;
+use crate::drift;
 use crate::key::Key;
 use crate::same;
 

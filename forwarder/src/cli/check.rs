@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::source::cloud_apps::error::Error;
 use crate::source::cloud_apps::portal::{Arrived, Portal};
 use crate::source::cloud_apps::query::Query;
-use crate::source::http::auth::Settings as Auth;
+use crate::source::http::settings::Auth;
 use crate::syslog;
 
 /// Long enough for every time-out of the connection itself.

@@ -12,7 +12,7 @@ use crate::delivery::settings::Transport;
 use crate::files;
 use crate::secret::{Kind, SecretFile};
 use crate::settings::Settings;
-use crate::source::http::auth::Settings as Auth;
+use crate::source::http::settings::Auth;
 use crate::tls::Material;
 
 /// The longest manifest or configuration; an object in the API server is shorter.

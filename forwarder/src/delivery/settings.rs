@@ -1,10 +1,10 @@
-//! How to reach the SIEM: host, port, transport and grace, checked.
+//! How to reach the SIEM: host, port, transport and grace, checked. Pure.
 
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use crate::tls::Material;
+use crate::tls::material::Material;
 
 /// How to reach the SIEM.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ pub mod connect;
 pub mod gate;
 pub mod mend;
 pub mod proxy;
+pub mod settings;
 pub mod split;
 pub(in crate::source) mod answer;
 pub(in crate::source) mod echo;

@@ -8,6 +8,7 @@ use rustls::{
     PeerMisbehaved,
 };
 
+use super::side::Side;
 use super::untrusted::{Untrusted, Why};
 
 /// What is offered to every peer; the test beside it compares it with rustls.
@@ -15,25 +16,6 @@ pub(super) const SUITES: &str = "TLS_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256 
     ECDHE-ECDSA or ECDHE-RSA with AES256-GCM-SHA384, AES128-GCM-SHA256 or CHACHA20-POLY1305 in TLS 1.2; \
     over X25519, P-256 or P-384";
 const KEYS: &str = "RSA from 2048 bits, ECDSA on P-256 or P-384, or Ed25519";
-
-/// On whose side the settings of a connection stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// `spec.source`.
-    Source,
-    /// `spec.syslog.tls`.
-    Syslog,
-}
-
-impl Side {
-    /// The field that says whom to trust.
-    pub fn bundle(self) -> &'static str {
-        match self {
-            Self::Source => "spec.source.caBundleRef",
-            Self::Syslog => "spec.syslog.tls.caBundleRef",
-        }
-    }
-}
 
 /// With whom a handshake was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

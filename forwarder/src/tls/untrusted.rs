@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use rustls::{CertificateError, Error, OtherError};
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use super::Side;
 use super::certificate::Facts;
+use super::side::Side;
 
 /// A server's certificate that is refused.
 #[derive(Clone, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use super::{Failure, RenderArguments, print, read};
 use crate::budget::{self, Share};
 use crate::error_chain::chain;
 use crate::forwarders::sighting::Sighting;
+use crate::objects;
+use crate::observed::Observed;
 use crate::platform::{Place, Platform};
-use crate::reconcile::build;
-use crate::reconcile::observed::Observed;
 use crate::reconcile::validate;
 use crate::release::Settings;
 use crate::rollout::{Mark, Stance, Trial};
@@ -92,8 +92,8 @@ fn render(
     let stance = Stance { image: image.to_owned(), mark: Some(mark), wait: None };
     let validated = validate::validate(&agent, &observed, &stance, place)
         .map_err(|problems| refuse(problems.iter().map(ToString::to_string).collect()))?;
-    let objects = build::objects(&validated).map_err(|error| match error {
-        build::Error::PodOverrides(_) => refuse(vec![error.to_string()]),
+    let objects = objects::objects(&validated).map_err(|error| match error {
+        objects::Error::PodOverrides(_) => refuse(vec![error.to_string()]),
         error => Failure::World(chain(&error)),
     })?;
     let mut yaml = String::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::apply::drift;
+use crate::drift;
 use crate::key::Key;
 
 /// How often a ready agent is asked.

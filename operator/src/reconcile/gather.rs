@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::observed::{self, Known, Observed, Source};
 use crate::agent::Agent;
 use crate::api;
 use crate::budget::Share;
 use crate::context::Context;
 use crate::names::Owned;
+use crate::observed::{self, Known, Observed, Source};
 use crate::observed_object::ObservedObject;
 use crate::trim;
 use crate::workload;

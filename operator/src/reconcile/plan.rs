@@ -5,12 +5,12 @@
 
 use siem_agent_crds::SiemAgent;
 
-use super::build::{self, Desired, Objects, Prepared};
-use super::observed::Observed;
 use super::status::Outcome;
 use super::validate::{self, Cause, Problem};
 use crate::apply::place::Place;
 use crate::names::Owned;
+use crate::objects::{self, Desired, Objects, Prepared};
+use crate::observed::Observed;
 use crate::observed_object::ObservedObject;
 use crate::platform;
 use crate::rollout::{Stance, Wait};
@@ -67,7 +67,7 @@ pub(crate) fn plan(
     stance: &Stance,
     place: &platform::Place,
     tenants: &Tenants,
-) -> Result<Plan, build::Error> {
+) -> Result<Plan, objects::Error> {
     if let Some(problem) = validate::refused(agent, tenants) {
         let then = Then::Stalled(vec![problem]);
         return Ok(match stop(agent, observed, stance, place)? {
@@ -79,9 +79,9 @@ pub(crate) fn plan(
         Err(problems) => Ok(nothing(Then::Stalled(problems))),
         Ok(_) if observed.has_leftovers(agent) => Ok(nothing(Then::Waiting)),
         Ok(validated) => {
-            let objects = match build::objects(&validated) {
+            let objects = match objects::objects(&validated) {
                 Ok(objects) => objects,
-                Err(build::Error::PodOverrides(refused)) => {
+                Err(objects::Error::PodOverrides(refused)) => {
                     let text = format!("{}: {}", refused.path, refused.why);
                     let problem = Problem { cause: Cause::InvalidSpec, text };
                     return Ok(nothing(Then::Stalled(vec![problem])));
@@ -117,7 +117,7 @@ fn stop(
     observed: &Observed,
     stance: &Stance,
     place: &platform::Place,
-) -> Result<Option<Plan>, build::Error> {
+) -> Result<Option<Plan>, objects::Error> {
     if !observed.live.contains_key(&Owned::Deployment) {
         return Ok(None);
     }
@@ -128,7 +128,7 @@ fn stop(
     let Ok(validated) = validate::validate(&suspended, observed, stance, place) else {
         return Ok(None);
     };
-    Ok(Some(changes(agent, observed, stance, build::objects(&validated)?)))
+    Ok(Some(changes(agent, observed, stance, objects::objects(&validated)?)))
 }
 
 /// What differs from these objects.

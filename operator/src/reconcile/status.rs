@@ -20,10 +20,10 @@ use siem_agent_crds::siem_agent::{
     SiemAgentStatus, StreamSource, StreamStatus, TokenState, TokenStatus,
 };
 
-use super::build::{Applied, Objects};
 use super::validate::Problem;
 use crate::budget::Others;
 use crate::forwarders::sighting::Sighting;
+use crate::objects::{Applied, Objects};
 use crate::rollout::Wait;
 use crate::twins::Twin;
 use crate::workload::Workload;

@@ -10,7 +10,6 @@ use siem_agent_edge::clock;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::observed::Observed;
 use super::status::{self, Decision, Facts, Outcome, Verdict};
 use crate::agent::Agent;
 use crate::context::Context;
@@ -18,6 +17,7 @@ use crate::error_chain::chain;
 use crate::key::Key;
 use crate::lock::lock;
 use crate::names::Owned;
+use crate::observed::Observed;
 use crate::twins::Twin;
 use crate::{api, events};
 

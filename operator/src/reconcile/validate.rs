@@ -11,33 +11,14 @@ use siem_agent_crds::condition::Reason;
 use siem_agent_crds::manifest;
 use siem_agent_crds::siem_agent::{Protocol, SiemAgent, SiemAgentSpec};
 
-use super::observed::Observed;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
+use crate::objects::validated::Validated;
+use crate::observed::Observed;
 use crate::observed_object::ObservedObject;
-use crate::platform::{Place, Platform};
+use crate::platform::Place;
 use crate::quantity;
-use crate::rollout::{Mark, Stance};
+use crate::rollout::Stance;
 use crate::tenants::Tenants;
-
-/// An agent that can be built.
-#[derive(Debug)]
-pub(crate) struct Validated<'a> {
-    pub(crate) agent: &'a SiemAgent,
-    pub(crate) image: String,
-    /// The release that the image is of.
-    pub(crate) mark: Option<Mark>,
-    pub(crate) platform: Platform,
-    /// Where the operator runs, which reads the forwarder's report.
-    pub(crate) operator_namespace: String,
-    /// This agent's share of the tenant's requests.
-    pub(crate) requests_per_minute: u32,
-}
-
-impl Validated<'_> {
-    pub(crate) fn spec(&self) -> &SiemAgentSpec {
-        &self.agent.spec
-    }
-}
 
 /// Why an agent cannot work; the reason of `Stalled`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -21,7 +21,7 @@ use crate::source::cloud_apps::Settings;
 use crate::source::cloud_apps::portal::Portal;
 use crate::source::http::address::{self, bare};
 use crate::source::http::connect;
-use crate::source::http::proxy::Proxy;
+use crate::source::http::settings::Proxy;
 use crate::tls::{Material, Peer, Side};
 
 /// A step takes this long at most.

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::event::Stream;
     use crate::secret::{Kind, SecretFile};
-    use crate::source::http::auth::Settings as Auth;
+    use crate::source::http::settings::Auth;
 
     /// An API that answers with these bytes, and then with one more every ten seconds, for ever.
     async fn trickling(begins: &'static str, more: &'static [u8]) -> String {

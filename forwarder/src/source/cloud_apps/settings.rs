@@ -1,9 +1,8 @@
-//! Where the API is, and who we are to it.
+//! Where the API is, and who we are to it. Pure.
 
 use std::path::PathBuf;
 
-use crate::source::http::auth::Settings as Auth;
-use crate::source::http::proxy::Proxy;
+use crate::source::http::settings::{Auth, Proxy};
 
 /// Where the API is and who we are to it.
 #[derive(Debug, Clone)]

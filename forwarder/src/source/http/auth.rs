@@ -19,6 +19,7 @@ use super::client::{Client, Failed};
 use super::connect::Challenge;
 use super::mend::{self, Mend};
 use super::refusal;
+use super::settings::Auth as Settings;
 use crate::secret::{self, Secret, SecretFile};
 
 /// An access token is renewed when this share of its life is over…
@@ -30,24 +31,6 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Where the answer does not say how long it lives (RFC 6749 allows that), it is used until it is refused, and at most
 /// this long.
 const UNSPOKEN_LIFE: Duration = Duration::from_secs(3600);
-
-/// How to authenticate.
-#[derive(Debug, Clone)]
-pub enum Settings {
-    /// An API token of the portal.
-    Token(SecretFile),
-    /// An application of Entra ID.
-    ClientCredentials {
-        /// Directory (tenant) id.
-        tenant_id: String,
-        /// Application (client) id.
-        client_id: String,
-        /// Holds the client secret.
-        client_secret: SecretFile,
-        /// Such as `https://login.microsoftonline.com`, without a slash at the end.
-        authority: String,
-    },
-}
 
 /// Why the identity provider gave no access token.
 #[derive(Debug)]

@@ -20,7 +20,8 @@ use tower::Service as _;
 use tower_http::decompression::Decompression;
 
 use super::connect::{self, Challenge, Connector};
-use super::proxy::{self, Proxy, Way};
+use super::proxy::{self, Way};
+use super::settings::Proxy;
 use crate::secret::{self, Secret};
 use crate::tls::{self, Material};
 

@@ -7,18 +7,8 @@ use zeroize::Zeroizing;
 
 use super::address::{host, port};
 use super::no_proxy;
-use crate::secret::{self, Secret, SecretFile};
-
-/// A proxy on the way to the API.
-#[derive(Debug, Clone)]
-pub struct Proxy {
-    /// `http://host:port` or `https://host:port`.
-    pub url: String,
-    /// Hosts, domains and networks that are reached without it, as in `NO_PROXY`.
-    pub no_proxy: Vec<String>,
-    /// User name and password, for Basic authentication.
-    pub credentials: Option<Credentials>,
-}
+use super::settings::{Credentials, Proxy};
+use crate::secret::{self, Secret};
 
 impl Proxy {
     /// Whether a URL is reached through it. What is spoken in plain text lies on loopback, and no proxy is to read it.
@@ -26,15 +16,6 @@ impl Proxy {
         url.scheme_str() == Some("https")
             && !no_proxy::matches(&self.no_proxy, host(url), port(url))
     }
-}
-
-/// The files of a proxy's credentials.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// Holds the user name.
-    pub username: SecretFile,
-    /// Holds the password.
-    pub password: SecretFile,
 }
 
 impl Credentials {

@@ -22,9 +22,10 @@ use crate::agent::Agent;
 use crate::budget::{Others, Shares};
 use crate::forwarders::sighting::Failing;
 use crate::key::Key;
+use crate::objects::validated::Validated;
+use crate::objects::{self, Prepared};
 use crate::platform::Platform;
-use crate::reconcile::build::{self, Prepared};
-use crate::reconcile::validate::{Cause, Validated};
+use crate::reconcile::validate::Cause;
 use crate::tenants::Tenants;
 
 const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
@@ -88,7 +89,7 @@ fn objects(agent: &SiemAgent) -> Objects<Applied> {
         operator_namespace,
         requests_per_minute: 30,
     };
-    let objects: Objects<Prepared> = build::objects(&validated).unwrap();
+    let objects: Objects<Prepared> = objects::objects(&validated).unwrap();
     objects.into_applied()
 }
 

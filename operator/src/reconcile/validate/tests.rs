@@ -8,6 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::budget::Others;
 use crate::forwarders::sighting::Sighting;
+use crate::platform::Platform;
 use crate::workload::Workload;
 
 fn agent() -> SiemAgent {

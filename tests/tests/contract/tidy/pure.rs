@@ -68,45 +68,6 @@ const DENIED: [&str; 10] = [
     "std::time::SystemTime",
 ];
 
-/// Uses that still break the rule: the file, what it uses, and why. The list may only become shorter.
-const KNOWN: [(&str, &str, &str); 7] = [
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/secret.rs",
-        "where a secret lies is a type of the file that reads it",
-    ),
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/tls.rs",
-        "where certificates lie is a type of the file that reads them",
-    ),
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/delivery/settings.rs",
-        "the plan of each part is made here",
-    ),
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/source/cloud_apps.rs",
-        "the plan of each part is made here",
-    ),
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/source/cloud_apps/settings.rs",
-        "the plan of each part is made here",
-    ),
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/source/http/auth.rs",
-        "the plan of each part is made here",
-    ),
-    (
-        "forwarder/src/settings.rs",
-        "forwarder/src/source/http/proxy.rs",
-        "the plan of each part is made here",
-    ),
-];
-
 fn says_pure(module: &Module) -> bool {
     let paragraph = module.doc.split("\n\n").next().unwrap_or_default();
     paragraph.split(|char: char| !char.is_alphanumeric()).any(|word| word == "Pure")
@@ -192,9 +153,6 @@ fn a_file_that_says_pure_uses_only_such_files() {
         }
     }
     assert!(n_pure > 80, "{n_pure} files say so");
-    let known: BTreeSet<(String, String)> =
-        KNOWN.iter().map(|(file, uses, _)| ((*file).to_owned(), (*uses).to_owned())).collect();
     let words = |(file, offence): &(String, String)| format!("{file}: {offence}");
-    none("pure", found.difference(&known).map(words).collect());
-    none("pure again, take it from the list", known.difference(&found).map(words).collect());
+    none("pure", found.iter().map(words).collect());
 }

@@ -235,7 +235,7 @@ async fn files_that_are_not_there_or_hold_no_secret_are_named() {
     );
     fs::write(&token, "dG9rZW4=").unwrap();
 
-    let source = |line: &str| MINIMAL.replace("{url:", &format!("{{{line}, url:"));
+    let source = |line: &str| MINIMAL.replace("{cloudApps:", &format!("{{{line}, cloudApps:"));
     let bundle = source("caBundleRef: {name: ca}");
     complains(
         "no bundle",

@@ -1,8 +1,9 @@
 //! From a validated agent to the objects that it is to own. Pure: the same agent gives the same bytes.
 //!
-//! One object a file, below. `Objects<Prepared>` can only be made here, `Objects<Applied>` only by `apply`, so a status
+//! One object a file, below. `Objects<Prepared>` can only be made here, `Objects<Applied>` only by `into_applied`, so a status
 //! can only speak of what is on the server.
 
+pub(crate) mod validated;
 mod paths;
 mod service_account;
 mod config_map;
@@ -19,9 +20,9 @@ use serde_json::Value;
 
 use strategic_merge::Refused;
 
-use super::validate::Validated;
-use crate::apply::drift;
+use crate::drift;
 use crate::names::Owned;
+use validated::Validated;
 
 /// Not on the server yet.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ pub(crate) enum Error {
 }
 
 impl Objects<Prepared> {
-    pub(super) fn into_applied(self) -> Objects<Applied> {
+    pub(crate) fn into_applied(self) -> Objects<Applied> {
         let Self { list, config_hash, image, state: _ } = self;
         Objects { list, config_hash, image, state: PhantomData }
     }

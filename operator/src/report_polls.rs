@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::error;
 
-use super::order::{Target, Turns};
-use super::report::Asker;
-use crate::checkpoint::writer;
+use crate::checkpoint_due;
 use crate::context::Context;
 use crate::error_chain::chain;
+use crate::forwarders::order::{Target, Turns};
+use crate::forwarders::report::Asker;
 use crate::workqueue::Work;
 
 /// How often it is seen whom there is to ask.
@@ -52,7 +52,7 @@ async fn ask_one(context: &Context, asker: &Asker, target: &Target) -> bool {
         && let Some(agent) = context.agent(&target.key)
         && let Ok(agent) = &agent.0
     {
-        writer::look(context, agent, report);
+        checkpoint_due::look(context, agent, report);
     }
     let has_answered = answer.is_ok();
     let answer = answer.map_err(|error| format!("{}; {}", chain(&error), error.advice()));

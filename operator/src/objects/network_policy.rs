@@ -15,8 +15,8 @@ use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::defaults;
 use siem_agent_crds::siem_agent::Protocol;
 
+use super::validated::Validated;
 use crate::names::{self, Owned};
-use crate::reconcile::validate::Validated;
 
 /// A host and port that the forwarder talks to.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]

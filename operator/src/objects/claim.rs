@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::validated::Validated;
 use crate::names::{self, Owned};
-use crate::reconcile::validate::Validated;
 
 pub(super) fn claim(validated: &Validated<'_>) -> PersistentVolumeClaim {
     let persistence = &validated.spec().forwarder.persistence;

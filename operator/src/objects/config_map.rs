@@ -11,8 +11,8 @@ use siem_agent_crds::siem_agent::LogLevel;
 
 use super::Error;
 use super::paths::{self, CONFIG_KEY, LIVE_KEY};
+use super::validated::Validated;
 use crate::names::{self, Owned};
-use crate::reconcile::validate::Validated;
 
 const HEADER: &str = "# Written by siem-agent-operator from the SiemAgent; edits are put back.\n";
 const CONFIG_HEADER: &str =

@@ -21,9 +21,9 @@ use siem_agent_crds::defaults;
 use siem_agent_crds::siem_agent::{BundleKind, SecretRef, SiemAgentSpec};
 
 use super::paths::{CHECKPOINT, CONFIG, CONFIG_KEY, CONFIG_MAPS, SECRETS, STATE};
+use super::validated::Validated;
 use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, Owned, RELEASE_LABEL};
 use crate::platform::Platform;
-use crate::reconcile::validate::Validated;
 
 /// The forwarder gives the receiver 20 s to confirm, and takes a few more to save and to end.
 const GRACE_SECONDS: i64 = 30;

@@ -9,25 +9,26 @@ use std::sync::Arc;
 
 use futures_util::future::FutureExt as _;
 use siem_agent_crds::checkpoint::KEY;
-use siem_agent_crds::report::Report;
 use siem_agent_edge::clock;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use super::decide as checkpoint;
-use super::limiter::{Limiter, Next};
 use crate::agent::Agent;
 use crate::api;
-use crate::apply::drift;
 use crate::apply::place::Place;
+use crate::checkpoint::decide as checkpoint;
+use crate::checkpoint::limiter::{Limiter, Next};
+use crate::checkpoint_due::is_due;
 use crate::context::Context;
+use crate::drift;
 use crate::error_chain::chain;
 use crate::forwarders::report::{self, Asker};
 use crate::key::Key;
 use crate::lock::lock;
 use crate::names::Owned;
 use crate::observed_object::ObservedObject;
+use siem_agent_crds::report::Report;
 
 /// Checkpoints that are written at once: a slow API server is not asked for ever more.
 const WRITES_AT_ONCE: usize = 16;
@@ -50,38 +51,6 @@ enum Turn {
     Refused,
     /// There is nothing to write after all, or nobody to ask.
     Settled,
-}
-
-/// Looks whether a report has something to keep.
-pub(crate) fn look(world: &Context, agent: &Agent, report: &Report) {
-    let key = &agent.key;
-    let is_due = is_due(world, agent, report).is_some();
-    let mut pace = lock(&world.keeper.limiter);
-    if is_due {
-        pace.wants(key, Instant::now());
-        drop(pace);
-        world.keeper.wake.notify_one();
-    } else {
-        pace.settled(key);
-    }
-}
-
-/// Whether there is something to keep, and if so, whether somebody else has written into what is there.
-fn is_due(world: &Context, agent: &Agent, report: &Report) -> Option<bool> {
-    if agent.is_paused() {
-        return None;
-    }
-    let live = world.checkpoint(agent);
-    let written = world.expectations.applied(&agent.uid, Owned::Checkpoint);
-    let is_drifted = match (&live, written) {
-        (Some(live), Some(written)) => live.digest != written.digest,
-        _ => false,
-    };
-    let is_ahead =
-        live.as_ref().is_some_and(|live| checkpoint::is_ahead(live.latest, clock::now()));
-    let marker = live.and_then(|live| live.delivered);
-    let is_due = is_drifted || is_ahead || checkpoint::is_due(marker.as_deref(), report);
-    (is_due && !world.expectations.is_hidden(&agent.key, Owned::Checkpoint)).then_some(is_drifted)
 }
 
 /// Writes what waits, until it is dropped; what is under way then ends with it.

@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
+use super::validated::Validated;
 use crate::names::{self, Owned};
-use crate::reconcile::validate::Validated;
 
 pub(super) fn service_account(validated: &Validated<'_>) -> ServiceAccount {
     ServiceAccount {
