@@ -27,7 +27,6 @@ pub mod resume;
 pub mod saver;
 pub mod retry;
 pub mod pipeline;
-pub mod run;
 pub mod progress;
 pub mod admin;
 pub mod files;

@@ -4,6 +4,11 @@
 //! connection; to reload it stops, and another one resumes at the same cursors. So a reload loses no record, and repeats
 //! none that the receiver confirms in time. It must never read the configuration's files or listen on a port.
 
+pub mod clearance;
+pub mod credential;
+pub mod on_failure;
+pub mod stream;
+
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +24,14 @@ use crate::delivery::sink::Sink;
 use crate::event::Stream;
 use crate::progress::Progress;
 use crate::resume::{self, Kept};
-use crate::run::clearance::Clearance;
-use crate::run::{self, Forwarder};
 use crate::saver::Saver;
 use crate::settings::Settings;
 use crate::source::cloud_apps::CloudApps;
 use crate::source::http::gate::Gate;
 use crate::source::{Reader as _, Source as _, Start};
 use crate::store::Store;
+use clearance::Clearance;
+use stream::Forwarder;
 
 /// A connection whose records are confirmed, or will not be in time, gets this long to close.
 const GOODBYE: Duration = Duration::from_secs(3);
@@ -94,7 +99,7 @@ impl Pipeline {
         };
         let (running, ended) = watch::channel(());
         let export = tokio::spawn(async move {
-            run::run(&forwarder, stopping).await;
+            stream::run(&forwarder, stopping).await;
             drop(running);
             forwarder.saver
         });

@@ -164,6 +164,27 @@ mod tests {
     }
 
     #[test]
+    fn two_answers_one_moment_or_a_minority_decide_nothing() {
+        let hour = 3_600_000;
+        let mut clock = ServerClock::default();
+        for seconds in [10, 40] {
+            hear(&mut clock, seconds, hour, 0);
+            assert_eq!(clock.now(at(seconds, 0)), None, "two answers, however far apart");
+        }
+        let mut clock = ServerClock::default();
+        for millis in [10_000, 11_000, 12_000, 13_000] {
+            let now = Now { steady: millis, wall: NOON + millis };
+            clock.hear(millis - 20, now, Some(NOON + millis + hour));
+            assert_eq!(clock.now(now), None, "a cache that gives the same answer at once");
+        }
+        let mut clock = ServerClock::default();
+        for (index, wrong_by) in (0..).zip([1, 2, 1, 3, 1, 4, 5, 6]) {
+            hear(&mut clock, 10 + 4 * index, wrong_by * hour, 0);
+        }
+        assert_eq!(clock.now(at(38, 0)), None, "three of eight");
+    }
+
+    #[test]
     fn a_node_with_a_wrong_clock_changes_nothing() {
         for wrong_by in [-7 * 3_600_000, -20_000, 20_000, 3_600_000, 73 * 365 * 86_400_000] {
             for ours in [0, -500_000, 500_000] {

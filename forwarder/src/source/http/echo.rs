@@ -103,8 +103,9 @@ fn decoded(bytes: &[u8]) -> Vec<Vec<u8>> {
         escapes(bytes, b"=", 2),
         // JSON's `\/` and the like.
         bytes.iter().copied().filter(|byte| *byte != b'\\').collect(),
-        // Of a secret that has a `\` itself.
+        // Of a secret that has a `\` itself, escaped or not.
         unescaped(bytes),
+        String::from_utf8_lossy(bytes).replace("\\/", "/").into_bytes(),
         // Of a list of `0x50, 0x6c` the digits alone.
         String::from_utf8_lossy(bytes).replace("0x", "").replace("0X", "").into_bytes(),
         htmlize::unescape(String::from_utf8_lossy(bytes)).into_owned().into_bytes(),
@@ -255,6 +256,10 @@ mod tests {
             "an escape in one that has the escaping character itself"
         );
         assert!(
+            repeats(r"it is '!aA!0a\/\0a'", [r"a!aA!0a/\0aa"].into_iter()),
+            "and one of the slash alone"
+        );
+        assert!(
             repeats("it is abcd", ["abcd"].into_iter()),
             "a short one is looked for as a whole"
         );
@@ -276,8 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_of_a_secret_passes(secret in "[ -~]{12,60}", at in 0..48_usize, n in 0..29_usize) {
-            prop_assume!(secret.bytes().filter(|byte| !byte.is_ascii_whitespace()).count() == secret.len());
+        fn no_window_of_a_secret_passes(secret in "[!-~]{12,60}", at in 0..48_usize, n in 0..29_usize) {
             let begin = at.min(secret.len() - 10);
             let form = forms(&secret[begin..begin + 10]).swap_remove(n);
             let text = format!("refused: '{form}'");

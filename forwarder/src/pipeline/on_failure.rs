@@ -10,7 +10,7 @@ use crate::source::failure::{Failure, Refusal};
 /// What to do about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// When to try again is for `run::credential` to say.
+    /// When to try again is for `credential` to say.
     Halt(Refusal),
     /// No request of any stream before this long has passed.
     PauseAll(Duration),

@@ -3,9 +3,6 @@
 //! Both streams run side by side and share the budget, the connection and the checkpoint, so neither waits for the
 //! other's page. A stream asks for its next page only when everything of the last one is confirmed.
 
-pub mod clearance;
-pub mod credential;
-pub mod on_failure;
 mod steps;
 mod trouble;
 
@@ -16,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{Instrument as _, debug, debug_span};
 
+use super::clearance::Clearance;
 use crate::delivery::BatchBuilder;
 use crate::delivery::pending::Stopped;
 use crate::delivery::sink::Sink;
@@ -24,7 +22,6 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::saver::Saver;
 use crate::source::{Due, Failed, Offer, Reader, Source, Start};
-use clearance::Clearance;
 use steps::{Rejects, at};
 
 /// Everything that the loop needs, made once by `settings`.

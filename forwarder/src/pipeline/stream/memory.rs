@@ -12,7 +12,6 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::clearance::Clearance;
 use super::{Forwarder, run};
 use crate::checkpoint::Checkpoint;
 use crate::delivery::Delivered;
@@ -20,6 +19,7 @@ use crate::delivery::settings::{Settings as Target, Transport};
 use crate::delivery::sink::Sink;
 use crate::event::{Activity, Alert, Event, Stream};
 use crate::map::{Dialect, Format};
+use crate::pipeline::clearance::Clearance;
 use crate::plan::Plan;
 use crate::progress::{Identity, Progress};
 use crate::record::{Mark, RecordKey};

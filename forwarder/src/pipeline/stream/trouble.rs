@@ -7,9 +7,9 @@ use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::Forwarder;
-use super::clearance::SECRET_LOOK;
-use super::on_failure::{self, Decision};
 use crate::event::Stream;
+use crate::pipeline::clearance::SECRET_LOOK;
+use crate::pipeline::on_failure::{self, Decision};
 use crate::source::failure::{Failure, Refusal};
 use crate::source::purpose::Purpose;
 use crate::source::{Failed, Source};
