@@ -23,7 +23,7 @@ pub struct EffectiveFormat {
     pub kind: FormatType,
     /// `timeFormat`.
     pub time_format: TimeFormat,
-    /// `includePri`.
+    /// `includePri`; false for ArcSight.
     pub include_pri: bool,
     /// `priority`: facility times 8 plus severity, 0 to 191.
     pub priority: u8,
@@ -45,6 +45,9 @@ pub struct EffectiveSyslog {
     pub port: u16,
     /// `protocol`.
     pub protocol: Protocol,
+    /// `receiver`, whose preset is in the other fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<Receiver>,
     /// `header`.
     pub header: Header,
     /// `framing`; `None` for UDP, where each datagram is a message.
@@ -131,7 +134,7 @@ pub fn format(agent: &SiemAgent) -> EffectiveFormat {
     EffectiveFormat {
         kind: format.kind,
         time_format: format.time_format.unwrap_or(time_format),
-        include_pri: format.include_pri,
+        include_pri: format.include_pri && format.kind == FormatType::GenericCEF,
         priority: u8::try_from(format.priority).unwrap_or(plain_defaults::PRIORITY),
         include_system_name: format.include_system_name,
         system_name: format
@@ -150,6 +153,7 @@ pub fn syslog(spec: &SiemAgentSpec) -> EffectiveSyslog {
         host: syslog.host.clone(),
         port: port(syslog),
         protocol: syslog.protocol,
+        receiver: syslog.receiver,
         header: header(spec),
         framing: framing(syslog),
         max_message_bytes: max_message_bytes(syslog),

@@ -13,7 +13,8 @@
 //! - [`printable`]: text from outside, as both programs print it for people.
 //! - [`proxy_address`]: what both programs take after `--proxy`.
 //!
-//! No client, no async, no I/O. Within `v1alpha1` fields are only added, never removed or given another meaning.
+//! No client, no async, no I/O. From the first release on, fields of `v1alpha1` are only added, never
+//! removed or given another meaning.
 
 mod address;
 pub mod duration;

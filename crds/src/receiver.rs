@@ -41,6 +41,8 @@ pub enum Evidence {
     Code(&'static str),
     /// Its vendor's documentation.
     Documentation(&'static str),
+    /// What is generally said; nobody has tried it here.
+    Unverified(&'static str),
 }
 
 /// What most receivers take, and rsyslog.
@@ -89,22 +91,22 @@ pub const PRESETS: [Preset; 12] = [
         header: Header::RFC3164,
         max_message_bytes: 4_096,
         evidence: Evidence::Documentation(
-            "IBM: log source parameters of Syslog and TLS Syslog; the limit of 4096 bytes was not verified",
+            "IBM: log source parameters of Syslog and TLS Syslog; framing and the limit of 4096 bytes are not verified",
         ),
         ..COMMON
     },
     Preset {
         receiver: Receiver::ArcSight,
         title: "ArcSight SmartConnector and Logger",
-        evidence: Evidence::Documentation(
-            "the vendor's agent had a format of its own for it: spec.format.type ArcSight",
+        evidence: Evidence::Unverified(
+            "the vendor's agent had a format of its own for it, spec.format.type ArcSight; framing and size are not verified",
         ),
         ..COMMON
     },
     Preset {
         receiver: Receiver::Exabeam,
         title: "Exabeam",
-        evidence: Evidence::Code("Exabeam's CIM 2 parsers for MCAS"),
+        evidence: Evidence::Code("Exabeam's CIM 2 parsers for MCAS; the size is not verified"),
         ..COMMON
     },
     Preset {
@@ -129,14 +131,16 @@ pub const PRESETS: [Preset; 12] = [
     Preset {
         receiver: Receiver::GoogleSecOps,
         title: "Google Security Operations (forwarder)",
-        evidence: Evidence::Documentation("Google: supported log types, MICROSOFT_CASB"),
+        evidence: Evidence::Documentation(
+            "Google: supported log types, MICROSOFT_CASB; framing and size are not verified",
+        ),
         ..COMMON
     },
     Preset {
         receiver: Receiver::Logstash,
         title: "Logstash (codec cef)",
         max_message_bytes: 65_536,
-        evidence: Evidence::Code("logstash-codec-cef"),
+        evidence: Evidence::Unverified("the options of its codec cef"),
         ..COMMON
     },
     Preset {

@@ -47,8 +47,12 @@ fn the_page_is_what_the_table_says_and_each_manifest_is_legal() {
     for preset in PRESETS {
         let recipe = preset.receiver.recipe();
         let name = json!(preset.receiver);
+        let port = recipe.port.map_or_else(String::new, |port| format!(", port: {port}"));
+        if let Some(port) = recipe.port {
+            assert!(recipe.setup.contains(&port.to_string()), "{name} listens on {port}");
+        }
         let spec = format!(
-            "  syslog: {{host: siem.example.com, receiver: {}}}\n{}",
+            "  syslog: {{host: siem.example.com, receiver: {}{port}}}\n{}",
             name.as_str().unwrap(),
             recipe.spec
         );
@@ -80,6 +84,7 @@ fn evidence(evidence: Evidence) -> String {
         Evidence::Tested => "a test of this project on the receiver itself".to_owned(),
         Evidence::Code(source) => format!("its published code ({source})"),
         Evidence::Documentation(source) => format!("documentation ({source})"),
+        Evidence::Unverified(source) => format!("nothing that was verified ({source})"),
     }
 }
 

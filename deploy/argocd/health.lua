@@ -1,6 +1,11 @@
 -- How Argo CD judges a SiemAgent. Goes into the ConfigMap argocd-cm under the key
 -- resource.customizations.health.siemagent.dev_SiemAgent.
 local health = {status = "Progressing", message = "The operator has not looked at it yet"}
+for _, condition in ipairs((obj.status or {}).conditions or {}) do
+  if condition.type == "Paused" and condition.status == "True" then
+    return {status = "Suspended", message = condition.message}
+  end
+end
 if obj.status == nil or obj.status.observedGeneration ~= obj.metadata.generation then
   return health
 end

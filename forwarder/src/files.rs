@@ -233,12 +233,12 @@ mod tests {
         let deep = folder.path().join("a/b");
         create_folder(&deep).unwrap();
         create_folder(&deep).unwrap();
-        assert_eq!((mode(&deep), mode(&folder.path().join("a"))), (FOLDER_MODE, FOLDER_MODE));
+        assert_eq!((mode(&deep), mode(&folder.path().join("a"))), (0o700, 0o700));
         let path = deep.join("file");
         fs::write(&path, "an earlier version's").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         drop(open_own(&path).unwrap());
-        assert_eq!(mode(&path), FILE_MODE);
+        assert_eq!(mode(&path), 0o600);
         assert_eq!(read_own(&path, 100).unwrap(), b"an earlier version's");
         assert_eq!(read_own(&path, 5).unwrap_err().to_string(), "it is longer than 5 bytes");
         drop(create_own(&path).unwrap());

@@ -1,6 +1,6 @@
 //! The mapping: an [`Event`] becomes a CEF [`Record`], field by field as `docs/cef-mapping.md` lists them. Pure.
 //!
-//! `Agent` writes what the vendor's agent wrote, empty fields included, because parsers were built on it. `Strict`
+//! `Legacy` writes what the vendor's agent wrote, empty fields included, because parsers were built on it. `Strict`
 //! follows the CEF standard (Implementation Standard, "ArcSight Extension Dictionary") in lengths and emptiness. Pure.
 
 mod activity;

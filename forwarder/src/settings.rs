@@ -80,8 +80,7 @@ impl Settings {
 /// The form of the messages that this configuration asks for.
 pub fn layout(config: &Config) -> Layout {
     let format = &config.format;
-    let arc_sight = format.kind == spec::FormatType::ArcSight;
-    let pri = (format.include_pri && !arc_sight).then_some(format.priority);
+    let pri = format.include_pri.then_some(format.priority);
     Layout {
         header: match config.syslog.header {
             spec::Header::Legacy => Header::Legacy,

@@ -290,7 +290,7 @@ pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Share {
 /// Whether an agent counts.
 fn standing(agent: &SiemAgent, heard: Option<Heard>, now: Timestamp) -> Standing {
     let status = agent.status.as_ref();
-    let is_asleep = agent.spec.suspend || agent.metadata.deletion_timestamp.is_some();
+    let is_asleep = agent.is_suspended() || agent.metadata.deletion_timestamp.is_some();
     if is_asleep || agent.is_stalled() {
         return Standing::Idle;
     }

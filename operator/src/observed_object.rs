@@ -1,8 +1,9 @@
 //! What matters of an object of an owned name, as it is on the server. Pure.
 
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::DynamicObject;
+use kube::{Resource as _, ResourceExt as _};
 use siem_agent_crds::SiemAgent;
 
 use crate::checkpoint::decide as checkpoint;
@@ -39,7 +40,7 @@ impl ObservedObject {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             controller: controller
-                .map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
+                .map(|owner| (kind_of(owner), owner.name.clone(), owner.uid.clone())),
             digest: trim::digest_of(object),
             mark: object.labels().get(RELEASE_LABEL).map(|value| Mark::read(value)),
             delivered: annotation(checkpoint::DELIVERED_ANNOTATION).cloned(),
@@ -66,6 +67,15 @@ impl ObservedObject {
                 kind == "SiemAgent" && Some(name) == agent.metadata.name.as_ref()
             })
     }
+}
+
+/// The kind of an owner; with its group where another group has a kind of our name.
+fn kind_of(owner: &OwnerReference) -> String {
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    if owner.kind == SiemAgent::kind(&()) && group != SiemAgent::group(&()) {
+        return format!("{}.{group}", owner.kind);
+    }
+    owner.kind.clone()
 }
 
 /// What was last written of an object.

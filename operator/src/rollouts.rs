@@ -103,6 +103,10 @@ fn members(context: &Context, now: Instant) -> Vec<Member> {
             let pod = pods.get(&key).map(|pod| workload::sight(pod));
             stand(context, agent, (&live, is_shown), &release, pod.as_ref())
         };
+        // A paused one gets no turn; but what it shows of the release that it is on holds for the others.
+        if agent.is_paused() && !matches!(stand, Stand::On(..)) {
+            continue;
+        }
         let granted = lock(&context.turns.inner).granted.get(&key).copied();
         let is_granted = granted.is_some_and(|since| now.duration_since(since) < GRANTED);
         let is_put_off = granted.is_some() && !is_granted;
@@ -111,10 +115,9 @@ fn members(context: &Context, now: Instant) -> Vec<Member> {
     members
 }
 
-/// A suspended agent has no pod, and one that is paused or whose spec cannot work is not touched.
+/// A suspended agent has no pod, and one whose spec cannot work is not touched.
 fn takes_part(agent: &Agent) -> bool {
-    !agent.spec.suspend
-        && !agent.is_paused()
+    !agent.is_suspended()
         && agent.metadata.deletion_timestamp.is_none()
         && !agent.is(ConditionType::Stalled)
 }
@@ -220,7 +223,7 @@ pub(crate) fn stance(context: &Context, agent: &Agent, observed: &Observed) -> S
         has_deployment: live.is_some(),
         mark,
         is_up,
-        is_suspended: agent.spec.suspend,
+        is_suspended: agent.is_suspended(),
         runs,
         pins_another: pinned.is_some() && runs != pinned,
         turn: context.turns.turn(&agent.key).as_ref(),

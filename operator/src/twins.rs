@@ -99,7 +99,7 @@ pub(crate) fn fingerprint(agent: &Agent, twins: &[Twin]) -> String {
 
 /// Suspended, deleted and impossible agents export nothing.
 fn exports(agent: &Agent) -> bool {
-    !agent.spec.suspend && agent.metadata.deletion_timestamp.is_none() && !agent.is_stalled()
+    !agent.is_suspended() && agent.metadata.deletion_timestamp.is_none() && !agent.is_stalled()
 }
 
 /// Whether there may be an event that both export.

@@ -88,7 +88,7 @@ fn render_prints_an_agent_with_its_defaults_which_is_itself_a_legal_one() {
     let receiver =
         legal.replace("{host: siem.example.com}", "{host: siem.example.com, receiver: Elastic}");
     let of_receiver = print(&receiver);
-    assert!(of_receiver.contains("port: 9003") && of_receiver.contains("dialect: Strict"));
+    assert!(of_receiver.contains("port: 9003") && of_receiver.contains("receiver: Elastic"));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::siem_agent::Receiver;
 pub struct Recipe {
     /// The receiver's own configuration, in Markdown.
     pub setup: &'static str,
+    /// `spec.syslog.port`, where its configuration here listens on one of its own.
+    pub port: Option<u16>,
     /// Further lines of the SiemAgent's spec, where the receiver needs them.
     pub spec: &'static str,
     /// How to see that it works, in Markdown.
@@ -18,6 +20,7 @@ impl Receiver {
     pub fn recipe(self) -> Recipe {
         match self {
             Self::Rsyslog => Recipe {
+                port: None,
                 setup: "A file in `/etc/rsyslog.d`, then `systemctl restart rsyslog`:
 
 ```
@@ -33,6 +36,7 @@ rsyslog cuts a message at 8096 bytes and takes the rest for another one, so the 
                 check: "`tail -f /var/log/siem-agent.log` shows lines with `CEF:0|MCAS|SIEM_Agent|`.",
             },
             Self::SyslogNg => Recipe {
+                port: None,
                 setup: "A file in `/etc/syslog-ng/conf.d`, then `systemctl restart syslog-ng`:
 
 ```
@@ -47,6 +51,7 @@ log { source(s_siem); destination(d_siem); };
                 check: "`tail -f /var/log/siem-agent.log` shows lines with `CEF:0|MCAS|SIEM_Agent|`.",
             },
             Self::SC4S => Recipe {
+                port: None,
                 setup: "Nothing: SC4S knows the events by their CEF header, on its default port. They get the sourcetype `cef`, the \
 source `microsoft:cas` and, unless `splunk_metadata.csv` says otherwise for the key `MCAS_SIEM_Agent`, the index `main`.
 
@@ -55,6 +60,7 @@ Ports 514 and 6514 read lines. Ports 601 and 5425 (TLS) count octets: set `frami
                 check: "In Splunk, `index=main sourcetype=cef source=microsoft:cas` finds them.",
             },
             Self::Sentinel => Recipe {
+                port: None,
                 setup: "The forwarder's machine runs rsyslog or syslog-ng with the Azure Monitor Agent; its installation script opens TCP \
 514. In the data collection rule of the connector \"Common Event Format (CEF) via AMA\", collect a facility that nothing else uses, or \
 rows come into `Syslog` and `CommonSecurityLog` both. The default priority 109 is facility 13, log audit; another facility is \
@@ -63,26 +69,30 @@ rows come into `Syslog` and `CommonSecurityLog` both. The default priority 109 i
                 check: "In the workspace, `CommonSecurityLog | where DeviceVendor == \"MCAS\"` finds them.",
             },
             Self::QRadar => Recipe {
-                setup: "A log source of the type \"Universal CEF\" with the protocol Syslog (TCP 514), or TLS Syslog (port 6514, one log \
+                port: None,
+                setup: "A log source for CEF with the protocol Syslog (TCP 514), or TLS Syslog (port 6514, one log \
 source a port). Its *Log Source Identifier* is the host in the header: `format.systemName`, or the SiemAgent's name. Payloads longer \
 than its TCP limit are cut, 4096 bytes unless *Max TCP Syslog Payload Length* was raised; `maxMessageBytes` may follow it.",
                 spec: "  format: {systemName: soc}\n",
                 check: "In Log Activity, the log source has events with the name of the activity or alert.",
             },
             Self::ArcSight => Recipe {
+                port: None,
                 setup: "A SmartConnector \"Syslog Daemon\" on TCP 514, or a Logger receiver \"CEF TCP\" (port 515). `type: ArcSight` is the \
-option that the portal's wizard had for it: no priority before the time. `dialect: Strict` cuts values to ArcSight's lengths: an \
-`externalId` holds 40 characters there.",
+option that the portal's wizard had for it: no priority before the time. `dialect: Strict` keeps to the lengths of the CEF standard: an `externalId` longer \
+than 40 characters is hashed.",
                 spec: "  format: {type: ArcSight}\n",
                 check: "In Logger, `deviceVendor = \"MCAS\"` finds them.",
             },
             Self::Exabeam => Recipe {
-                setup: "A Site Collector with a syslog listener. Its parsers look for `CEF:`, `|MCAS|SIEM_Agent|`, an `rt` of 13 digits and \
+                port: None,
+                setup: "Its syslog collector. Its parsers look for `CEF:`, `|MCAS|SIEM_Agent|`, an `rt` of 13 digits and \
 the names of the vendor's agent, with the empty pairs that it wrote: `dialect: Strict` is not for them.",
                 spec: "",
                 check: "In Search, events with `|MCAS|SIEM_Agent|` in their raw message have parsed fields.",
             },
             Self::Elastic => Recipe {
+                port: None,
                 setup: "The integration \"Common Event Format (CEF)\" with its TCP input, or in Filebeat:
 
 ```
@@ -101,12 +111,14 @@ The vendor's agent wrote empty pairs (`dvc= `), which the processor takes for ba
                 check: "In Discover, `cef.device.vendor: MCAS` finds them, and `error.message` is empty.",
             },
             Self::Graylog => Recipe {
-                setup: "An input \"CEF TCP\" on a port of your choice. The input takes `dvc`, the user's address, for the source where it is \
+                port: Some(5555),
+                setup: "An input \"CEF TCP\", on port 5555. The input takes `dvc`, the user's address, for the source where it is \
 not empty: a pipeline rule can set `source` to the header's host.",
                 spec: "",
                 check: "The search `device_vendor:MCAS` finds them.",
             },
             Self::GoogleSecOps => Recipe {
+                port: Some(10514),
                 setup: "A collector in the forwarder's configuration:
 
 ```
@@ -124,6 +136,7 @@ collectors:
                 check: "A raw log search for `|MCAS|SIEM_Agent|` finds them, with the log type MICROSOFT_CASB.",
             },
             Self::Logstash => Recipe {
+                port: Some(5514),
                 setup: "A pipeline:
 
 ```
@@ -134,6 +147,7 @@ output { stdout { codec => rubydebug } }
                 check: "Events have `deviceVendor` MCAS and no tag `_cefparsefailure`.",
             },
             Self::LogScale => Recipe {
+                port: None,
                 setup: "A source of the LogScale Collector:
 
 ```
@@ -145,7 +159,7 @@ sources:
     sink: logscale
 ```
 
-With TLS it is `type: syslog_tls`, port 6514. It cuts at 2048 bytes unless `maxEventSize` was raised, at most to 1048576; `maxMessageBytes` \
+With TLS it is `type: syslog_tls` with `certificateFile` and `keyFile`, port 6514. It cuts at 2048 bytes unless `maxEventSize` was raised, at most to 1048576; `maxMessageBytes` \
 may follow it. With `strict: true` it closes the connection where an event begins neither with `<` nor with a length.",
                 spec: "",
                 check: "The search `CEF:0|MCAS|SIEM_Agent` in the repository finds them.",

@@ -50,15 +50,15 @@ pub struct ActivityStream {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertFilter {
-    /// Any of these severities: Low, Medium, High, Informational.
+    /// Any of these severities: Low, Medium, High, Informational. Default: none.
     #[serde(default)]
     #[schemars(length(max = 4))]
     pub severities: Vec<Severity>,
-    /// Any of these apps, by the portal's number.
+    /// Any of these apps, by the portal's number. Default: none.
     #[serde(default)]
     #[schemars(length(max = 64), inner(range(min = 0, max = 2_147_483_647)))]
     pub services: Vec<i64>,
-    /// Any of these policies, by id.
+    /// Any of these policies, by id. Default: none.
     #[serde(default)]
     #[schemars(
         length(max = 64),
@@ -66,6 +66,7 @@ pub struct AlertFilter {
     )]
     pub policies: Vec<String>,
     /// The API's own filters, such as `{"entity.ip": {"eq": ["192.0.2.1"]}}`. Refused: date, created and paging keys.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub raw: RawFilter,
 }
@@ -74,30 +75,30 @@ pub struct AlertFilter {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityFilter {
-    /// Any of these apps, by the portal's number.
+    /// Any of these apps, by the portal's number. Default: none.
     #[serde(default)]
     #[schemars(length(max = 64), inner(range(min = 0, max = 2_147_483_647)))]
     pub services: Vec<i64>,
-    /// Any of these user names.
+    /// Any of these user names. Default: none.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 320)))]
     pub users: Vec<String>,
-    /// Any of these types, such as EVENT_CATEGORY_LOGIN.
+    /// Any of these types, such as EVENT_CATEGORY_LOGIN. Default: none.
     #[serde(default)]
     #[schemars(
         length(max = 64),
         inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_:.-]+$"))
     )]
     pub event_types: Vec<String>,
-    /// Any of these categories of the address: Corporate, Administrative, Risky, VPN, CloudProvider, Other.
+    /// Any of these categories of the address: Corporate, Administrative, Risky, VPN, CloudProvider, Other. Default: none.
     #[serde(default)]
     #[schemars(length(max = 6))]
     pub ip_categories: Vec<IpCategory>,
-    /// Any of these countries, by ISO 3166 code of two letters.
+    /// Any of these countries, by ISO 3166 code of two letters. Default: none.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 2, max = 2), regex(pattern = r"^[A-Z]{2}$")))]
     pub countries: Vec<String>,
-    /// Any of these policies, by id.
+    /// Any of these policies, by id. Default: none.
     #[serde(default)]
     #[schemars(
         length(max = 64),
@@ -105,6 +106,7 @@ pub struct ActivityFilter {
     )]
     pub policies: Vec<String>,
     /// The API's own filters, such as `{"ip.tags": {"eq": […]}}`. Refused: date, created and paging keys.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub raw: RawFilter,
 }

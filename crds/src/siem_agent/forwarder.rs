@@ -19,34 +19,34 @@ pub struct Forwarder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512), regex(pattern = r"^[!-~]+$"))]
     pub image: Option<String>,
-    /// Secrets for pulling the image.
+    /// Secrets for pulling the image. Default: none.
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<SecretRef>,
     /// Resources of the forwarder's container. Default: requests of 10m CPU and 32Mi memory, a limit of 128Mi memory.
     #[serde(default)]
     pub resources: ResourceRequirements,
-    /// Labels that the node must have.
+    /// Labels that the node must have. Default: none.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod tolerates, besides `node.kubernetes.io/not-ready` and `node.kubernetes.io/unreachable` for 30 seconds
-    /// each, where none of these speaks of them.
+    /// each, where none of these speaks of them. Default: none.
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// Affinity of the pod.
+    /// Affinity of the pod. Default: none.
     #[serde(default)]
     pub affinity: Affinity,
-    /// Priority class of the pod.
+    /// Priority class of the pod. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub priority_class_name: Option<String>,
-    /// Further labels of the pod.
+    /// Further labels of the pod. Default: none.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub pod_labels: BTreeMap<String, String>,
-    /// Further annotations of the pod.
+    /// Further annotations of the pod. Default: none.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]
     pub pod_annotations: BTreeMap<String, String>,
@@ -61,8 +61,9 @@ pub struct Forwarder {
     pub network_policy: NetworkPolicy,
     /// A strategic merge patch on the pod template, for what the fields above do not cover: volumes, environment, security
     /// context, DNS, topology spread, a mesh's annotations. What the operator needs itself cannot be overridden: the
-    /// container's command, image and probes, its volumes, the ServiceAccount, the labels by which pods are selected. At
-    /// most 16384 bytes as JSON.
+    /// container's command, arguments, image, probes, life cycle, environment, ports and mounts, the pod's own volumes, its
+    /// ServiceAccount, restart policy and time to end, the labels by which pods are selected. Nor may it give the pod more
+    /// than the restricted profile of Pod Security. At most 16384 bytes as JSON. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_overrides: Option<PodOverrides>,
 }
@@ -71,10 +72,10 @@ pub struct Forwarder {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodOverrides {
-    /// Labels and annotations, as in a PodTemplateSpec.
+    /// Labels and annotations, as in a PodTemplateSpec. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Map<String, Value>>,
-    /// Fields of a PodSpec.
+    /// Fields of a PodSpec. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<Map<String, Value>>,
 }
@@ -124,7 +125,7 @@ pub struct NetworkPolicy {
     /// Whether there is a NetworkPolicy. Default: false.
     #[serde(default)]
     pub enabled: bool,
-    /// Who may reach the admin port besides the operator's namespace, such as Prometheus: as `from` of a NetworkPolicy.
+    /// Who may reach the admin port besides the operator's namespace, such as Prometheus: as `from` of a NetworkPolicy. Default: none.
     #[serde(default)]
     #[schemars(length(max = 16))]
     pub from: Vec<NetworkPolicyPeer>,

@@ -15,7 +15,7 @@ pub struct Source {
     pub auth: Auth,
     /// Defender for Cloud Apps' own API: alerts and activities.
     pub cloud_apps: CloudApps,
-    /// The proxy on the way to the API, reached by CONNECT. A URL in plain text, which is loopback only, is asked without it.
+    /// The proxy on the way to the API, reached by CONNECT. A URL in plain text, which is loopback only, is asked without it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
     /// The certificate authorities to trust for the API. Default: the public roots.
@@ -123,7 +123,7 @@ pub struct Proxy {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub no_proxy: Vec<String>,
-    /// The Secret of the agent's namespace with the proxy's user name and password.
+    /// The Secret of the agent's namespace with the proxy's user name and password. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<ProxyCredentialsRef>,
 }

@@ -19,7 +19,7 @@ pub struct SiemAgentStatus {
     /// The portal's own word for the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
-    /// Ready, Reconciling, Stalled, WorkloadAvailable, TokenValid and Delivering.
+    /// Ready, Reconciling, Stalled, Paused, WorkloadAvailable, TokenValid and Delivering.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -223,6 +223,15 @@ impl SiemAgent {
         annotations
             .and_then(|annotations| annotations.get(PAUSED_ANNOTATION))
             .is_some_and(|value| value == "true")
+    }
+
+    /// Whether nothing is exported: of a paused agent whose spec waits, what the spec before it said.
+    pub fn is_suspended(&self) -> bool {
+        if self.is_paused() && !self.is_observed() {
+            let state = self.status.as_ref().and_then(|status| status.state);
+            return state == Some(State::Suspended);
+        }
+        self.spec.suspend
     }
 
     /// Whether the condition of a type is there and True.

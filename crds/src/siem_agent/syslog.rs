@@ -54,7 +54,7 @@ pub struct SyslogTls {
     /// The certificate authorities to trust for the receiver. Default: the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle_ref: Option<BundleRef>,
-    /// A Secret of type kubernetes.io/tls with our own certificate, for mutual TLS.
+    /// A Secret of type kubernetes.io/tls with our own certificate, for mutual TLS. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate_secret_ref: Option<SecretRef>,
     /// The name that the receiver's certificate must carry. Default: host.
@@ -106,7 +106,8 @@ pub enum Receiver {
 }
 
 /// The header before the CEF part. Legacy: `[<PRI>]TIME [HOST ]CEF:…`, as the vendor's agent wrote; RFC5424 or RFC3164: the
-/// headers of these standards. Default: Legacy, or what receiver takes.
+/// headers of these standards. Default: Legacy, or what receiver takes where the line has a priority and a system name and
+/// spec.format.type is GenericCEF.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Header {
     /// `[<PRI>]TIME [HOST ]CEF:…`.

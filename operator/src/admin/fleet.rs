@@ -99,7 +99,7 @@ impl Member {
 
     /// The later of what the last report and the status say, Unix seconds. Nothing while suspended: nothing is late then.
     fn delivered_through(&self, stream: Stream) -> Option<f64> {
-        if self.agent.spec.suspend {
+        if self.agent.is_suspended() {
             return None;
         }
         let told = self.sighting.report.as_ref().and_then(|report| report.streams.get(&stream));
@@ -308,8 +308,11 @@ fn checkpoints(encoder: &mut DescriptorEncoder<'_>, members: &[Member]) -> Resul
     )?;
     let exports = members
         .iter()
-        .filter(|member| !member.agent.spec.suspend && member.sighting.report.is_some());
-    let unsaved = exports.map(|member| (member.of(), member.unsaved));
+        .filter(|member| !member.agent.is_suspended() && member.sighting.report.is_some());
+    // Of a paused agent none is saved, and nobody is to be paged for that.
+    let unsaved = exports
+        .filter(|member| !member.agent.is_paused())
+        .map(|member| (member.of(), member.unsaved));
     gauges(
         encoder,
         "siemagent_checkpoint_unsaved_seconds",

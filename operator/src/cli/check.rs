@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at what is still to come.
 const LOOK: Duration = Duration::from_millis(500);
 /// The oldest Kubernetes, 1.x, whose API this program was built for.
-const OLDEST_MINOR: u32 = 33;
+const OLDEST_MINOR: u32 = 30;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Debug, Args)]

@@ -50,12 +50,15 @@ pub(super) struct InitArguments {
     /// The Secret with the API token, under the key `token`.
     #[arg(long, value_name = "NAME", default_value = "defender")]
     secret_name: String,
-    /// SIEM format: GenericCEF or ArcSight.
-    #[arg(long, default_value = "GenericCEF")]
-    format: String,
-    /// Time format: RFC5424, RFC3164 or RFC3164WithYear.
-    #[arg(long, default_value = "RFC5424")]
-    time_format: String,
+    /// What listens there, such as Rsyslog, SyslogNg, SC4S, Sentinel or QRadar: it sets the defaults that this receiver takes.
+    #[arg(long, value_name = "RECEIVER")]
+    receiver: Option<String>,
+    /// SIEM format: GenericCEF or ArcSight. Default: GenericCEF
+    #[arg(long)]
+    format: Option<String>,
+    /// Time format: RFC5424, RFC3164 or RFC3164WithYear. Default: RFC5424, or what the receiver takes
+    #[arg(long)]
+    time_format: Option<String>,
     /// Leaves the PRI out of the header.
     #[arg(long)]
     no_pri: bool,
@@ -158,17 +161,29 @@ fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String])
             line(3, format!("noProxy: [{}]", entries.join(", ")));
         }
     }
-    line(1, "format:".to_owned());
-    line(2, format!("type: {}", quoted(&arguments.format)));
-    line(2, format!("timeFormat: {}", quoted(&arguments.time_format)));
-    line(2, format!("includePri: {}", !arguments.no_pri));
-    line(2, format!("includeSystemName: {}", !arguments.no_system_name));
+    // Only what was asked for: the rest follows the receiver.
+    let format = [
+        arguments.format.as_ref().map(|kind| format!("type: {}", quoted(kind))),
+        arguments.time_format.as_ref().map(|time| format!("timeFormat: {}", quoted(time))),
+        arguments.no_pri.then(|| "includePri: false".to_owned()),
+        arguments.no_system_name.then(|| "includeSystemName: false".to_owned()),
+    ];
+    let format: Vec<String> = format.into_iter().flatten().collect();
+    if !format.is_empty() {
+        line(1, "format:".to_owned());
+    }
+    for field in format {
+        line(2, field);
+    }
     line(1, "syslog:".to_owned());
     line(2, format!("host: {}", quoted(arguments.syslog_host.as_deref().unwrap_or(UNKNOWN_HOST))));
     if let Some(port) = arguments.syslog_port {
         line(2, format!("port: {port}"));
     }
     line(2, format!("protocol: {}", quoted(&arguments.protocol)));
+    if let Some(receiver) = &arguments.receiver {
+        line(2, format!("receiver: {}", quoted(receiver)));
+    }
     line(1, "eventTypes:".to_owned());
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
     let services = list(arguments.services.iter().map(ToString::to_string).collect());

@@ -1,6 +1,7 @@
 //! `spec.forwarder.podOverrides`: a user's patch on the pod template, held to what the operator leaves to the user. Pure.
 //!
-//! What the operator needs itself is compared after the patch, so that no directive finds a way around it.
+//! What the operator needs itself is compared after the patch, so that no directive finds a way around it. And no patch gives
+//! a pod more than the restricted profile of Pod Security: who may write a SiemAgent need not be able to make such a pod.
 
 use serde_json::{Map, Value};
 use siem_agent_crds::siem_agent::PodOverrides;
@@ -19,10 +20,11 @@ const OF_POD: [&str; 6] = [
     "terminationGracePeriodSeconds",
 ];
 /// Of the forwarder's container.
-const OF_CONTAINER: [&str; 7] = [
+const OF_CONTAINER: [&str; 8] = [
     "args",
     "command",
     "image",
+    "lifecycle",
     "livenessProbe",
     "readinessProbe",
     "restartPolicy",
@@ -30,7 +32,11 @@ const OF_CONTAINER: [&str; 7] = [
 ];
 /// Lists of the forwarder's container of which further entries are the user's.
 const LISTS_OF_CONTAINER: [&str; 3] = ["env", "ports", "volumeMounts"];
-const OWN: &str = "is what the operator needs itself, and cannot be overridden";
+const OWN: &str = "is what the operator needs itself, and cannot be overridden: remove it";
+const MORE: &str =
+    "gives the pod more than the restricted profile of Pod Security allows: remove it";
+/// The program in the image, beside the mounts.
+const PROGRAM: &str = "/siem-forwarder";
 
 /// Patches a pod template.
 ///
@@ -54,10 +60,93 @@ pub(super) fn apply(template: &mut Value, overrides: &PodOverrides) -> Result<()
         });
     }
     merge(fields, &patch, PATH)?;
-    match changed(&base, template) {
-        Some(path) => Err(Refused { path: format!("{PATH}.{path}"), why: OWN.to_owned() }),
+    let refused =
+        |path: String, why: &str| Refused { path: format!("{PATH}.{path}"), why: why.to_owned() };
+    if let Some(path) = changed(&base, template).or_else(|| shadowed(&base, template)) {
+        return Err(refused(path, OWN));
+    }
+    match template.get("spec").and_then(privileged) {
+        Some(path) => Err(refused(path, MORE)),
         None => Ok(()),
     }
+}
+
+/// A mount of the user's at, above or below one of the operator's, or the program.
+fn shadowed(base: &Value, patched: &Value) -> Option<String> {
+    let own = paths(container(base)?, "volumeMounts", "mountPath");
+    let is_beside = |path: &Vec<String>, own: &Vec<String>| {
+        let common = path.iter().zip(own).take_while(|(one, two)| one == two).count();
+        common < path.len() && common < own.len()
+    };
+    let program = steps(PROGRAM);
+    for (list, field) in [("volumeMounts", "mountPath"), ("volumeDevices", "devicePath")] {
+        for given in paths(container(patched)?, list, field) {
+            let path = steps(&given);
+            let is_own = list == "volumeMounts" && own.contains(&given);
+            let own = own.iter().map(|own| steps(own)).chain([program.clone()]);
+            let climbs = path.iter().any(|step| step == "..");
+            if !is_own && (climbs || own.into_iter().any(|own| !is_beside(&path, &own))) {
+                return Some(format!("spec.containers[{CONTAINER}].{list}[{given}]"));
+            }
+        }
+    }
+    None
+}
+
+fn paths(container: &Value, list: &str, field: &str) -> Vec<String> {
+    let entries = container.get(list).and_then(Value::as_array).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.get(field)?.as_str()?.to_owned())).collect()
+}
+
+fn steps(path: &str) -> Vec<String> {
+    path.split('/').filter(|step| !step.is_empty() && *step != ".").map(str::to_owned).collect()
+}
+
+/// What a pod has beyond the restricted profile (Pod Security Standards).
+fn privileged(pod: &Value) -> Option<String> {
+    let is_set = |value: Option<&Value>| value == Some(&Value::Bool(true));
+    for name in ["hostNetwork", "hostPID", "hostIPC"] {
+        if is_set(pod.get(name)) {
+            return Some(format!("spec.{name}"));
+        }
+    }
+    let list = |of: &Value, name: &str| {
+        of.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let name = |of: &Value| of.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(volume) =
+        list(pod, "volumes").iter().find(|volume| volume.get("hostPath").is_some())
+    {
+        return Some(format!("spec.volumes[{}].hostPath", name(volume)));
+    }
+    let is_root = |context: &Value| {
+        context.get("runAsUser").and_then(Value::as_i64) == Some(0)
+            || context.get("runAsNonRoot") == Some(&Value::Bool(false))
+    };
+    let of_pod = pod.get("securityContext").cloned().unwrap_or_default();
+    let keeps_from_root = |context: &Value| is_set(context.get("runAsNonRoot"));
+    if is_root(&of_pod) || !keeps_from_root(&of_pod) {
+        return Some("spec.securityContext.runAsNonRoot".to_owned());
+    }
+    for kind in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in list(pod, kind) {
+            let at = format!("spec.{kind}[{}]", name(&container));
+            if list(&container, "ports").iter().any(|port| port.get("hostPort").is_some()) {
+                return Some(format!("{at}.ports.hostPort"));
+            }
+            let context = container.get("securityContext").cloned().unwrap_or_default();
+            let adds = context.pointer("/capabilities/add").and_then(Value::as_array);
+            let has_more = is_set(context.get("privileged"))
+                || context.get("allowPrivilegeEscalation") != Some(&Value::Bool(false))
+                || adds.is_some_and(|adds| !adds.is_empty())
+                || context.get("procMount").is_some()
+                || is_root(&context);
+            if has_more {
+                return Some(format!("{at}.securityContext"));
+            }
+        }
+    }
+    None
 }
 
 /// What of the operator's own is no longer as it was.
@@ -75,6 +164,14 @@ fn changed(base: &Value, patched: &Value) -> Option<String> {
     }
     if let Some(name) = OF_POD.into_iter().find(|name| !is_same(&format!("/spec/{name}"))) {
         return Some(format!("spec.{name}"));
+    }
+    // What makes the volume of the state writable for a user without a fixed number.
+    let groups =
+        ["fsGroup", "fsGroupChangePolicy"].map(|name| format!("/spec/securityContext/{name}"));
+    if let Some(group) =
+        groups.iter().find(|group| base.pointer(group).is_some() && !is_same(group))
+    {
+        return Some(group.trim_start_matches('/').replace('/', "."));
     }
     if let Some(entry) = changed_entry(base.pointer("/spec"), patched.pointer("/spec"), "volumes") {
         return Some(format!("spec.{entry}"));
@@ -131,7 +228,8 @@ mod tests {
                 "containers": [{
                     "name": "forwarder", "image": "i", "args": ["run"], "livenessProbe": {"periodSeconds": 20},
                     "env": [{"name": "POD_UID"}], "ports": [{"name": "http", "containerPort": 9464, "protocol": "TCP"}],
-                    "volumeMounts": [{"name": "state", "mountPath": "/state"}],
+                    "volumeMounts": [{"name": "state", "mountPath": "/var/state"}],
+                    "securityContext": {"allowPrivilegeEscalation": false},
                 }],
                 "volumes": [{"name": "config", "configMap": {"name": "soc-config"}}],
             },
@@ -156,7 +254,7 @@ mod tests {
                 "volumes": [{"name": "extra", "emptyDir": {}}],
                 "containers": [
                     {"name": "forwarder", "env": [{"name": "TZ", "value": "UTC"}], "volumeMounts": [{"name": "extra", "mountPath": "/extra"}]},
-                    {"name": "proxy", "image": "envoy"},
+                    {"name": "proxy", "image": "envoy", "securityContext": {"allowPrivilegeEscalation": false}},
                 ],
             },
         });
@@ -224,13 +322,72 @@ mod tests {
                 "spec.containers[forwarder].ports[9464]",
             ),
             (
-                container(json!({"volumeMounts": [{"mountPath": "/state", "name": "x"}]})),
-                "spec.containers[forwarder].volumeMounts[/state]",
+                container(json!({"volumeMounts": [{"mountPath": "/var/state", "name": "x"}]})),
+                "spec.containers[forwarder].volumeMounts[/var/state]",
             ),
             (json!({"spec": {"volumes": [{"emptyDir": {}}]}}), "spec.volumes[0]"),
         ] {
             let why = patched(overrides).unwrap_err();
             assert!(why.starts_with(&format!("{PATH}.{path}: ")), "{path}: {why}");
         }
+    }
+
+    #[test]
+    fn nothing_shadows_the_operators_mounts_and_nothing_gives_more_than_restricted() {
+        let mount = |path: &str| json!({"spec": {"containers": [{"name": "forwarder", "volumeMounts": [{"name": "x", "mountPath": path}]}]}});
+        for path in [
+            "/",
+            "/var",
+            "/var/state/",
+            "//var/./state",
+            "/var/state/sub",
+            "/x/../var/state",
+            "/siem-forwarder",
+        ] {
+            let why = patched(mount(path)).unwrap_err();
+            assert!(
+                why.contains(&format!("volumeMounts[{path}]: is what the operator needs")),
+                "{why}"
+            );
+        }
+        for path in ["/var/other", "/state", "/siem-forwarder2", "/tmp"] {
+            assert!(patched(mount(path)).is_ok(), "{path}");
+        }
+        let beside = |context: Value| json!({"spec": {"initContainers": [{"name": "a", "securityContext": context}]}});
+        for (overrides, path) in [
+            (json!({"spec": {"hostNetwork": true}}), "spec.hostNetwork"),
+            (json!({"spec": {"hostPID": true}}), "spec.hostPID"),
+            (
+                json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}),
+                "spec.volumes[v].hostPath",
+            ),
+            (json!({"spec": {"securityContext": null}}), "spec.securityContext.runAsNonRoot"),
+            (
+                json!({"spec": {"securityContext": {"runAsUser": 0}}}),
+                "spec.securityContext.runAsNonRoot",
+            ),
+            (beside(json!({})), "spec.initContainers[a].securityContext"),
+            (
+                beside(json!({"allowPrivilegeEscalation": false, "privileged": true})),
+                "spec.initContainers[a].securityContext",
+            ),
+            (
+                beside(json!({"allowPrivilegeEscalation": false, "runAsUser": 0})),
+                "spec.initContainers[a].securityContext",
+            ),
+            (
+                beside(
+                    json!({"allowPrivilegeEscalation": false, "capabilities": {"add": ["NET_ADMIN"]}}),
+                ),
+                "spec.initContainers[a].securityContext",
+            ),
+        ] {
+            let why = patched(overrides).unwrap_err();
+            assert!(
+                why.starts_with(&format!("{PATH}.{path}: gives the pod more")),
+                "{path}: {why}"
+            );
+        }
+        assert!(patched(beside(json!({"allowPrivilegeEscalation": false}))).is_ok());
     }
 }

@@ -78,6 +78,12 @@ pub(crate) fn merge(
                     merge_list(slot, patch, key, &at)?;
                 }
             }
+            (value, _) if has_directive(value) => {
+                return Err(refused(
+                    &at,
+                    "is replaced as a whole: give all of it, without a directive",
+                ));
+            }
             (value, _) => {
                 target.insert(name.clone(), value.clone());
             }
@@ -86,46 +92,58 @@ pub(crate) fn merge(
     Ok(())
 }
 
+/// As upstream: directives first, wherever they stand; `replace` in any entry makes the list the entries without one.
 fn merge_list(
     target: &mut Vec<Value>,
     patch: &[Value],
     key: &str,
     path: &str,
 ) -> Result<(), Refused> {
+    let mut replaces = false;
+    let mut entries = Vec::new();
     for (index, entry) in patch.iter().enumerate() {
         let at = format!("{path}[{index}]");
-        let Value::Object(entry) = entry else { return Err(refused(&at, "is no object")) };
-        let directive = directive(entry, &at)?;
-        let Some(identity) = entry.get(key) else {
-            if directive == Directive::Replace && entry.len() == 1 {
-                target.clear();
-                continue;
+        let Value::Object(entry) = entry else { return Err(refused(&at, "must be an object")) };
+        let is = directive(entry, &at)?;
+        match (is, entry.get(key)) {
+            (Directive::Replace, _) => replaces = true,
+            (_, None) => {
+                return Err(refused(
+                    &at,
+                    &format!("needs `{key}`, by which entries of this list are known"),
+                ));
             }
-            return Err(refused(&at, &format!("needs {key}, by which it is known")));
-        };
-        let position = target.iter().position(|known| known.get(key) == Some(identity));
-        match (directive, position) {
-            (Directive::Delete, Some(position)) => {
-                target.remove(position);
+            (Directive::Delete, Some(identity)) => {
+                target.retain(|known| known.get(key) != Some(identity));
             }
-            (Directive::Delete, None) => {}
-            (directive, position) => {
-                let known = position.and_then(|position| target.get_mut(position));
-                let mut merged = match known {
-                    Some(Value::Object(known)) if directive == Directive::Merge => {
-                        std::mem::take(known)
-                    }
-                    _ => Map::new(),
-                };
-                merge(&mut merged, entry, &at)?;
-                match position.and_then(|position| target.get_mut(position)) {
-                    Some(slot) => *slot = Value::Object(merged),
-                    None => target.push(Value::Object(merged)),
-                }
-            }
+            (Directive::Merge, Some(identity)) => entries.push((at, identity, entry)),
+        }
+    }
+    if replaces {
+        target.clear();
+    }
+    for (at, identity, entry) in entries {
+        let known = target.iter_mut().find(|known| known.get(key) == Some(identity));
+        if let Some(Value::Object(known)) = known {
+            merge(known, entry, &at)?;
+        } else {
+            let mut new = Map::new();
+            merge(&mut new, entry, &at)?;
+            target.push(Value::Object(new));
         }
     }
     Ok(())
+}
+
+/// Whether there is a directive anywhere below.
+fn has_directive(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name.starts_with('$') || has_directive(value))
+        }
+        Value::Array(values) => values.iter().any(has_directive),
+        _ => false,
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +158,7 @@ fn directive(patch: &Map<String, Value>, path: &str) -> Result<Directive, Refuse
         None | Some(Some("merge")) => Ok(Directive::Merge),
         Some(Some("replace")) => Ok(Directive::Replace),
         Some(Some("delete")) => Ok(Directive::Delete),
-        Some(_) => Err(refused(&join(path, DIRECTIVE), "is one of merge, replace and delete")),
+        Some(_) => Err(refused(&join(path, DIRECTIVE), "must be merge, replace or delete")),
     }
 }
 
@@ -198,16 +216,13 @@ mod tests {
         let of = |patch| merged(target(), patch).unwrap();
         let none = of(json!({"a": null, "b": {"$patch": "delete"}, "c": null, "volumes": null}));
         assert_eq!(none, json!({}));
-        let replaced = of(
-            json!({"a": {"$patch": "replace", "y": 2}, "volumes": [{"name": "v", "$patch": "replace", "l": 2}]}),
-        );
+        let replaced = of(json!({"a": {"$patch": "replace", "y": 2}}));
         assert_eq!(replaced["a"], json!({"y": 2}));
-        assert_eq!(replaced["volumes"], json!([{"name": "v", "l": 2}, {"name": "w"}]));
         let without = of(
             json!({"volumes": [{"name": "v", "$patch": "delete"}, {"name": "x", "$patch": "delete"}]}),
         );
         assert_eq!(without["volumes"], json!([{"name": "w"}]));
-        let whole = of(json!({"volumes": [{"$patch": "replace"}, {"name": "x"}]}));
+        let whole = of(json!({"volumes": [{"name": "x"}, {"$patch": "replace"}]}));
         assert_eq!(whole["volumes"], json!([{"name": "x"}]));
     }
 
@@ -216,11 +231,12 @@ mod tests {
         for (patch, path) in [
             (json!({"a": {"$patch": "remove"}}), "p.a.$patch: "),
             (json!({"a": {"$retainKeys": ["x"]}}), "p.a.$retainKeys: "),
-            (json!({"volumes": [{"emptyDir": {}}]}), "p.volumes[0]: needs name"),
+            (json!({"volumes": [{"emptyDir": {}}]}), "p.volumes[0]: needs `name`"),
             (json!({"volumes": ["v"]}), "p.volumes[0]: "),
+            (json!({"tolerations": [{"$patch": "replace"}]}), "p.tolerations: "),
             (
                 json!({"containers": [{"name": "a", "env": [{"value": "x"}]}]}),
-                "p.containers[0].env[0]: needs name",
+                "p.containers[0].env[0]: needs `name`",
             ),
         ] {
             let why = merged(json!({}), patch).unwrap_err();

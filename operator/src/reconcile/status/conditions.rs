@@ -104,12 +104,12 @@ fn is_restated(reason: &str) -> bool {
 
 fn paused(facts: &Facts<'_>) -> String {
     let waits = match facts.outcome {
-        Outcome::Paused(pending) => format!("; what waits: {}", pending.join(", ")),
+        Outcome::Paused(pending) => format!("; pending: {}", pending.join(", ")),
         _ => String::new(),
     };
     format!(
-        "while the annotation {PAUSED_ANNOTATION} is \"true\" the operator writes nothing for this agent, its checkpoint \
-         neither; export goes on{waits}"
+        "paused by the annotation {PAUSED_ANNOTATION}: no object is changed and no checkpoint is saved; a forwarder that runs \
+         keeps exporting{waits}"
     )
 }
 
@@ -119,6 +119,7 @@ fn ready(situation: &Situation) -> Verdict {
         Situation::Stalled { reason, message }
         | Situation::TargetUnreachable { reason, message, .. } => verdict(False, *reason, message),
         Situation::Suspended => verdict(False, Reason::Suspended, "spec.suspend is true"),
+        Situation::Paused { message } => verdict(False, Reason::Paused, message),
         Situation::PodTrouble { reason, message } => failing(False, reason, message),
         Situation::Progressing { message } => verdict(False, Reason::Progressing, message),
         Situation::ReportUnavailable { message } => {
@@ -189,6 +190,7 @@ fn token(situation: &Situation, facts: &Facts<'_>, previous: &SiemAgentStatus) -
         Situation::Suspended => {
             verdict(Unknown, Reason::Suspended, "nothing is asked while suspended")
         }
+        Situation::Paused { message } => verdict(Unknown, Reason::Paused, message),
         Situation::PodTrouble { reason, .. } => {
             failing(Unknown, reason, "the forwarder does not run")
         }
@@ -222,6 +224,7 @@ fn delivering(situation: &Situation) -> Verdict {
             verdict(Unknown, Reason::SecretMissing, "nothing can be asked without a secret")
         }
         Situation::Stalled { reason, .. } => verdict(Unknown, *reason, "the spec cannot work"),
+        Situation::Paused { message } => verdict(Unknown, Reason::Paused, message),
         Situation::PodTrouble { reason, .. } => {
             failing(Unknown, reason, "the forwarder does not run")
         }

@@ -99,13 +99,14 @@ pub(super) fn is_premature(facts: &Facts<'_>, now: Timestamp) -> bool {
         .as_ref()
         .is_none_or(|failing| now.duration_since(failing.since) <= situation::REPORT_PATIENCE);
     let says_something = agent.status.as_ref().is_some_and(|status| {
-        Some(status.observed_generation) == agent.metadata.generation
+        (Some(status.observed_generation) == agent.metadata.generation
+            || matches!(facts.outcome, Outcome::Paused(_)))
             && status
                 .condition(ConditionType::Ready)
                 .is_some_and(|ready| ready.reason != Reason::Progressing)
     });
     has_applied
-        && !agent.spec.suspend
+        && !agent.is_suspended()
         && *facts.workload == Workload::Running
         && sighting.report.is_none()
         && may_be_read

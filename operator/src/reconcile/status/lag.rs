@@ -41,7 +41,7 @@ pub(super) fn of_stream(
     previous: &SiemAgentStatus,
     now: Timestamp,
 ) -> Option<f64> {
-    if facts.agent.spec.suspend {
+    if facts.agent.is_suspended() {
         return None;
     }
     let sighting = facts.sighting;

@@ -29,6 +29,7 @@ pub(super) fn state(
         | Situation::TokenForbidden { .. }
         | Situation::StreamForbidden { .. } => last_seen(previous),
         Situation::Progressing { .. }
+        | Situation::Paused { .. }
         | Situation::PodTrouble { .. }
         | Situation::ReportUnavailable { .. } => match ever(previous) {
             State::Created => State::Created,

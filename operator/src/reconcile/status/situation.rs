@@ -27,6 +27,8 @@ pub(crate) enum Situation {
     Stalled { reason: Reason, message: String },
     /// `spec.suspend`.
     Suspended,
+    /// Its user has paused it, and no pod of it runs.
+    Paused { message: String },
     /// The pod does not run: Kubernetes' reason and text.
     PodTrouble { reason: String, message: String },
     /// Something is on its way.
@@ -69,6 +71,7 @@ impl Situation {
             | Self::Delivering { .. } => true,
             Self::Stalled { .. }
             | Self::Suspended
+            | Self::Paused { .. }
             | Self::PodTrouble { .. }
             | Self::Progressing { .. }
             | Self::ReportUnavailable { .. } => false,
@@ -92,7 +95,8 @@ pub(super) fn situation(
     previous: &SiemAgentStatus,
     now: Timestamp,
 ) -> Situation {
-    let checks = [spec, suspended, workload, report, token, stream, target, source, lagging];
+    let checks =
+        [spec, suspended, paused, workload, report, token, stream, target, source, lagging];
     checks
         .iter()
         .find_map(|check| check(facts, previous, now))
@@ -117,7 +121,14 @@ fn spec(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
 }
 
 fn suspended(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
-    facts.agent.spec.suspend.then_some(Situation::Suspended)
+    facts.agent.is_suspended().then_some(Situation::Suspended)
+}
+
+fn paused(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
+    let waits = matches!(facts.outcome, Outcome::Paused(_));
+    (waits && *facts.workload != Workload::Running).then(|| Situation::Paused {
+        message: "no pod of it is ready, and nothing is done while it is paused".to_owned(),
+    })
 }
 
 fn workload(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {

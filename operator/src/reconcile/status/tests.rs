@@ -469,13 +469,13 @@ fn a_pause_is_a_condition_and_changes_that_wait_are_not_observed() {
     };
     let (generation, message) = paused(&world);
     assert_eq!(generation, 3);
-    assert!(message.ends_with("export goes on"), "{message}");
+    assert!(message.ends_with("keeps exporting"), "{message}");
     // Another spec, which is not applied.
     world.agent.metadata.generation = Some(4);
     world.paused = Some(vec!["ConfigMap soc-config".to_owned()]);
     let (generation, message) = paused(&world);
     assert_eq!(generation, 3);
-    assert!(message.ends_with("; what waits: ConfigMap soc-config"), "{message}");
+    assert!(message.ends_with("; pending: ConfigMap soc-config"), "{message}");
     world.agent.metadata.annotations = None;
     world.paused = None;
     assert!(world.status_at(NOW).condition(ConditionType::Paused).is_none());
