@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::Key;
 
-/// A value as it stands.
+/// A value in its own JSON.
 pub(crate) type Raw<'a> = Option<&'a RawValue>;
 
 /// An object with named fields; `object!` writes it.

@@ -77,12 +77,18 @@ fn argo_cd_judges_as_the_conditions_do() -> Result<()> {
     says(&agent(false, &queued), "Healthy", "Delivering: \"so\" it is")?;
     let halted = [["Ready", "False", "TokenInvalid"], ["Reconciling", "True", "RolloutHalted"]];
     says(&agent(false, &halted), "Degraded", "TokenInvalid: \"so\" it is")?;
-    let refused = [["Ready", "False", "SidecarRefused"], ["Stalled", "True", "SidecarRefused"]];
-    says(&agent(false, &refused), "Degraded", "SidecarRefused: \"so\" it is")?;
+    let refused = [["Ready", "False", "ForeignObject"], ["Stalled", "True", "ForeignObject"]];
+    says(&agent(false, &refused), "Degraded", "ForeignObject: \"so\" it is")?;
     let dead = [["Ready", "False", "TokenInvalid"], ["TokenValid", "False", "Invalid"]];
     says(&agent(false, &dead), "Degraded", "TokenInvalid: \"so\" it is")?;
     let suspended = [["Ready", "False", "Suspended"]];
     says(&agent(true, &suspended), "Suspended", "spec.suspend is true")?;
+
+    // Paused by its user, whatever waits meanwhile.
+    let mut paused = agent(false, &[["Ready", "True", "Delivering"], ["Paused", "True", "Paused"]]);
+    says(&paused, "Suspended", "\"so\" it is")?;
+    paused["metadata"]["generation"] = 4.into();
+    says(&paused, "Suspended", "\"so\" it is")?;
 
     // Not looked at yet: no status, the default of the schema, or the one of an earlier generation.
     let waiting = "The operator has not looked at it yet";
