@@ -43,6 +43,7 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<(), Failure> {
         metadata: ObjectMeta { name, namespace, labels, annotations, ..ObjectMeta::default() },
         spec: defaults::effective(&agent, forwarder_image),
     };
+    let shown = serde_json::to_value(&shown).map_err(|error| Failure::World(error.to_string()))?;
     print(&serde_saphyr::to_string(&shown).map_err(|error| Failure::World(error.to_string()))?)
 }
 

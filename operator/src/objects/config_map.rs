@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use serde::Serialize;
 use siem_agent_crds::config::{Config, Live, VERSION};
 use siem_agent_crds::siem_agent::LogLevel;
 
-use super::Error;
 use super::paths::{self, CONFIG_KEY, LIVE_KEY};
 use super::validated::Validated;
+use super::{Error, encoded};
 use crate::names::{self, Owned};
 
 const HEADER: &str = "# Written by siem-agent-operator from the SiemAgent; edits are put back.\n";
@@ -25,7 +26,7 @@ pub(super) fn configuration(validated: &Validated<'_>) -> Result<String, Error> 
     let mut config = Config::for_agent(validated.agent, paths::paths());
     config.log_level = LogLevel::default();
     config.source.cloud_apps.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
-    let text = serde_saphyr::to_string(&config).map_err(Error::Configuration)?;
+    let text = yaml(&config)?;
     Ok(format!("{HEADER}{CONFIG_HEADER}{text}"))
 }
 
@@ -38,7 +39,7 @@ pub(super) fn config_map(
         requests_per_minute: validated.requests_per_minute,
         log_level: validated.spec().forwarder.log_level,
     };
-    let live = serde_saphyr::to_string(&live).map_err(Error::Configuration)?;
+    let live = yaml(&live)?;
     let data = BTreeMap::from([
         (CONFIG_KEY.to_owned(), configuration),
         (LIVE_KEY.to_owned(), format!("{HEADER}{live}")),
@@ -48,4 +49,10 @@ pub(super) fn config_map(
         data: Some(data),
         ..ConfigMap::default()
     })
+}
+
+/// By way of JSON: what writes YAML is compiled once, for one type.
+fn yaml(value: &impl Serialize) -> Result<String, Error> {
+    let value = encoded(Owned::Config, value)?;
+    serde_saphyr::to_string(&value).map_err(Error::Configuration)
 }
