@@ -1,7 +1,7 @@
 //! Every default of a spec, once, and the spec with all of them filled in. Pure.
 //!
 //! The stored object holds what was written and no more (but for the two discriminators): a default is a function of the
-//! whole spec, and may so follow the receiver's preset. Whoever needs a value with a preset asks [`format`] or [`syslog`].
+//! whole spec, and may so follow the receiver's preset. Whoever needs a value with a preset asks [`format()`] or [`syslog()`].
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
