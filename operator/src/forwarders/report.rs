@@ -248,10 +248,22 @@ impl Asker {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
+        let body = self.body(&format!("http://{host}:{ADMIN_PORT}/status")).await?;
+        let report: Report = serde_json::from_slice(&body).map_err(Error::Malformed)?;
+        if report.version != report::VERSION {
+            return Err(Error::Version(report.version));
+        }
+        let is_meant = report.agent.uid.as_deref() == Some(target.agent_uid.as_str())
+            && report.pod_uid.as_deref() == Some(target.pod_uid.as_str());
+        if is_meant { Ok(report) } else { Err(Error::SomebodyElse) }
+    }
+
+    /// An answer's body, if it is not longer than any report.
+    async fn body(&self, url: &str) -> Result<Vec<u8>, Error> {
         let failed = |error: reqwest::Error| Error::Ask(error.without_url());
         let mut answer = self
             .client
-            .get(format!("http://{host}:{ADMIN_PORT}/status"))
+            .get(url)
             .send()
             .await
             .and_then(reqwest::Response::error_for_status)
@@ -268,19 +280,15 @@ impl Asker {
             }
             body.extend_from_slice(&chunk);
         }
-        let report: Report = serde_json::from_slice(&body).map_err(Error::Malformed)?;
-        if report.version != report::VERSION {
-            return Err(Error::Version(report.version));
-        }
-        let is_meant = report.agent.uid.as_deref() == Some(target.agent_uid.as_str())
-            && report.pod_uid.as_deref() == Some(target.pod_uid.as_str());
-        if is_meant { Ok(report) } else { Err(Error::SomebodyElse) }
+        Ok(body)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::forwarders::order::tests::target;
@@ -330,6 +338,31 @@ mod tests {
         let mut extreme = report(Timestamp::MIN, Timestamp::MAX, past, -5.0);
         believe(&mut extreme, NOW);
         assert_eq!((extreme.source.since, stream(&extreme).lag_seconds), (Some(NOW), Some(0.0)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_longer_than_any_report_is_not_read_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/status", listener.local_addr().unwrap());
+        let serve = async {
+            for n_bytes in [MAX_BYTES, MAX_BYTES + 1] {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let _ = client.read(&mut request).await.unwrap();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {n_bytes}\r\n\r\n");
+                client.write_all(head.as_bytes()).await.unwrap();
+                // Who has read enough closes.
+                let _ = client.write_all(&vec![b' '; n_bytes]).await;
+            }
+        };
+        let ask = async {
+            // Another test of this process may have done so already.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let asker = Asker::new().unwrap();
+            assert_eq!(asker.body(&url).await.unwrap().len(), MAX_BYTES);
+            assert!(matches!(asker.body(&url).await, Err(Error::TooLong)));
+        };
+        tokio::join!(serve, ask);
     }
 
     #[test]
