@@ -1,7 +1,7 @@
 //! The operator: keeps a forwarder running for every `SiemAgent`.
 //!
 //! ```text
-//! watches -> queue -> reconcile (gather -> validate -> build -> apply -> status)
+//! watches -> queue -> reconcile (gather -> plan -> apply -> status)
 //! pods    -> reports -> reconcile, checkpoint
 //! ```
 //!

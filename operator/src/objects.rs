@@ -11,6 +11,7 @@ mod claim;
 mod network_policy;
 mod deployment;
 mod strategic_merge;
+mod restricted;
 mod pod_overrides;
 
 use std::marker::PhantomData;

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 use siem_agent_crds::siem_agent::PodOverrides;
 
+use super::restricted;
 use super::strategic_merge::{Refused, merge, merge_key};
 use crate::names::{self, CONFIG_HASH_ANNOTATION, CONTAINER, RELEASE_LABEL};
 
@@ -65,7 +66,7 @@ pub(super) fn apply(template: &mut Value, overrides: &PodOverrides) -> Result<()
     if let Some(path) = changed(&base, template).or_else(|| shadowed(&base, template)) {
         return Err(refused(path, OWN));
     }
-    match template.get("spec").and_then(privileged) {
+    match restricted::beyond(template) {
         Some(path) => Err(refused(path, MORE)),
         None => Ok(()),
     }
@@ -102,54 +103,7 @@ fn steps(path: &str) -> Vec<String> {
     path.split('/').filter(|step| !step.is_empty() && *step != ".").map(str::to_owned).collect()
 }
 
-/// What a pod has beyond the restricted profile (Pod Security Standards).
-fn privileged(pod: &Value) -> Option<String> {
-    let is_set = |value: Option<&Value>| value == Some(&Value::Bool(true));
-    for name in ["hostNetwork", "hostPID", "hostIPC"] {
-        if is_set(pod.get(name)) {
-            return Some(format!("spec.{name}"));
-        }
-    }
-    let list = |of: &Value, name: &str| {
-        of.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
-    };
-    let name = |of: &Value| of.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if let Some(volume) =
-        list(pod, "volumes").iter().find(|volume| volume.get("hostPath").is_some())
-    {
-        return Some(format!("spec.volumes[{}].hostPath", name(volume)));
-    }
-    let is_root = |context: &Value| {
-        context.get("runAsUser").and_then(Value::as_i64) == Some(0)
-            || context.get("runAsNonRoot") == Some(&Value::Bool(false))
-    };
-    let of_pod = pod.get("securityContext").cloned().unwrap_or_default();
-    let keeps_from_root = |context: &Value| is_set(context.get("runAsNonRoot"));
-    if is_root(&of_pod) || !keeps_from_root(&of_pod) {
-        return Some("spec.securityContext.runAsNonRoot".to_owned());
-    }
-    for kind in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in list(pod, kind) {
-            let at = format!("spec.{kind}[{}]", name(&container));
-            if list(&container, "ports").iter().any(|port| port.get("hostPort").is_some()) {
-                return Some(format!("{at}.ports.hostPort"));
-            }
-            let context = container.get("securityContext").cloned().unwrap_or_default();
-            let adds = context.pointer("/capabilities/add").and_then(Value::as_array);
-            let has_more = is_set(context.get("privileged"))
-                || context.get("allowPrivilegeEscalation") != Some(&Value::Bool(false))
-                || adds.is_some_and(|adds| !adds.is_empty())
-                || context.get("procMount").is_some()
-                || is_root(&context);
-            if has_more {
-                return Some(format!("{at}.securityContext"));
-            }
-        }
-    }
-    None
-}
-
-/// What of the operator's own is no longer as it was.
+/// What of the operator's own is not as it was.
 fn changed(base: &Value, patched: &Value) -> Option<String> {
     let is_same = |pointer: &str| base.pointer(pointer) == patched.pointer(pointer);
     let own_labels = names::labels("");
@@ -193,7 +147,7 @@ fn container(template: &Value) -> Option<&Value> {
     containers.iter().find(|container| container.get("name").is_some_and(|name| name == CONTAINER))
 }
 
-/// An entry of the base's list that is no longer in the patched one as it was.
+/// An entry of the base's list that the patched one has not as it was.
 fn changed_entry(base: Option<&Value>, patched: Option<&Value>, list: &str) -> Option<String> {
     let key = merge_key(list)?;
     let entries = |of: Option<&Value>| {
@@ -217,6 +171,10 @@ mod tests {
 
     use super::*;
 
+    fn context() -> Value {
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}})
+    }
+
     fn template() -> Value {
         let mut labels = serde_json::to_value(names::labels("soc")).unwrap();
         labels[RELEASE_LABEL] = json!("r");
@@ -224,12 +182,12 @@ mod tests {
             "metadata": {"labels": labels, "annotations": {CONFIG_HASH_ANNOTATION: "h"}},
             "spec": {
                 "serviceAccountName": "soc-forwarder", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 30,
-                "securityContext": {"runAsNonRoot": true},
+                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [{
                     "name": "forwarder", "image": "i", "args": ["run"], "livenessProbe": {"periodSeconds": 20},
                     "env": [{"name": "POD_UID"}], "ports": [{"name": "http", "containerPort": 9464, "protocol": "TCP"}],
                     "volumeMounts": [{"name": "state", "mountPath": "/var/state"}],
-                    "securityContext": {"allowPrivilegeEscalation": false},
+                    "securityContext": context(),
                 }],
                 "volumes": [{"name": "config", "configMap": {"name": "soc-config"}}],
             },
@@ -254,14 +212,17 @@ mod tests {
                 "volumes": [{"name": "extra", "emptyDir": {}}],
                 "containers": [
                     {"name": "forwarder", "env": [{"name": "TZ", "value": "UTC"}], "volumeMounts": [{"name": "extra", "mountPath": "/extra"}]},
-                    {"name": "proxy", "image": "envoy", "securityContext": {"allowPrivilegeEscalation": false}},
+                    {"name": "proxy", "image": "envoy", "securityContext": context()},
                 ],
             },
         });
         let template = patched(overrides).unwrap();
         let spec = &template["spec"];
         assert_eq!(template["metadata"]["labels"]["team"], "soc");
-        assert_eq!(spec["securityContext"], json!({"runAsNonRoot": true, "runAsUser": 1000}));
+        assert_eq!(
+            spec["securityContext"],
+            json!({"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}})
+        );
         assert_eq!(spec["containers"][0]["args"], json!(["run"]));
         assert_eq!(
             spec["containers"][0]["env"],
@@ -354,40 +315,9 @@ mod tests {
             assert!(patched(mount(path)).is_ok(), "{path}");
         }
         let beside = |context: Value| json!({"spec": {"initContainers": [{"name": "a", "securityContext": context}]}});
-        for (overrides, path) in [
-            (json!({"spec": {"hostNetwork": true}}), "spec.hostNetwork"),
-            (json!({"spec": {"hostPID": true}}), "spec.hostPID"),
-            (
-                json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}}),
-                "spec.volumes[v].hostPath",
-            ),
-            (json!({"spec": {"securityContext": null}}), "spec.securityContext.runAsNonRoot"),
-            (
-                json!({"spec": {"securityContext": {"runAsUser": 0}}}),
-                "spec.securityContext.runAsNonRoot",
-            ),
-            (beside(json!({})), "spec.initContainers[a].securityContext"),
-            (
-                beside(json!({"allowPrivilegeEscalation": false, "privileged": true})),
-                "spec.initContainers[a].securityContext",
-            ),
-            (
-                beside(json!({"allowPrivilegeEscalation": false, "runAsUser": 0})),
-                "spec.initContainers[a].securityContext",
-            ),
-            (
-                beside(
-                    json!({"allowPrivilegeEscalation": false, "capabilities": {"add": ["NET_ADMIN"]}}),
-                ),
-                "spec.initContainers[a].securityContext",
-            ),
-        ] {
-            let why = patched(overrides).unwrap_err();
-            assert!(
-                why.starts_with(&format!("{PATH}.{path}: gives the pod more")),
-                "{path}: {why}"
-            );
-        }
-        assert!(patched(beside(json!({"allowPrivilegeEscalation": false}))).is_ok());
+        let why = patched(beside(json!({}))).unwrap_err();
+        let path = "spec.initContainers[a].securityContext.allowPrivilegeEscalation";
+        assert!(why.starts_with(&format!("{PATH}.{path}: gives the pod more")), "{why}");
+        assert!(patched(beside(context())).is_ok());
     }
 }

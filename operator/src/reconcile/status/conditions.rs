@@ -77,7 +77,8 @@ pub(super) fn conditions(
                 type_: type_.to_string(),
                 status: status.to_string(),
                 message: same_trouble.unwrap_or_else(|| printable(&message).into_owned()),
-                observed_generation: Some(generation(facts, previous)),
+                // A condition has none before the first look.
+                observed_generation: Some(generation(facts, previous)).filter(|it| *it >= 0),
                 last_transition_time: same_status.map_or_else(
                     || whole_seconds(now),
                     |before| before.last_transition_time.clone(),
