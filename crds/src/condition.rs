@@ -90,6 +90,30 @@ words! {
         InvalidSpec,
         /// The API server refuses an object that is made of the spec.
         Rejected,
+        /// The operator may not change other workloads, which a sidecar needs.
+        SidecarNotEnabled,
+        /// There is no workload of the kind and name of `placement.sidecarOf`.
+        SidecarHostMissing,
+        /// The workload does not carry the annotation that allows this agent's sidecar.
+        SidecarNotAllowed,
+        /// Another object of its name has taken the host's place, and does not allow the sidecar.
+        SidecarHostReplaced,
+        /// The host has, or may have, more than one pod.
+        SidecarHostScaled,
+        /// The host's update strategy runs two pods at once.
+        SidecarHostStrategy,
+        /// Another agent's forwarder is a sidecar of that host already.
+        SidecarHostTaken,
+        /// The host has a container, volume or port of a name or number that the sidecar needs.
+        SidecarNameClash,
+        /// The containers of the host's pods see each other's processes.
+        SidecarHostProcesses,
+        /// Something else changes the sidecar back again and again.
+        SidecarContested,
+        /// The host has no replica: there is no pod for the sidecar.
+        SidecarHostScaledToZero,
+        /// The host's pods are started anew, to add, change or remove the sidecar; of an Event.
+        SidecarHostRestart,
         /// This version cannot decode the SiemAgent.
         Undecodable,
         /// `spec.suspend` is true.
@@ -104,6 +128,8 @@ words! {
         RolloutHalted,
         /// The forwarder's pod is ready.
         Available,
+        /// The forwarder runs in the pod of the workload that hosts it.
+        AvailableAsSidecar,
         /// A pod ended without a reason that is one word.
         PodFailed,
         /// Kubernetes' own word for a container that ends again and again.

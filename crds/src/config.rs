@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::defaults::{self, EffectiveFormat, EffectiveSyslog};
 use crate::duration::GoDuration;
 use crate::manifest::{Problem, Problems, quote};
-use crate::siem_agent::{EventTypes, LogLevel, SiemAgent, Source};
+use crate::siem_agent::{EventTypes, LogLevel, SidecarOf, SiemAgent, Source};
 
 /// The version of both files.
 pub const VERSION: u32 = 1;
@@ -37,6 +37,13 @@ pub struct Config {
     pub event_types: EventTypes,
     /// `spec.startFrom`.
     pub start_from: GoDuration,
+    /// The workload that hosts the forwarder, as `KIND/NAME`: a sidecar of any other exports nothing. Absent for a pod of
+    /// the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar_of: Option<String>,
+    /// `spec.suspend`, for a sidecar, whose pod stays: nothing is exported. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
     /// Where files lie.
     pub paths: Paths,
     /// The admin port's address. Default: `[::]:9464`, which is both families.
@@ -112,6 +119,8 @@ impl Config {
             syslog: defaults::syslog(&agent.spec),
             event_types: agent.spec.event_types.clone(),
             start_from: agent.spec.start_from,
+            sidecar_of: agent.spec.sidecar_of().map(SidecarOf::path),
+            suspend: false,
             paths,
             listen: listen(),
             log_level: agent.spec.forwarder.log_level,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::duration::GoDuration;
 use crate::siem_agent::plain_defaults;
 use crate::siem_agent::{
-    Dialect, EventTypes, FormatType, Forwarder, Framing, Header, Protocol, Receiver, SiemAgent,
-    SiemAgentSpec, Source, Syslog, SyslogTls, TimeFormat,
+    Dialect, EventTypes, FormatType, Forwarder, Framing, Header, Placement, Protocol, Receiver,
+    SiemAgent, SiemAgentSpec, Source, Syslog, SyslogTls, TimeFormat,
 };
 
 /// `spec.format` with every default filled in.
@@ -73,6 +73,8 @@ pub struct EffectiveSpec {
     event_types: EventTypes,
     start_from: GoDuration,
     suspend: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<Placement>,
     forwarder: Forwarder,
 }
 
@@ -96,6 +98,7 @@ pub fn effective(agent: &SiemAgent, image: &str) -> EffectiveSpec {
         event_types: spec.event_types.clone(),
         start_from: spec.start_from,
         suspend: spec.suspend,
+        placement: spec.placement.clone(),
         forwarder,
     }
 }

@@ -102,6 +102,51 @@ const RULES: &[(&str, &str, &str)] = &[
         "!has(self.format) || self.format.type != 'ArcSight' || !has(self.format.timeFormat) || self.format.timeFormat == 'RFC5424'",
         "spec.format.timeFormat must be RFC5424 with spec.format.type ArcSight",
     ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.nodeSelector) || size(self.forwarder.nodeSelector) == 0",
+        "spec.forwarder.nodeSelector cannot be combined with spec.placement.sidecarOf: where the host's pod runs is the host's to say",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.tolerations) || size(self.forwarder.tolerations) == 0",
+        "spec.forwarder.tolerations cannot be combined with spec.placement.sidecarOf: where the host's pod runs is the host's to say",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.affinity) || !(has(self.forwarder.affinity.nodeAffinity) || has(self.forwarder.affinity.podAffinity) || has(self.forwarder.affinity.podAntiAffinity))",
+        "spec.forwarder.affinity cannot be combined with spec.placement.sidecarOf: where the host's pod runs is the host's to say",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.priorityClassName)",
+        "spec.forwarder.priorityClassName cannot be combined with spec.placement.sidecarOf: the priority is the host's pod's",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.podLabels) || size(self.forwarder.podLabels) == 0",
+        "spec.forwarder.podLabels cannot be combined with spec.placement.sidecarOf: the labels are the host's pod's",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.podAnnotations) || size(self.forwarder.podAnnotations) == 0",
+        "spec.forwarder.podAnnotations cannot be combined with spec.placement.sidecarOf: the annotations are the host's pod's",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.persistence) || !has(self.forwarder.persistence.enabled) || !self.forwarder.persistence.enabled",
+        "spec.forwarder.persistence cannot be combined with spec.placement.sidecarOf: the state lies in an emptyDir of the host's pod, and the operator keeps a checkpoint",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.networkPolicy) || !has(self.forwarder.networkPolicy.enabled) || !self.forwarder.networkPolicy.enabled",
+        "spec.forwarder.networkPolicy cannot be combined with spec.placement.sidecarOf: who may reach the host's pod is the host's to say",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.forwarder) || !has(self.forwarder.podOverrides)",
+        "spec.forwarder.podOverrides cannot be combined with spec.placement.sidecarOf: the pod is the host's",
+    ),
 ];
 
 /// (path, pattern, words): a rule, because the words of a pattern are only itself.

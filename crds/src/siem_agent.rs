@@ -6,6 +6,7 @@
 mod event_types;
 mod forwarder;
 mod format;
+mod placement;
 pub(crate) mod plain_defaults;
 mod source;
 mod status;
@@ -23,6 +24,7 @@ pub use event_types::{
 };
 pub use format::{Dialect, Format, FormatType, TimeFormat};
 pub use forwarder::{Forwarder, LogLevel, NetworkPolicy, Persistence, PodOverrides};
+pub use placement::{ALLOW_SIDECAR_ANNOTATION, HostKind, Placement, SidecarOf};
 pub use source::{
     Auth, BundleKind, BundleRef, ClientCredentials, ClientSecretRef, CloudApps, Proxy,
     ProxyCredentialsRef, SecretKeyRef, SecretRef, Source,
@@ -92,7 +94,17 @@ pub struct SiemAgentSpec {
     /// Stops the export without losing the place. Default: false.
     #[serde(default)]
     pub suspend: bool,
+    /// In whose pod the forwarder runs. Default: none, which is a Deployment of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// A few typed overrides of the forwarder's Deployment.
     #[serde(default)]
     pub forwarder: Forwarder,
+}
+
+impl SiemAgentSpec {
+    /// The workload in whose pod the forwarder runs, where it has no Deployment of its own.
+    pub fn sidecar_of(&self) -> Option<&SidecarOf> {
+        self.placement.as_ref()?.sidecar_of.as_ref()
+    }
 }

@@ -76,6 +76,10 @@ struct RunArguments {
         required_unless_present = "manifest"
     )]
     config: Option<PathBuf>,
+    /// Runs as a sidecar of this workload: reads the configuration again whenever it changes, exports while that names this
+    /// workload, and waits otherwise.
+    #[arg(long, value_name = "KIND/NAME", requires = "config")]
+    sidecar_of: Option<String>,
     /// The `SiemAgent`, as `kubectl apply` takes it.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,

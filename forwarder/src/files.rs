@@ -165,6 +165,17 @@ fn other_kind(kind: fs::FileType) -> Option<&'static str> {
     .find_map(|(is_it, name)| is_it.then_some(name))
 }
 
+/// Removes the folders in a folder of our own but for the one of this name, as far as that goes.
+pub fn remove_other_folders(path: &Path, name: &str) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && entry.file_name() != *name {
+            // Nobody reads it; it only takes room.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 fn read(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -129,13 +129,14 @@ impl Pipeline {
     }
 
     /// Stops, and resumes with these settings at the same cursors. A stream that was not exported before starts as the
-    /// settings say, and so does every stream of another source.
+    /// settings say, and so does every stream of another source. `stopped` is called between the two.
     ///
     /// # Panics
     /// As [`Pipeline::stop`].
-    pub async fn reload(self, settings: Settings) -> Self {
+    pub async fn reload(self, settings: Settings, stopped: impl FnOnce()) -> Self {
         let shared = self.shared.clone();
         let (checkpoint, store) = self.stop().await;
+        stopped();
         let life = resume::Life {
             source: &settings.source.url,
             created: None,

@@ -38,7 +38,6 @@ pub struct Identity {
 /// The state behind metrics and report.
 #[derive(Debug)]
 pub struct Progress {
-    identity: Identity,
     /// Counters and the histogram.
     pub metrics: Metrics,
     state: Mutex<State>,
@@ -46,6 +45,7 @@ pub struct Progress {
 
 #[derive(Debug)]
 struct State {
+    identity: Identity,
     token: Token,
     sources: BTreeMap<Stream, SourceState>,
     streams: BTreeMap<Stream, StreamState>,
@@ -90,14 +90,9 @@ impl Progress {
         let metrics = Metrics::new(streams.keys().copied());
         let checkpoint =
             report::CheckpointReport { source: identity.source.clone(), ..Default::default() };
-        let token = Token {
-            state: report::TokenState::Unknown,
-            reason: None,
-            last_check: None,
-            reported: report::TokenState::Unknown,
-            last_change: None,
-        };
+        let token = Token::unknown();
         let state = State {
+            identity,
             token,
             sources: BTreeMap::new(),
             streams,
@@ -106,7 +101,18 @@ impl Progress {
             certificates: BTreeMap::new(),
             checkpoint,
         };
-        Arc::new(Self { identity, metrics, state: Mutex::new(state) })
+        Arc::new(Self { metrics, state: Mutex::new(state) })
+    }
+
+    /// The same agent goes on with another configuration, whose text has this SHA-256. What is known of token, source and
+    /// certificates was learnt with the one before.
+    pub fn configured(&self, agent: report::AgentIdentity, config_hash: String) {
+        let mut state = self.lock();
+        state.identity.agent = agent;
+        state.identity.config_hash = config_hash;
+        state.token = Token::unknown();
+        state.sources.clear();
+        state.certificates.clear();
     }
 
     /// These streams are exported from here on. What is known of those that were stays.
@@ -114,8 +120,12 @@ impl Progress {
         let mut state = self.lock();
         let mut known = std::mem::take(&mut state.streams);
         let followed = streams.into_iter();
-        state.streams =
+        let streams: BTreeMap<_, _> =
             followed.map(|stream| (stream, known.remove(&stream).unwrap_or_default())).collect();
+        self.metrics.follow(streams.keys().copied());
+        // Nobody asks for a stream any more that is not followed.
+        state.sources.retain(|stream, _| streams.contains_key(stream));
+        state.streams = streams;
     }
 
     /// So much time of a stream is lost: the API does not hold it any more.
@@ -252,10 +262,10 @@ impl Progress {
         Report {
             version: report::VERSION,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            agent: self.identity.agent.clone(),
-            pod_uid: self.identity.pod_uid.clone(),
-            config_hash: self.identity.config_hash.clone(),
-            started_at: self.identity.started_at,
+            agent: state.identity.agent.clone(),
+            pod_uid: state.identity.pod_uid.clone(),
+            config_hash: state.identity.config_hash.clone(),
+            started_at: state.identity.started_at,
             now,
             source: report::SourceReport {
                 state: source.as_ref().map_or(report::SourceState::Unknown, |source| source.state),
@@ -302,6 +312,18 @@ impl Observer for Progress {
         match at {
             Some(at) => drop(state.certificates.insert(role, at)),
             None => drop(state.certificates.remove(&role)),
+        }
+    }
+}
+
+impl Token {
+    fn unknown() -> Self {
+        Self {
+            state: report::TokenState::Unknown,
+            reason: None,
+            last_check: None,
+            reported: report::TokenState::Unknown,
+            last_change: None,
         }
     }
 }

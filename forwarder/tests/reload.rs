@@ -169,7 +169,7 @@ async fn a_pipeline_that_is_reloaded_in_mid_traffic_delivers_each_record_once() 
     for number in 1..=N_RELOADS {
         sleep(Duration::from_millis(150)).await;
         let before = arrived.lock().unwrap().len();
-        pipeline = pipeline.reload(settings(&url, ports[number % 2], &token)).await;
+        pipeline = pipeline.reload(settings(&url, ports[number % 2], &token), || {}).await;
         let n_arrived = arrived.lock().unwrap().len();
         assert!(n_arrived < N_RECORDS, "reload {number} came too late: {before}, {n_arrived}");
     }

@@ -55,7 +55,12 @@ fn named(path: &Path, problems: &str) -> Failure {
 
 /// The configuration that the operator wrote.
 pub(super) fn from_config(path: &Path) -> Result<Loaded, Failure> {
-    let text = read(path)?;
+    from_config_text(path, &read(path)?)
+}
+
+/// The same, of a text that is read already.
+pub(super) fn from_config_text(path: &Path, text: &str) -> Result<Loaded, Failure> {
+    let text = text.to_owned();
     let config = Config::read(&text).map_err(|problems| named(path, &problems.to_string()))?;
     let settings = Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
     Ok(Loaded { config, settings, text, overridden: Vec::new() })
@@ -91,6 +96,7 @@ pub(super) fn from_manifest(
     };
     let mut config = Config::for_agent(&agent, paths);
     config.listen = format!("127.0.0.1:{ADMIN_PORT}");
+    config.suspend = agent.spec.suspend;
     let mut settings =
         Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
     if let Some(file) = &overrides.token_file {

@@ -102,17 +102,22 @@ impl Metrics {
             damaged_states: Counter::default(),
             budget: Gauge::default(),
         };
+        metrics.follow(streams);
+        metrics
+    }
+
+    /// The series of these streams exist from here on.
+    pub(super) fn follow(&self, streams: impl IntoIterator<Item = Stream>) {
         for stream in streams {
-            for family in [&metrics.received, &metrics.delivered, &metrics.late, &metrics.trimmed] {
+            for family in [&self.received, &self.delivered, &self.late, &self.trimmed] {
                 drop(family.get_or_create(&of(stream)));
             }
             for reason in RejectReason::ALL {
-                drop(metrics.rejected.get_or_create(&of_reject(stream, reason)));
+                drop(self.rejected.get_or_create(&of_reject(stream, reason)));
             }
-            drop(metrics.gap.get_or_create(&of(stream)));
-            drop(metrics.latency.get_or_create(&of(stream)));
+            drop(self.gap.get_or_create(&of(stream)));
+            drop(self.latency.get_or_create(&of(stream)));
         }
-        metrics
     }
 
     /// A record that was not delivered before came in.

@@ -6,5 +6,6 @@ mod secrets;
 mod delivery;
 mod confirmation;
 mod restart;
+mod reload;
 mod rotation;
 mod syslog_ng;
