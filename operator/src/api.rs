@@ -7,28 +7,36 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GetParams, Patch, PatchParams, PostParams,
-    Preconditions,
+    ApiResource, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams,
+    PostParams, Preconditions,
 };
 use kube::core::Status;
 use kube::{Api, Client, Resource as _};
 use serde_json::{Value, json};
+use siem_agent_crds::siem_agent::{HostKind, SidecarOf};
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 use tokio::time::timeout;
 use tracing::info;
 
 use crate::apply::place::Place;
+use crate::host::Host;
 use crate::key::Key;
 use crate::leader_election::Leadership;
-use crate::names::{MANAGER, Owned};
+use crate::names::{MANAGER, Owned, host_resource, sidecar_manager};
 use crate::observed_object::ObservedObject;
+use crate::trim::{Metadata, Pod};
 
 /// One request; the lease's renewal leaves 5 s for what is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A host has one replica, and for a moment the pod before it; whoever may make pods may give others its labels.
+const PODS_PAGE: u32 = 100;
+const MOST_PAGES: usize = 20;
 
 /// No object has this resourceVersion, and the servers known today make one whatever version they are given: so an apply
 /// that carries it makes the object or gets a 409.
@@ -142,6 +150,91 @@ impl Server {
         }
     }
 
+    /// A workload that is to host a sidecar, as it is.
+    pub(crate) async fn read_host(
+        &self,
+        namespace: &str,
+        of: &SidecarOf,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let resource = host_resource(of.kind);
+        self.get(namespace, &resource, &of.name, &GetParams::default()).await
+    }
+
+    /// Applies one agent's part of a workload that is somebody else's, if that is still as it was looked at.
+    pub(crate) async fn apply_part(
+        &self,
+        namespace: &str,
+        host: &Host,
+        agent: &str,
+        part: &Value,
+        why: &str,
+    ) -> Result<DynamicObject, Error> {
+        let Host { of, live, .. } = host;
+        let resource = host_resource(of.kind);
+        let mut object = part.clone();
+        if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+            // With its UID an apply never makes an object.
+            metadata.insert("uid".to_owned(), live.uid.as_str().into());
+            metadata.insert("resourceVersion".to_owned(), live.resource_version.as_str().into());
+        }
+        // What somebody else has changed of our own part is put back; nothing else is in it.
+        let parameters = PatchParams::apply(&sidecar_manager(agent)).force();
+        let api = self.api(namespace, &resource);
+        let what = || format!("apply the sidecar to {of}");
+        match self.write(what, api.patch(&of.name, &parameters, &Patch::Apply(&object))).await {
+            Err(error) => {
+                Err(self.explained(error, namespace, &resource, &of.name, &["patch"]).await)
+            }
+            Ok(applied) => {
+                let (kind, name) = (of.kind.as_str(), &of.name);
+                info!(namespace, kind, name, agent, reason = why, "sidecar applied");
+                Ok(applied)
+            }
+        }
+    }
+
+    /// The pods that a selector of labels finds.
+    pub(crate) async fn list_pods(
+        &self,
+        namespace: &str,
+        selector: &str,
+    ) -> Result<Vec<Pod>, Error> {
+        let what = || format!("list the pods of {selector}");
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        let api = Api::<Pod>::namespaced_with(self.client.clone(), namespace, &resource);
+        let mut list = ListParams::default().labels(selector).limit(PODS_PAGE);
+        let mut pods = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let Ok(answer) = timeout(PATIENCE, api.list(&list)).await else {
+                return Err(Error::TimedOut(what()));
+            };
+            let page = answer.map_err(|error| refused(what(), error))?;
+            pods.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => list = list.continue_token(&token),
+                None => return Ok(pods),
+            }
+        }
+        Err(Error::TimedOut(what()))
+    }
+
+    /// A ReplicaSet's metadata.
+    pub(crate) async fn replica_set(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ObjectMeta>, Error> {
+        let what = || format!("read ReplicaSet {name}");
+        let resource = ApiResource::erase::<ReplicaSet>(&());
+        let api = Api::<Metadata>::namespaced_with(self.client.clone(), namespace, &resource);
+        match timeout(PATIENCE, api.get_opt(name)).await {
+            Err(_elapsed) => Err(Error::TimedOut(what())),
+            Ok(answer) => {
+                answer.map(|set| Some(set?.metadata)).map_err(|error| refused(what(), error))
+            }
+        }
+    }
+
     /// Deletes an object if it is still the one that was looked at.
     pub(crate) async fn delete(
         &self,
@@ -194,16 +287,25 @@ impl Server {
         }
     }
 
+    /// Whether this operator may follow workloads that host sidecars, in a namespace or in all. `None`: the server does not
+    /// say.
+    pub(crate) async fn may_follow_hosts(&self, namespace: Option<&str>) -> Option<bool> {
+        let mut is_allowed = true;
+        for kind in HostKind::ALL {
+            let resource = host_resource(kind);
+            let attributes = attributes(namespace, &resource, None, "watch");
+            is_allowed &= self.is_granted(attributes).await?;
+        }
+        Some(is_allowed)
+    }
+
     /// Whether this operator is known to have a right.
     async fn may(&self, namespace: &str, resource: &ApiResource, name: &str, verb: &str) -> bool {
-        let attributes = ResourceAttributes {
-            group: Some(resource.group.clone()),
-            resource: Some(resource.plural.clone()),
-            namespace: Some(namespace.to_owned()),
-            name: Some(name.to_owned()),
-            verb: Some(verb.to_owned()),
-            ..ResourceAttributes::default()
-        };
+        let attributes = attributes(Some(namespace), resource, Some(name), verb);
+        self.is_granted(attributes).await == Some(true)
+    }
+
+    async fn is_granted(&self, attributes: ResourceAttributes) -> Option<bool> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
                 resource_attributes: Some(attributes),
@@ -213,7 +315,7 @@ impl Server {
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let answer = timeout(PATIENCE, api.create(&PostParams::default(), &review)).await;
-        matches!(answer, Ok(Ok(review)) if review.status.as_ref().is_some_and(|it| it.allowed))
+        Some(answer.ok()?.ok()?.status?.allowed)
     }
 
     /// Writes a status, if the agent is still as it was. Its resourceVersion afterwards.
@@ -289,6 +391,22 @@ impl Server {
 
     fn api(&self, namespace: &str, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, resource)
+    }
+}
+
+fn attributes(
+    namespace: Option<&str>,
+    resource: &ApiResource,
+    name: Option<&str>,
+    verb: &str,
+) -> ResourceAttributes {
+    ResourceAttributes {
+        group: Some(resource.group.clone()),
+        resource: Some(resource.plural.clone()),
+        namespace: namespace.map(str::to_owned),
+        name: name.map(str::to_owned),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
     }
 }
 

@@ -6,30 +6,33 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::future::ready;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::{ApiResource, DynamicObject};
-use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::siem_agent::{ALLOW_SIDECAR_ANNOTATION, HostKind, SidecarOf};
 use tracing::warn;
 
 use crate::agent::Decoded;
 use crate::error_chain::chain;
 use crate::key::Key;
 use crate::lineage::{self, Kin, Member};
-use crate::names::{AGENT_LABEL, MANAGED_BY_LABEL, MANAGER, Owned};
-use crate::trim::{Pod, trim_owned, trim_pod, trim_replica_set};
+use crate::names::{AGENT_LABEL, MANAGED_BY_LABEL, MANAGER, Owned, SIDECAR_LABEL, host_resource};
+use crate::trim::{Metadata, Pod, trim_host, trim_owned, trim_pod, trim_replica_set};
 
 /// A first list comes in pages of so many objects, each held whole before it is cut down: the server takes objects of up to
 /// 1.5 MB, and they may take many times as much once they are read.
 const PAGE: u32 = 8;
+/// Of workloads of which the server sends metadata alone, and most are dropped.
+const HOSTS_PAGE: u32 = 100;
 /// Of agents, whose raw filters have any form.
 const AGENTS_PAGE: u32 = 4;
 
@@ -42,8 +45,10 @@ pub(crate) struct Scope {
     /// By kind.
     owned: BTreeMap<&'static str, Store<DynamicObject>>,
     /// Between a Deployment and its pods.
-    replica_sets: Store<PartialObjectMeta<ReplicaSet>>,
+    replica_sets: Store<Metadata>,
     pods: Store<Pod>,
+    /// Workloads that host a sidecar or allow one, by kind; only where the operator may follow them.
+    hosts: OnceLock<Vec<(HostKind, Store<Metadata>)>>,
 }
 
 /// What a watch has seen.
@@ -95,15 +100,16 @@ impl Scope {
                 watcher(api, mine.clone()).modify(trim_owned).default_backoff().reflect(writer);
             sights.push(seen(stream, which.kind(), Seen::Relisted, agent_of));
         }
-        // Of these the server sends metadata alone.
-        let set_api: Api<PartialObjectMeta<ReplicaSet>> = match &namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
+        let sets = OfMetadata {
+            kind: "ReplicaSet",
+            resource: ApiResource::erase::<ReplicaSet>(&()),
+            config: mine.clone(),
+            concerning: Some,
+            trim: trim_replica_set,
+            agent: agent_of,
         };
-        let (replica_sets, writer) = reflector::store();
-        let stream = watcher(set_api, mine.clone());
-        let stream = stream.modify(trim_replica_set).default_backoff().reflect(writer);
-        sights.push(seen(stream, "ReplicaSet", Seen::Relisted, agent_of));
+        let (replica_sets, seen_sets) = sets.follow(client, namespace.as_deref());
+        sights.push(seen_sets);
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
         let pod_api: Api<Pod> = match &namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
@@ -113,8 +119,92 @@ impl Scope {
         let pods = writer.as_reader();
         let stream = watcher(pod_api, mine).modify(trim_pod).default_backoff().reflect(writer);
         sights.push(seen(stream, "Pod", Seen::Relisted, agent_of));
-        let scope = Self { namespace, agents, owned, replica_sets, pods };
+        let hosts = OnceLock::new();
+        let scope = Self { namespace, agents, owned, replica_sets, pods, hosts };
         (scope, futures_util::stream::select_all(sights).boxed())
+    }
+
+    /// Follows the workloads that host a sidecar or allow one, of which the server sends metadata alone. All others are
+    /// dropped as they come: no selector finds an annotation.
+    pub(crate) fn follow_hosts(&self, client: &Client) -> Sights {
+        let mut sights: Vec<Sights> = Vec::new();
+        let mut stores = Vec::new();
+        for kind in HostKind::ALL {
+            let hosts = OfMetadata {
+                kind: kind.as_str(),
+                resource: host_resource(kind),
+                config: watcher::Config::default().page_size(HOSTS_PAGE),
+                concerning,
+                trim: trim_host,
+                agent: agent_of_host,
+            };
+            let (store, seen) = hosts.follow(client, self.namespace.as_deref());
+            stores.push((kind, store));
+            sights.push(seen);
+        }
+        // It is called once.
+        let _ = self.hosts.set(stores);
+        futures_util::stream::select_all(sights).boxed()
+    }
+
+    /// Waits until every workload has been seen that hosts a sidecar or allows one.
+    pub(crate) async fn warm_hosts(&self) {
+        for (_, store) in self.hosts.get().into_iter().flatten() {
+            let _ = store.wait_until_ready().await;
+        }
+    }
+
+    /// Whether hosts are followed.
+    pub(crate) fn follows_hosts(&self) -> bool {
+        self.hosts.get().is_some()
+    }
+
+    /// A workload's UID and resourceVersion, if it hosts a sidecar or allows one.
+    pub(crate) fn host(&self, namespace: &str, of: &SidecarOf) -> Option<(String, String)> {
+        let (_, store) = self.hosts.get()?.iter().find(|(kind, _)| *kind == of.kind)?;
+        let reference = ObjectRef::new_with(&of.name, host_resource(of.kind));
+        let metadata = store.get(&reference.within(namespace))?.metadata.clone();
+        Some((metadata.uid?, metadata.resource_version?))
+    }
+
+    /// The workloads that carry the sidecar of an agent, or of any.
+    pub(crate) fn hosts_of(&self, key: Option<&Key>) -> Vec<(Key, SidecarOf)> {
+        let mut found = Vec::new();
+        for (kind, store) in self.hosts.get().into_iter().flatten() {
+            for host in store.state() {
+                let labels = host.metadata.labels.as_ref();
+                let agent = labels.and_then(|labels| labels.get(SIDECAR_LABEL));
+                let (Some(agent), Some(namespace), Some(name)) =
+                    (agent, &host.metadata.namespace, &host.metadata.name)
+                else {
+                    continue;
+                };
+                let of = Key::new(namespace, agent);
+                if key.is_none_or(|key| *key == of) {
+                    found.push((of, SidecarOf { kind: *kind, name: name.clone() }));
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether a pod of an agent's own Deployment is there still, on its way out or not.
+    pub(crate) fn has_own_pods(&self, key: &Key) -> bool {
+        let account = Owned::ServiceAccount.name(&key.name);
+        let pods = self.pods.state_filter(|pod| {
+            pod.metadata.namespace.as_ref() == Some(&key.namespace)
+                && agent_name(pod) == Some(&key.name)
+                && pod.spec.service_account_name.as_ref() == Some(&account)
+                && !pod.status.as_ref().is_some_and(|status| {
+                    matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"))
+                })
+        });
+        !pods.is_empty()
+    }
+
+    /// The namespace, where it is not all of them.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
     }
 
     /// Whether objects of this namespace are here.
@@ -181,7 +271,9 @@ impl Scope {
 
 impl Kin for Scope {
     fn replica_set(&self, namespace: &str, name: &str) -> Option<Member> {
-        let set = self.replica_sets.get(&ObjectRef::new(name).within(namespace))?;
+        let resource = ApiResource::erase::<ReplicaSet>(&());
+        let reference = ObjectRef::new_with(name, resource);
+        let set = self.replica_sets.get(&reference.within(namespace))?;
         Member::of(&set.metadata)
     }
 
@@ -192,6 +284,49 @@ impl Kin for Scope {
     fn agent(&self, namespace: &str, name: &str) -> Option<Member> {
         let agent = self.agents.get(&ObjectRef::new(name).within(namespace))?;
         Member::of(agent.meta()).filter(|_| agent.meta().deletion_timestamp.is_none())
+    }
+}
+
+/// A watch of objects of which the server sends metadata alone. One for all kinds: what follows is compiled once.
+struct OfMetadata {
+    kind: &'static str,
+    resource: ApiResource,
+    config: watcher::Config,
+    concerning: fn(Event<Metadata>) -> Option<Event<Metadata>>,
+    trim: fn(&mut Metadata),
+    agent: fn(&Metadata) -> Option<Key>,
+}
+
+impl OfMetadata {
+    fn follow(self, client: &Client, namespace: Option<&str>) -> (Store<Metadata>, Sights) {
+        let Self { kind, resource, config, concerning, trim, agent } = self;
+        let api: Api<Metadata> = match namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let writer = reflector::store::Writer::new(resource);
+        let store = writer.as_reader();
+        let stream =
+            watcher(api, config).filter_map(move |event| ready(event.map(concerning).transpose()));
+        let stream = stream.modify(trim).default_backoff().reflect(writer);
+        (store, seen(stream, kind, Seen::Relisted, agent))
+    }
+}
+
+/// The agent whose sidecar a workload has, else the one that it allows.
+fn agent_of_host(host: &Metadata) -> Option<Key> {
+    let label = host.metadata.labels.as_ref().and_then(|labels| labels.get(SIDECAR_LABEL));
+    let annotations = host.metadata.annotations.as_ref();
+    let allowed = annotations.and_then(|all| all.get(ALLOW_SIDECAR_ANNOTATION));
+    Some(Key::new(host.metadata.namespace.as_ref()?, label.or(allowed)?))
+}
+
+/// What a watch shows, but for workloads that have nothing to do with sidecars. One that has no longer is as good as gone.
+fn concerning(event: Event<Metadata>) -> Option<Event<Metadata>> {
+    match event {
+        Event::Apply(host) if agent_of_host(&host).is_none() => Some(Event::Delete(host)),
+        Event::InitApply(host) if agent_of_host(&host).is_none() => None,
+        event => Some(event),
     }
 }
 
@@ -240,7 +375,7 @@ where
                 None
             }
         };
-        std::future::ready(seen)
+        ready(seen)
     });
     seen.boxed()
 }

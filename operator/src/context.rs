@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use kube::api::DynamicObject;
 use siem_agent_crds::condition::ConditionType;
-use siem_agent_crds::siem_agent::TokenState;
+use siem_agent_crds::siem_agent::{SidecarOf, TokenState};
 use siem_agent_edge::clock;
 
 use crate::agent::{Agent, Decoded};
@@ -17,6 +17,7 @@ use crate::caches::Scope;
 use crate::checkpoint::Keeper;
 use crate::forwarders::order::Target;
 use crate::forwarders::report::{self, Reports};
+use crate::hosts::Hosts;
 use crate::key::Key;
 use crate::leader_election::Leadership;
 use crate::lock::lock;
@@ -29,6 +30,7 @@ use crate::tenants::Tenants;
 use crate::trim::Pod;
 use crate::turns::Turns;
 use crate::twins::{Twin, Twins};
+use crate::workload::{self, PodSight};
 
 /// What the operator's parts share.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) turns: Turns,
     pub(crate) reports: Reports,
     pub(crate) expectations: Expectations,
+    pub(crate) hosts: Hosts,
     pub(crate) keeper: Keeper,
     pub(crate) metrics: Metrics,
     /// Who reports Events.
@@ -65,9 +68,36 @@ impl Context {
         if self.is_openshift.load(Ordering::Relaxed) { openshift } else { kubernetes }
     }
 
-    /// Every agent's newest pod.
-    pub(crate) fn pods_by_agent(&self) -> BTreeMap<Key, Arc<Pod>> {
+    /// Every agent's newest pod of its own Deployment.
+    pub(crate) fn own_pods(&self) -> BTreeMap<Key, Arc<Pod>> {
         self.scopes.iter().flat_map(Scope::pods_by_agent).collect()
+    }
+
+    /// Whether workloads that host sidecars may be followed there.
+    pub(crate) fn follows_hosts(&self, namespace: &str) -> bool {
+        self.scope(namespace).is_some_and(Scope::follows_hosts)
+    }
+
+    /// UID and resourceVersion of a workload that hosts a sidecar or allows one, as the watch shows it.
+    pub(crate) fn host(&self, namespace: &str, of: &SidecarOf) -> Option<(String, String)> {
+        self.scope(namespace)?.host(namespace, of)
+    }
+
+    /// The workloads that carry an agent's sidecar, as the watch shows them.
+    pub(crate) fn hosts_of(&self, key: &Key) -> Vec<SidecarOf> {
+        let found = self.scope(&key.namespace).map(|scope| scope.hosts_of(Some(key)));
+        found.into_iter().flatten().map(|(_, of)| of).collect()
+    }
+
+    /// Every agent whose sidecar some workload carries, whether there is such an agent or not.
+    pub(crate) fn hosted(&self) -> BTreeSet<Key> {
+        let all = self.scopes.iter().flat_map(|scope| scope.hosts_of(None));
+        all.map(|(key, _)| key).collect()
+    }
+
+    /// Whether a pod of an agent's own Deployment is there, on its way out or not.
+    pub(crate) fn has_own_pods(&self, key: &Key) -> bool {
+        self.scope(&key.namespace).is_some_and(|scope| scope.has_own_pods(key))
     }
 
     /// An agent as the watch shows it.
@@ -87,6 +117,7 @@ impl Context {
                 !agent.was_observed()
                     && self.expectations.applied(&agent.uid, Owned::Deployment).is_none()
                     && self.owned(key, Owned::Deployment).is_none()
+                    && !self.hosts.knows(key)
             })
         })
     }
@@ -187,19 +218,26 @@ impl Context {
 
     /// Whom to ask for reports: every agent that may have one and whose pod is ready.
     pub(crate) fn targets(&self) -> Vec<Target> {
-        let pods = self.scopes.iter().flat_map(Scope::pods_by_agent);
-        pods.filter_map(|(key, pod)| self.target_of(key, &pod)).collect()
+        // Of one that moves, the one that exports still.
+        let hosted = self.hosts.pods();
+        let is_hosted = |of: &Key| hosted.iter().any(|(key, _)| key == of);
+        let own = self.scopes.iter().flat_map(Scope::pods_by_agent);
+        let own = own.filter(|(key, _)| !is_hosted(key));
+        let own: Vec<_> = own.map(|(key, pod)| (key, workload::sight(&pod))).collect();
+        let pods = own.into_iter().chain(hosted);
+        pods.filter_map(|(key, pod)| self.target_of(key, pod)).collect()
     }
 
     /// Whom to ask for one agent's report.
     pub(crate) fn target(&self, key: &Key) -> Option<Target> {
-        self.target_of(key.clone(), self.pods(key).first()?)
+        let own = || self.pods(key).first().map(|pod| workload::sight(pod));
+        let pod = self.hosts.pod(key).or_else(own)?;
+        self.target_of(key.clone(), pod)
     }
 
-    fn target_of(&self, key: Key, pod: &Pod) -> Option<Target> {
+    fn target_of(&self, key: Key, pod: PodSight) -> Option<Target> {
         let agent = self.agent(&key)?;
         let agent = agent.0.as_ref().ok()?;
-        let pod = crate::workload::sight(pod);
         let is_ready = agent.is(ConditionType::Ready);
         pod.is_ready.then_some(Target {
             key,
@@ -214,6 +252,7 @@ impl Context {
     pub(crate) fn forget(&self, key: &Key) {
         self.reports.forget(key);
         self.expectations.forget(key);
+        self.hosts.forget(key);
         self.turns.forget(key);
         self.keeper.forget(key);
         lock(&self.told_twins).remove(key);

@@ -77,6 +77,10 @@ pub(crate) async fn run(
         () = learn_platform(&context, &client) => {}
         _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
     }
+    tokio::select! {
+        () = follow_hosts(&context, &work, &client, &mut background) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+    }
     context.metrics.warm();
     info!("caches are warm");
     let asker = match Asker::new() {
@@ -143,6 +147,31 @@ async fn learn_platform(context: &Context, client: &Client) {
     }
 }
 
+/// Follows the workloads that host sidecars, where this operator may: that is a part of its rights of its own.
+async fn follow_hosts(
+    context: &Arc<Context>,
+    work: &Arc<Work>,
+    client: &Client,
+    background: &mut JoinSet<()>,
+) {
+    for scope in &context.scopes {
+        let is_allowed = loop {
+            match context.server.may_follow_hosts(scope.namespace()).await {
+                Some(is_allowed) => break is_allowed,
+                None => warn!("the API server does not say yet whether workloads may be followed"),
+            }
+            sleep(PLATFORM_INTERVAL).await;
+        };
+        info!(namespace = scope.namespace(), is_allowed, "sidecars");
+        if is_allowed {
+            let sights = vec![scope.follow_hosts(client)];
+            let follow = follow(Arc::clone(context), Arc::clone(work), sights, client.clone());
+            background.spawn(follow);
+            scope.warm_hosts().await;
+        }
+    }
+}
+
 fn add_all(context: &Context, work: &Work) {
     let now = Instant::now();
     for agent in context.agents() {
@@ -150,6 +179,10 @@ fn add_all(context: &Context, work: &Work) {
         if let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) {
             add(context, work, Key::new(namespace, name), now);
         }
+    }
+    // Also those that are gone, and have left a sidecar behind.
+    for key in context.hosted() {
+        work.add(key, now);
     }
 }
 
@@ -329,11 +362,12 @@ async fn contained(
     }
 }
 
-/// Looks the agent up and reconciles it. `None`: it is gone.
+/// Looks the agent up and reconciles it. `None`: it is gone, and so is what it had in others' workloads.
 async fn one(context: &Context, key: &Key) -> Result<Option<Duration>, reconcile::Error> {
-    let Some(shown) = context.agent(key) else { return Ok(None) };
+    let gone = || reconcile::sweep::sweep(context, key);
+    let Some(shown) = context.agent(key) else { return gone().await };
     let agent = match &shown.0 {
-        Ok(agent) if agent.metadata.deletion_timestamp.is_some() => return Ok(None),
+        Ok(agent) if agent.metadata.deletion_timestamp.is_some() => return gone().await,
         Ok(agent) => agent.clone(),
         Err(invalid) => {
             return reconcile::undecodable::report(context, key, invalid).await.map(Some);

@@ -10,7 +10,9 @@ use siem_agent_crds::siem_agent::State;
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
 use crate::agent::Agent;
-use crate::names::MANAGER;
+use crate::host::Host;
+use crate::key::Key;
+use crate::names::{MANAGER, SIDECAR};
 use crate::twins::{self, Twin};
 
 /// Ready's reasons that speak of the token.
@@ -103,6 +105,83 @@ pub(crate) fn of_twins(agent: &Agent, twins: &[Twin], instance: &str, now: Times
     event
 }
 
+/// The Event on a host that is rolled out anew for a sidecar. Its owner may know nothing of agents.
+pub(crate) fn of_host(
+    key: &Key,
+    host: &Host,
+    has_sidecar: bool,
+    why: &str,
+    instance: &str,
+    now: Timestamp,
+) -> Event {
+    let what = match (host.has_sidecar, has_sidecar) {
+        (false, _) => "adds",
+        (true, true) => "changes",
+        (true, false) => "removes",
+    };
+    let note = format!(
+        "{} is rolled out anew: the operator {what} the container {SIDECAR} of SiemAgent {} ({why})",
+        host.of, key.name
+    );
+    let regarding = ObjectReference {
+        api_version: Some("apps/v1".to_owned()),
+        kind: Some(host.of.kind.as_str().to_owned()),
+        name: Some(host.of.name.clone()),
+        namespace: Some(key.namespace.clone()),
+        uid: Some(host.live.uid.clone()),
+        ..ObjectReference::default()
+    };
+    let reason = Reason::SidecarHostRestart.as_str();
+    let made = made(key, instance, now);
+    Event { regarding: Some(regarding), ..said(made, true, reason, note) }
+}
+
+/// The same on the agent.
+pub(crate) fn of_its_agent(agent: &Agent, of_host: &Event) -> Event {
+    Event {
+        regarding: Some(reference(agent)),
+        related: of_host.regarding.clone(),
+        ..of_host.clone()
+    }
+}
+
+fn reference(agent: &Agent) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(SiemAgent::api_version(&()).into_owned()),
+        kind: Some(SiemAgent::kind(&()).into_owned()),
+        name: Some(agent.key.name.clone()),
+        namespace: Some(agent.key.namespace.clone()),
+        uid: Some(agent.uid.clone()),
+        resource_version: agent.metadata.resource_version.clone(),
+        field_path: None,
+    }
+}
+
+fn made(key: &Key, instance: &str, now: Timestamp) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", key.name)),
+            namespace: Some(key.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: Timestamp::from_microsecond(now.as_microsecond()).ok().map(MicroTime),
+        action: Some("Reconcile".to_owned()),
+        reporting_controller: Some(MANAGER.to_owned()),
+        reporting_instance: Some(instance.chars().take(128).collect()),
+        ..Event::default()
+    }
+}
+
+fn said(made: Event, is_well: bool, reason: &str, mut note: String) -> Event {
+    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+    Event {
+        type_: Some(if is_well { "Normal" } else { "Warning" }.to_owned()),
+        reason: Some(reason.to_owned()),
+        note: Some(note),
+        ..made
+    }
+}
+
 fn event(
     agent: &Agent,
     condition: &Condition,
@@ -110,32 +189,9 @@ fn event(
     instance: &str,
     now: Timestamp,
 ) -> Event {
-    let mut note = condition.message.clone();
-    note.truncate(note.floor_char_boundary(LONGEST_NOTE));
-    Event {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", agent.key.name)),
-            namespace: Some(agent.key.namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        event_time: Timestamp::from_microsecond(now.as_microsecond()).ok().map(MicroTime),
-        type_: Some(if is_well { "Normal" } else { "Warning" }.to_owned()),
-        reason: Some(condition.reason.clone()),
-        action: Some("Reconcile".to_owned()),
-        note: Some(note),
-        reporting_controller: Some(MANAGER.to_owned()),
-        reporting_instance: Some(instance.chars().take(128).collect()),
-        regarding: Some(ObjectReference {
-            api_version: Some(SiemAgent::api_version(&()).into_owned()),
-            kind: Some(SiemAgent::kind(&()).into_owned()),
-            name: Some(agent.key.name.clone()),
-            namespace: Some(agent.key.namespace.clone()),
-            uid: Some(agent.uid.clone()),
-            resource_version: agent.metadata.resource_version.clone(),
-            field_path: None,
-        }),
-        ..Event::default()
-    }
+    let made = made(&agent.key, instance, now);
+    let said = said(made, is_well, &condition.reason, condition.message.clone());
+    Event { regarding: Some(reference(agent)), ..said }
 }
 
 #[cfg(test)]

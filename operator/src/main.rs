@@ -18,6 +18,8 @@ mod agent;
 mod caches;
 mod trim;
 mod drift;
+mod host;
+mod hosts;
 mod apply;
 mod rollouts;
 mod turns;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource as _;
 use kube::api::ApiResource;
 use siem_agent_crds::SiemAgent;
+use siem_agent_crds::siem_agent::HostKind;
 
 /// Who applies: the field manager, the reporter of Events, the leader's Lease, and `app.kubernetes.io/managed-by`.
 pub(crate) const MANAGER: &str = "siem-agent-operator";
@@ -22,6 +23,10 @@ pub(crate) const CONFIG_HASH_ANNOTATION: &str = "siemagent.dev/config-hash";
 pub(crate) const RELEASE_LABEL: &str = "siemagent.dev/release";
 /// The forwarder's container.
 pub(crate) const CONTAINER: &str = "forwarder";
+/// On a workload that hosts a forwarder: the agent whose sidecar is there, or has been and whose pod has not ended yet.
+pub(crate) const SIDECAR_LABEL: &str = "siemagent.dev/sidecar";
+/// The forwarder's container in another workload's pod, and what the names of its volumes there begin with.
+pub(crate) const SIDECAR: &str = "siem-forwarder";
 
 /// An object that an agent may own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +88,19 @@ impl Owned {
             Self::Claim => format!("{agent}-state"),
             Self::Checkpoint => format!("{agent}-checkpoint"),
         }
+    }
+}
+
+/// Who applies one agent's sidecar: a field manager of its own, so that what it owns in the host can be taken back.
+pub(crate) fn sidecar_manager(agent: &str) -> String {
+    format!("{MANAGER}/{agent}")
+}
+
+/// Where the API has workloads of a kind that may host a sidecar.
+pub(crate) fn host_resource(kind: HostKind) -> ApiResource {
+    match kind {
+        HostKind::Deployment => ApiResource::erase::<Deployment>(&()),
+        HostKind::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
     }
 }
 

@@ -9,7 +9,9 @@ mod service_account;
 mod config_map;
 mod claim;
 mod network_policy;
+mod container;
 mod deployment;
+mod sidecar;
 mod strategic_merge;
 mod restricted;
 mod pod_overrides;
@@ -19,6 +21,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use sidecar::Part;
 use strategic_merge::Refused;
 
 use crate::drift;
@@ -37,6 +40,8 @@ pub(crate) struct Applied;
 pub(crate) struct Objects<State> {
     /// In the order in which they are applied.
     pub(crate) list: Vec<Desired>,
+    /// Its part of the workload that hosts it, where it has no Deployment.
+    pub(crate) sidecar: Option<Part>,
     /// The SHA-256 of the configuration's text, which the forwarder reports.
     pub(crate) config_hash: String,
     /// The forwarder's image.
@@ -68,8 +73,8 @@ pub(crate) enum Error {
 
 impl Objects<Prepared> {
     pub(crate) fn into_applied(self) -> Objects<Applied> {
-        let Self { list, config_hash, image, state: _ } = self;
-        Objects { list, config_hash, image, state: PhantomData }
+        let Self { list, sidecar, config_hash, image, state: _ } = self;
+        Objects { list, sidecar, config_hash, image, state: PhantomData }
     }
 }
 
@@ -80,10 +85,14 @@ impl Objects<Prepared> {
 pub(crate) fn objects(validated: &Validated<'_>) -> Result<Objects<Prepared>, Error> {
     let configuration = config_map::configuration(validated)?;
     let config_hash = drift::hex(&configuration);
-    let mut list = vec![
-        plain(Owned::ServiceAccount, &service_account::service_account(validated))?,
-        plain(Owned::Config, &config_map::config_map(validated, configuration)?)?,
-    ];
+    let image = validated.image.clone();
+    let config = plain(Owned::Config, &config_map::config_map(validated, configuration)?)?;
+    if let Some(of) = validated.spec().sidecar_of() {
+        let sidecar = Some(sidecar::sidecar(validated, of)?);
+        return Ok(Objects { list: vec![config], sidecar, config_hash, image, state: PhantomData });
+    }
+    let mut list =
+        vec![plain(Owned::ServiceAccount, &service_account::service_account(validated))?, config];
     if validated.spec().forwarder.persistence.enabled {
         list.push(plain(Owned::Claim, &claim::claim(validated))?);
     }
@@ -98,7 +107,7 @@ pub(crate) fn objects(validated: &Validated<'_>) -> Result<Objects<Prepared>, Er
         pod_overrides::apply(template, overrides).map_err(Error::PodOverrides)?;
     }
     list.push(desired(Owned::Deployment, deployment));
-    Ok(Objects { list, config_hash, image: validated.image.clone(), state: PhantomData })
+    Ok(Objects { list, sidecar: None, config_hash, image, state: PhantomData })
 }
 
 fn encoded(which: Owned, object: &impl Serialize) -> Result<Value, Error> {

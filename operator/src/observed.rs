@@ -7,7 +7,9 @@ use siem_agent_crds::SiemAgent;
 
 use crate::budget::Others;
 use crate::forwarders::sighting::Sighting;
+use crate::host::{Host, HostPod};
 use crate::names::Owned;
+use crate::objects::validated::Traits;
 use crate::observed_object::{ObservedObject, Written};
 use crate::twins::Twin;
 use crate::workload::{PodSight, Workload};
@@ -37,9 +39,65 @@ pub(crate) struct Observed {
     pub(crate) is_settled: bool,
     /// Whether the watch has shown what this operator last wrote of it.
     pub(crate) is_shown: bool,
+    /// The workload that is to host its sidecar; `None` where it has a Deployment of its own.
+    pub(crate) host: Option<HostSight>,
+    /// Other workloads that its sidecar is in, or whose pod with it has not ended.
+    pub(crate) left: Vec<Left>,
+    /// Whether a pod of its own Deployment is there, on its way out or not.
+    pub(crate) has_own_pods: bool,
+}
+
+/// What is found of the workload that an agent names as its host.
+#[derive(Debug)]
+pub(crate) enum HostSight {
+    /// This operator may not look.
+    NotEnabled,
+    /// There is none.
+    Missing,
+    Found {
+        host: Box<Host>,
+        pods: Vec<HostPod>,
+        /// What was last written of it.
+        written: Option<Box<Written>>,
+        /// Whether it is another object than the one that the sidecar was in.
+        is_replaced: bool,
+        /// Whether what was written there was changed back again and again.
+        is_contested: bool,
+    },
+}
+
+/// A workload that the sidecar is leaving, or has left by being deleted.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) host: Host,
+    /// Whether it is there still.
+    pub(crate) is_there: bool,
+    pub(crate) pods: Vec<HostPod>,
+}
+
+impl HostSight {
+    pub(crate) fn has_sidecar(&self) -> bool {
+        matches!(self, Self::Found { host, .. } if host.has_sidecar)
+    }
+
+    pub(crate) fn traits(&self) -> Traits {
+        match self {
+            Self::Found { host, .. } => host.traits,
+            Self::NotEnabled | Self::Missing => Traits::default(),
+        }
+    }
 }
 
 impl Observed {
+    /// What the forwarder runs in, where it does: its own Deployment, or its part of a host.
+    pub(crate) fn placed(&self) -> Option<&ObservedObject> {
+        match &self.host {
+            None => self.live.get(&Owned::Deployment),
+            Some(HostSight::Found { host, .. }) => Some(&host.live).filter(|_| host.has_sidecar),
+            Some(HostSight::NotEnabled | HostSight::Missing) => None,
+        }
+    }
+
     /// Whether something is still there that an earlier agent of the same name owned.
     pub(crate) fn has_leftovers(&self, agent: &SiemAgent) -> bool {
         self.live.values().any(|live| live.is_left_by_a_namesake(agent))
@@ -87,7 +145,8 @@ fn is_asked_for(agent: &SiemAgent, which: Owned, is_hidden: bool) -> bool {
     let is_wanted = match which {
         Owned::Claim => agent.spec.forwarder.persistence.enabled,
         Owned::NetworkPolicy => agent.spec.forwarder.network_policy.enabled,
-        Owned::ServiceAccount | Owned::Config | Owned::Deployment => true,
+        Owned::Config => true,
+        Owned::ServiceAccount | Owned::Deployment => agent.spec.sidecar_of().is_none(),
         // Looked at when it is written; only a foreign one is looked at again.
         Owned::Checkpoint => return is_hidden,
     };

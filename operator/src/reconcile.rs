@@ -2,7 +2,7 @@
 //!
 //! Level-based: it looks at what is, never at what has happened. Where the live state matches the desired state it sends no
 //! writes. `gather` only reads and `apply` only does; `plan` (with `validate` and `objects`) and `status` decide, and are pure.
-//! `undecodable` stands for all of it where an agent cannot be decoded.
+//! `undecodable` stands for all of it where an agent cannot be decoded, `sweep` where it is gone.
 
 mod gather;
 pub(crate) mod validate;
@@ -11,6 +11,7 @@ mod apply;
 pub(crate) mod status;
 mod update_status;
 pub(crate) mod undecodable;
+pub(crate) mod sweep;
 
 use std::time::Duration;
 

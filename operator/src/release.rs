@@ -1,15 +1,16 @@
 //! What the operator was started with, and the name of the release that it makes of an image. Pure.
 //!
-//! The name is a digest of the image and of the Deployment that this program makes of two samples, so that whatever
+//! The name is a digest of the image and of the Deployment and sidecar that this program makes of samples, so that whatever
 //! another operator changes in every pod is another release, and nothing else is.
 
 use siem_agent_crds::manifest::{self, Problems};
+use siem_agent_crds::siem_agent::{HostKind, Placement, SidecarOf};
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
 use crate::drift;
 use crate::names::Owned;
 use crate::objects;
-use crate::objects::validated::Validated;
+use crate::objects::validated::{Traits, Validated};
 use crate::platform::Place;
 
 /// A label's value has 63 characters, of which a mark takes some.
@@ -44,20 +45,25 @@ impl Settings {
     pub(crate) fn new(image: String, place: Place) -> Result<Self, Error> {
         let mut agent = manifest::read(SAMPLE).map_err(Error::Sample)?;
         let mut templates = String::new();
-        for has_volume in [false, true] {
+        let of = SidecarOf { kind: HostKind::Deployment, name: "sample".to_owned() };
+        let sidecar = Placement { sidecar_of: Some(of) };
+        for (has_volume, placement) in [(false, None), (true, None), (false, Some(sidecar))] {
             agent.spec.forwarder.persistence.enabled = has_volume;
+            agent.spec.placement = placement;
             let validated = Validated {
                 agent: &agent,
                 image: String::new(),
                 mark: None,
                 platform: place.platform,
                 operator_namespace: place.namespace.clone(),
+                host: Traits::default(),
                 requests_per_minute: 1,
             };
             let objects = objects::objects(&validated).map_err(Error::Build)?;
             let deployments =
                 objects.list.iter().filter(|desired| desired.which == Owned::Deployment);
             templates.extend(deployments.map(|desired| desired.digest.as_str()));
+            templates.extend(objects.sidecar.iter().map(|part| part.digest.as_str()));
         }
         Ok(Self { image, place, template: templates })
     }

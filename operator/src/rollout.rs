@@ -123,6 +123,8 @@ pub(crate) enum Stand {
     Waiting(Before),
     /// Not on it yet: the API server refuses its Deployment.
     Refused(Before, String),
+    /// It is in a host that was not looked at yet: nobody goes before it was.
+    Unseen,
 }
 
 /// An agent that takes part.
@@ -136,6 +138,8 @@ pub(crate) struct Member {
     pub(crate) is_granted: bool,
     /// It might have gone before and did not: others first.
     pub(crate) is_put_off: bool,
+    /// It is in another workload's pod, which an image that cannot be pulled would keep from starting: others first.
+    pub(crate) is_hosted: bool,
 }
 
 /// What an agent that is not on the release does now.
@@ -173,12 +177,12 @@ fn plan_fleet(image: &str, fleet: &[&Member], plan: &mut Plan) {
         .iter()
         .filter_map(|member| match &member.stand {
             Stand::Waiting(before) => Some((*member, *before)),
-            Stand::On(..) | Stand::Refused(..) => None,
+            Stand::On(..) | Stand::Refused(..) | Stand::Unseen => None,
         })
         .collect();
     let refused = fleet.iter().filter_map(|member| match &member.stand {
         Stand::Refused(before, why) => Some((*member, *before, why)),
-        Stand::On(..) | Stand::Waiting(_) => None,
+        Stand::On(..) | Stand::Waiting(_) | Stand::Unseen => None,
     });
     let why = halt(image, fleet);
     // A refusal changes nothing, so it is tried again until it is over.
@@ -197,9 +201,10 @@ fn plan_fleet(image: &str, fleet: &[&Member], plan: &mut Plan) {
     });
     let on_the_way = fleet.iter().filter(|member| is_on_the_way(&member.stand)).count();
     let limit = if has_come_up { AT_ONCE } else { 1 };
-    let mut free = limit.saturating_sub(on_the_way);
+    let is_known = !fleet.iter().any(|member| member.stand == Stand::Unseen);
+    let mut free = if is_known { limit.saturating_sub(on_the_way) } else { 0 };
     waiting.sort_by_key(|(member, before)| {
-        (!member.is_granted, member.is_put_off, *before, member.key.clone())
+        (!member.is_granted, member.is_put_off, member.is_hosted, *before, member.key.clone())
     });
     for (member, before) in waiting {
         let turn = if free > 0 { Turn::Go(before) } else { Turn::Wait };
@@ -213,7 +218,7 @@ fn halt(image: &str, fleet: &[&Member]) -> Option<String> {
     let (member, why) = fleet.iter().find_map(|member| match &member.stand {
         Stand::On(Trial::OfReady | Trial::OfRunning, Progress::Failing(why))
         | Stand::Refused(_, why) => Some((member, why)),
-        Stand::On(..) | Stand::Waiting(_) => None,
+        Stand::On(..) | Stand::Waiting(_) | Stand::Unseen => None,
     })?;
     let key = &member.key;
     Some(format!("{key} does not come up with the image {image}: {why}"))
@@ -222,6 +227,7 @@ fn halt(image: &str, fleet: &[&Member]) -> Option<String> {
 /// Whether a place is taken by it. What was made by the release takes none.
 pub(crate) fn is_on_the_way(stand: &Stand) -> bool {
     matches!(stand, Stand::On(trial, Progress::Coming) if trial.is_open())
+        || *stand == Stand::Unseen
 }
 
 /// What an agent's Deployment is made with.

@@ -94,13 +94,28 @@ fn members(context: &Context, now: Instant) -> Vec<Member> {
         let key = agent.key.clone();
         let image = context.settings().image(agent).to_owned();
         let release = context.settings().release(&image);
+        let is_hosted = agent.spec.sidecar_of().is_some();
+        // Of a host nobody knows how its sidecar does before it was looked at.
+        if is_hosted && agent.was_observed() && !context.hosts.knows(&key) {
+            let (is_granted, is_put_off) = (false, false);
+            members.push(Member {
+                key,
+                image,
+                stand: Stand::Unseen,
+                is_granted,
+                is_put_off,
+                is_hosted,
+            });
+            continue;
+        }
         let Some((live, is_shown)) = deployment(context, agent) else { continue };
         let mark = live.mark.as_ref().filter(|mark| mark.release == release);
         let stand = if mark.is_some_and(|mark| mark.trial == Trial::Passed) {
             Stand::On(Trial::Passed, Progress::Up)
         } else {
-            let pods = pods.get_or_insert_with(|| context.pods_by_agent());
-            let pod = pods.get(&key).map(|pod| workload::sight(pod));
+            let pods = pods.get_or_insert_with(|| context.own_pods());
+            let own = || pods.get(&key).map(|pod| workload::sight(pod));
+            let pod = context.hosts.pod(&key).or_else(own);
             stand(context, agent, (&live, is_shown), &release, pod.as_ref())
         };
         // A paused one gets no turn; but what it shows of the release that it is on holds for the others.
@@ -110,7 +125,7 @@ fn members(context: &Context, now: Instant) -> Vec<Member> {
         let granted = lock(&context.turns.inner).granted.get(&key).copied();
         let is_granted = granted.is_some_and(|since| now.duration_since(since) < GRANTED);
         let is_put_off = granted.is_some() && !is_granted;
-        members.push(Member { key, image, stand, is_granted, is_put_off });
+        members.push(Member { key, image, stand, is_granted, is_put_off, is_hosted });
     }
     members
 }
@@ -122,8 +137,11 @@ fn takes_part(agent: &Agent) -> bool {
         && !agent.is(ConditionType::Stalled)
 }
 
-/// The Deployment as it was last seen or written, and whether the watch has shown it so.
+/// The Deployment, or the part of a host, as it was last seen or written, and whether the watch has shown it so.
 fn deployment(context: &Context, agent: &Agent) -> Option<(ObservedObject, bool)> {
+    if agent.spec.sidecar_of().is_some() {
+        return context.hosts.with_sidecar(&agent.key).map(|(host, _)| (host.live, true));
+    }
     let cached = context.owned(&agent.key, Owned::Deployment).as_deref().map(ObservedObject::of)?;
     if !cached.is_owned_by(agent) {
         return None;
@@ -142,9 +160,15 @@ fn stand(
     pod: Option<&PodSight>,
 ) -> Stand {
     let key = &agent.key;
-    let deployment = context.owned(key, Owned::Deployment).as_deref().and_then(trim::deployment);
-    let pods: Vec<_> = pod.into_iter().cloned().collect();
-    let workload = workload::judge(deployment.as_ref(), &pods);
+    let workload = match context.hosts.with_sidecar(key) {
+        Some((host, pods)) => host.judge(&pods),
+        None => {
+            let shown = context.owned(key, Owned::Deployment);
+            let deployment = shown.as_deref().and_then(trim::deployment);
+            let pods: Vec<_> = pod.into_iter().cloned().collect();
+            workload::judge(deployment.as_ref(), &pods)
+        }
+    };
     let Some(mark) = live.mark.as_ref().filter(|mark| mark.release == release) else {
         let before = before(agent, live, &workload);
         let inner = lock(&context.turns.inner);
@@ -199,7 +223,7 @@ fn before(agent: &Agent, live: &ObservedObject, workload: &Workload) -> Before {
 pub(crate) fn stance(context: &Context, agent: &Agent, observed: &Observed) -> Stance {
     let image = context.settings().image(agent);
     let release = context.settings().release(image);
-    let live = observed.live.get(&Owned::Deployment);
+    let live = observed.placed();
     let mark = live.and_then(|live| live.mark.as_ref());
     let is_done = mark.is_some_and(|mark| mark.release == release && !mark.trial.is_open());
     if live.is_some() && !is_done {

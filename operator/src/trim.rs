@@ -1,6 +1,6 @@
 //! What the caches keep of an object, and how that is read. Pure.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PodStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
@@ -8,10 +8,11 @@ use kube::api::{DynamicObject, Object};
 use kube::core::PartialObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use siem_agent_crds::siem_agent::ALLOW_SIDECAR_ANNOTATION;
 
 use crate::checkpoint::decide as checkpoint;
 use crate::drift;
-use crate::names::{AGENT_LABEL, CONTAINER, MANAGER, RELEASE_LABEL};
+use crate::names::{AGENT_LABEL, CONTAINER, MANAGER, RELEASE_LABEL, SIDECAR_LABEL};
 
 /// Only in this program's memory: the digest of what we own in the object.
 const DIGEST: &str = "digest";
@@ -28,7 +29,20 @@ pub(crate) struct PodAccount {
     /// The ServiceAccount.
     #[serde(default)]
     pub(crate) service_account_name: Option<String>,
+    /// Of a host's pod: whether a sidecar is in it.
+    #[serde(default)]
+    pub(crate) init_containers: Vec<Named>,
 }
+
+/// A container.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Named {
+    #[serde(default)]
+    pub(crate) name: String,
+}
+
+/// What is watched for its metadata alone.
+pub(crate) type Metadata = PartialObjectMeta<DynamicObject>;
 
 /// The digest of what we own in a live object, kept by the watch or told by a whole object.
 pub(crate) fn digest_of(object: &DynamicObject) -> Option<String> {
@@ -80,20 +94,31 @@ pub(crate) fn trim_owned(object: &mut DynamicObject) {
 fn trim_metadata(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(labels) = &mut metadata.labels {
-        labels.retain(|name, _| [AGENT_LABEL, RELEASE_LABEL].contains(&name.as_str()));
+        let kept = [AGENT_LABEL, RELEASE_LABEL, SIDECAR_LABEL];
+        labels.retain(|name, _| kept.contains(&name.as_str()));
     }
 }
 
 /// Of a ReplicaSet: its owner.
-pub(crate) fn trim_replica_set(set: &mut PartialObjectMeta<ReplicaSet>) {
+pub(crate) fn trim_replica_set(set: &mut Metadata) {
     trim_metadata(&mut set.metadata);
     set.metadata.annotations = None;
+}
+
+/// Of a workload that hosts a sidecar or allows one: whose.
+pub(crate) fn trim_host(host: &mut Metadata) {
+    trim_metadata(&mut host.metadata);
+    host.metadata.owner_references = None;
+    if let Some(annotations) = &mut host.metadata.annotations {
+        annotations.retain(|name, _| name == ALLOW_SIDECAR_ANNOTATION);
+    }
 }
 
 /// Of a pod: its account and its status.
 pub(crate) fn trim_pod(pod: &mut Pod) {
     trim_metadata(&mut pod.metadata);
     pod.metadata.annotations = None;
+    pod.spec.init_containers = Vec::new();
     if let Some(status) = &mut pod.status {
         status.init_container_statuses = None;
         status.pod_ips = None;

@@ -1,6 +1,6 @@
 //! Which agents export the same events to the same receiver, so that every event arrives there more than once. Pure.
 //!
-//! Agents are compared by what they are: the tenant, the receiver's host and port, and the streams with their filters. No
+//! Agents are compared by what they are: the tenant, the receiver's host and port (of a sidecar's loopback, the host of the sidecar too), and the streams with their filters. No
 //! text that anybody else has written decides about it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,10 +33,13 @@ impl Twins {
         let mut by_route: BTreeMap<_, Vec<&Agent>> = BTreeMap::new();
         for agent in agents.into_iter().filter(|agent| exports(agent)) {
             let spec = &agent.spec;
+            // What is on loopback is in the pod, and another pod's is another one.
+            let pod = spec.sidecar_of().filter(|_| is_loopback(&spec.syslog.host));
             let route = (
                 same::tenant(&spec.source.cloud_apps.url),
                 same::host(&spec.syslog.host),
                 defaults::port(&spec.syslog),
+                pod.map(|of| (agent.key.namespace.as_str(), of)),
             );
             by_route.entry(route).or_default().push(agent);
         }
@@ -71,6 +74,11 @@ impl Twins {
         };
         all.filter(|key| names(self, key) != names(before, key)).collect()
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn twin(agent: &Agent) -> Twin {

@@ -5,10 +5,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ContainerStatus;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use siem_agent_crds::condition::Reason;
 
-use crate::names::{CONTAINER, RELEASE_LABEL};
+use crate::names::{CONTAINER, RELEASE_LABEL, SIDECAR};
 use crate::trim::Pod;
 
 /// A ReplicaSet makes a pod for one that has ended as soon as it sees so.
@@ -97,13 +97,35 @@ fn end_before(pods: &[PodSight]) -> Option<&(String, String)> {
     before.trouble.as_ref().filter(|_| !newest.is_ready && took <= REPLACED_WITHIN)
 }
 
-/// What matters of a pod.
+/// What matters of a pod of the agent's own Deployment.
 pub(crate) fn sight(pod: &Pod) -> PodSight {
     let status = pod.status.clone().unwrap_or_default();
-    let container =
-        status.container_statuses.iter().flatten().find(|container| container.name == CONTAINER);
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let container = containers.iter().find(|container| container.name == CONTAINER).cloned();
     let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
     let is_ready = ready.is_some_and(|ready| ready.status == "True");
+    look(pod, &status, container.as_ref(), is_ready)
+}
+
+/// What matters of a host's pod: whether it is ready itself is the host's.
+pub(crate) fn sight_of_sidecar(pod: &Pod) -> PodSight {
+    let status = pod.status.clone().unwrap_or_default();
+    let containers = status.init_container_statuses.as_deref().unwrap_or_default();
+    let container = containers.iter().find(|container| container.name == SIDECAR).cloned();
+    let runs = container.as_ref().is_some_and(|container| {
+        container.state.as_ref().is_some_and(|state| state.running.is_some())
+    });
+    let is_running = runs && status.phase.as_deref() != Some("Failed");
+    look(pod, &status, container.as_ref(), is_running)
+}
+
+fn look(
+    pod: &Pod,
+    status: &PodStatus,
+    container: Option<&ContainerStatus>,
+    is_ready: bool,
+) -> PodSight {
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
     let unschedulable = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "PodScheduled"
             && condition.status == "False"

@@ -56,7 +56,7 @@ fn render_prints_what_is_expected() {
         assert_eq!(text(&output.stdout), expected, "{file}: UPDATE_EXPECT=1 rewrites it");
         n_compared += 1;
     }
-    assert_eq!(n_compared, 3);
+    assert_eq!(n_compared, 4);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn render_refuses_what_the_api_server_would_refuse() {
             "  forwarder: {resources: {limits: {cpu: lots}}}\n",
             "spec.forwarder.resources.limits.cpu",
         ),
-        ("  placement: {sidecarOf: {kind: Deployment, name: x}}\n", "spec.placement"),
+        ("  placement: {sidecarOf: {kind: DaemonSet, name: x}}\n", "spec.placement"),
         (
             "  forwarder: {podOverrides: {spec: {serviceAccountName: admin}}}\n",
             "spec.forwarder.podOverrides.spec.serviceAccountName: is what the operator needs itself",

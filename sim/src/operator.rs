@@ -17,6 +17,7 @@ use crate::forwarder::{LOOK, PATIENCE, free_port, program};
 use crate::leash::{self, Leashed};
 
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/rbac.yaml");
+const SIDECAR_RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/rbac-sidecars.yaml");
 /// The name of its ServiceAccount and of everything that gives it rights.
 pub const ACCOUNT: &str = "siem-agent-operator";
 
@@ -70,6 +71,23 @@ impl Place {
             watched,
             kubeconfig,
         })
+    }
+
+    /// Adds what `operator/rbac-sidecars.yaml` grants, in this namespace.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub async fn allow_sidecars(&self, plane: &ControlPlane) -> Result<()> {
+        let (kubectl, namespace) = (plane.kubectl()?, &self.namespace);
+        let rules = ["apply", "--server-side", "--namespace", namespace, "-f", SIDECAR_RULES];
+        kubectl.run(&rules, "").await?;
+        for part in ["sidecars", "hosts"] {
+            let role = format!("--clusterrole={ACCOUNT}-{part}");
+            let account = format!("--serviceaccount={namespace}:{}", self.account);
+            let bind = ["create", "rolebinding", part, "--namespace", namespace, &role, &account];
+            kubectl.run(&bind, "").await?;
+        }
+        Ok(())
     }
 
     /// An account that stands already, such as a Helm release's, and the namespaces that it watches; none: all.

@@ -23,7 +23,7 @@ use siem_agent_sim::real_node::{ADDRESS, RealNode};
 use siem_agent_sim::rsyslog::{Input, Rsyslog};
 
 /// A Secret takes up to a minute and a half, what is tried again after a pause a few minutes, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// An operator at work on a real node.
 #[derive(Debug)]

@@ -102,8 +102,9 @@ yes
 {{- /* The rules of one document of files/rbac.yaml, with their reasons: call with (dict "root" . "kind" …). */ -}}
 {{- define "siem.rules" -}}
 {{- $kind := .kind -}}
-{{- range regexSplit "(?m)^---\n" (.root.Files.Get "files/rbac.yaml") -1 -}}
-{{- if regexMatch (printf "(?m)^kind: %s$" $kind) . -}}
+{{- $suffix := default "" .suffix -}}
+{{- range regexSplit "(?m)^---\n" (.root.Files.Get (default "files/rbac.yaml" .file)) -1 -}}
+{{- if and (regexMatch (printf "(?m)^kind: %s$" $kind) .) (regexMatch (printf "(?m)^  name: \\S*%s$" $suffix) .) -}}
 rules:
 {{ regexReplaceAll "(?s)^.*\nrules:\n" . "" | trimSuffix "\n" }}
 {{- end -}}

@@ -134,6 +134,11 @@ impl Expectations {
         }
     }
 
+    /// Takes note of what the workload of an agent that waits was last written as.
+    pub(crate) fn keep_written(&self, uid: &str, digest: &str) {
+        lock(&self.0).kept.insert(uid.to_owned(), digest.to_owned());
+    }
+
     /// What was last written of each of an agent's objects.
     pub(crate) fn written(&self, uid: &str) -> BTreeMap<Owned, Written> {
         let inner = lock(&self.0);

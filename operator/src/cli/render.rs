@@ -85,6 +85,9 @@ fn render(
         twins: Vec::new(),
         is_settled: false,
         is_shown: false,
+        host: None,
+        left: Vec::new(),
+        has_own_pods: false,
     };
     let settings = Settings::new(image.to_owned(), place.clone())
         .map_err(|error| Failure::World(chain(&error)))?;
@@ -98,9 +101,12 @@ fn render(
         error => Failure::World(chain(&error)),
     })?;
     let mut yaml = String::new();
-    for desired in &objects.list {
-        let object = serde_saphyr::to_string(&desired.object)
-            .map_err(|error| Failure::World(error.to_string()))?;
+    let own = objects.list.iter().map(|desired| &desired.object);
+    // What is applied to its host, under a field manager of the agent's own.
+    let of_host = objects.sidecar.iter().map(|part| &part.object);
+    for object in own.chain(of_host) {
+        let object =
+            serde_saphyr::to_string(object).map_err(|error| Failure::World(error.to_string()))?;
         yaml.push_str("---\n");
         yaml.push_str(&object);
         if !object.ends_with('\n') {

@@ -30,6 +30,7 @@ use crate::context::Context;
 use crate::controller;
 use crate::error_chain::chain;
 use crate::forwarders::report::Reports;
+use crate::hosts::Hosts;
 use crate::leader_election::{Candidate, Leadership};
 use crate::metrics::{Metrics, OfRequest};
 use crate::platform::{Place, Platform};
@@ -102,6 +103,7 @@ async fn serve(
         turns: Turns::default(),
         reports: Reports::default(),
         expectations: Expectations::default(),
+        hosts: Hosts::default(),
         keeper: Keeper::default(),
         metrics: Metrics::new(requests),
         instance: instance.clone(),

@@ -25,6 +25,8 @@ const FIRST_REQUESTS_PER_MINUTE: i32 = 1;
 pub(super) fn configuration(validated: &Validated<'_>) -> Result<String, Error> {
     let mut config = Config::for_agent(validated.agent, paths::paths());
     config.log_level = LogLevel::default();
+    // A Deployment has no pod then; a sidecar's stays.
+    config.suspend = validated.spec().suspend;
     config.source.cloud_apps.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
     let text = yaml(&config)?;
     Ok(format!("{HEADER}{CONFIG_HEADER}{text}"))

@@ -15,8 +15,19 @@ pub(crate) struct Validated<'a> {
     pub(crate) platform: Platform,
     /// Where the operator runs, which reads the forwarder's report.
     pub(crate) operator_namespace: String,
+    /// Of the pods that host its sidecar.
+    pub(crate) host: Traits,
     /// This agent's share of the tenant's requests.
     pub(crate) requests_per_minute: u32,
+}
+
+/// What of a host's pods its sidecar depends on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// They run as root unless a container says otherwise.
+    pub(crate) as_root: bool,
+    /// They are on the network of their node.
+    pub(crate) on_node: bool,
 }
 
 impl Validated<'_> {

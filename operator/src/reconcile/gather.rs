@@ -1,5 +1,7 @@
 //! Reads what there is on the server and at the forwarder, from caches. No decisions: `observed` says what to ask for.
 
+pub(crate) mod hosts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::Agent;
@@ -7,10 +9,10 @@ use crate::api;
 use crate::budget::Share;
 use crate::context::Context;
 use crate::names::Owned;
-use crate::observed::{self, Known, Observed, Source};
+use crate::observed::{self, HostSight, Known, Observed, Source};
 use crate::observed_object::ObservedObject;
 use crate::trim;
-use crate::workload;
+use crate::workload::{self, Workload};
 
 /// Reads the caches, and asks the server for what no cache has.
 ///
@@ -44,6 +46,14 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
             live.insert(which, found);
         }
     }
+    let left = hosts::left(context, key, agent.spec.sidecar_of()).await?;
+    let host = match agent.spec.sidecar_of() {
+        Some(of) => Some(hosts::look(context, agent, of).await?),
+        None => None,
+    };
+    if host.is_none() && left.is_empty() {
+        context.hosts.forget(key);
+    }
     let pods: Vec<_> = context.pods(key).iter().map(|pod| workload::sight(pod)).collect();
     let shown = context.owned(key, Owned::Deployment);
     let deployment = shown.as_deref().and_then(trim::deployment);
@@ -52,18 +62,36 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
         written.is_none_or(|written| !shown.is_older_than(&written.live))
     });
     let Share { requests, others } = context.share(agent);
+    let (pod, workload, is_settled, is_shown) = match &host {
+        None => {
+            let is_settled = deployment.as_ref().is_some_and(observed::is_settled);
+            let workload = workload::judge(deployment.as_ref(), &pods);
+            (pods.into_iter().next(), workload, is_settled, is_shown)
+        }
+        Some(HostSight::Found { host, pods, .. }) => {
+            (context.hosts.pod(key), host.judge(pods), host.is_updated(), true)
+        }
+        Some(HostSight::NotEnabled | HostSight::Missing) => {
+            (None, Workload::Progressing("there is no host"), true, true)
+        }
+    };
     Ok(Observed {
         live,
         absent,
         written,
         kept: context.expectations.kept(uid),
-        workload: workload::judge(deployment.as_ref(), &pods),
-        sighting: context.reports.sighting(key, uid, pods.first().map(|pod| pod.uid.as_str())),
-        pod: pods.into_iter().next(),
+        workload,
+        sighting: context.reports.sighting(key, uid, pod.as_ref().map(|pod| pod.uid.as_str())),
+        pod,
         requests_per_minute: requests,
         others,
         twins: context.twins(key),
-        is_settled: deployment.as_ref().is_some_and(observed::is_settled),
+        is_settled,
         is_shown,
+        // Once the sidecar is in its host, what has such labels is nobody's.
+        has_own_pods: host.as_ref().is_some_and(|host| !host.has_sidecar())
+            && context.has_own_pods(key),
+        host,
+        left,
     })
 }

@@ -55,6 +55,8 @@ pub(crate) enum Outcome {
     Stalled(Vec<Problem>),
     /// What an earlier agent of this name owned is still being removed.
     Waiting,
+    /// The pod that it ran in before has not ended.
+    Moving(String),
     /// All is on the server.
     Applied(Objects<Applied>),
     /// The operator brings another release, and this agent keeps the one that it runs: all else is on the server.
@@ -67,9 +69,11 @@ pub(crate) enum Outcome {
 fn generation(facts: &Facts<'_>, previous: &SiemAgentStatus) -> i64 {
     match facts.outcome {
         Outcome::Paused(_) => previous.observed_generation,
-        Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting => {
-            facts.agent.metadata.generation.unwrap_or(0)
-        }
+        Outcome::Applied(_)
+        | Outcome::Queued(_)
+        | Outcome::Stalled(_)
+        | Outcome::Waiting
+        | Outcome::Moving(_) => facts.agent.metadata.generation.unwrap_or(0),
     }
 }
 
@@ -88,9 +92,11 @@ pub(crate) fn status(facts: &Facts<'_>, now: Timestamp) -> SiemAgentStatus {
         streams: streams(facts, report, &previous, now),
         image: match facts.outcome {
             Outcome::Applied(objects) => Some(objects.image.clone()),
-            Outcome::Queued(_) | Outcome::Stalled(_) | Outcome::Waiting | Outcome::Paused(_) => {
-                previous.image
-            }
+            Outcome::Queued(_)
+            | Outcome::Stalled(_)
+            | Outcome::Waiting
+            | Outcome::Moving(_)
+            | Outcome::Paused(_) => previous.image,
         },
     }
 }

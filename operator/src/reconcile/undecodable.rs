@@ -28,6 +28,7 @@ pub(crate) async fn report(
     key: &Key,
     undecodable: &Undecodable,
 ) -> Result<Duration, Error> {
+    super::sweep::withdraw(context, key).await?;
     let (previous, metadata, _place) = match &undecodable.status {
         // The server takes long for one, and the answer is as large: others are not held up by many.
         Some(status) => match ONE_BY_ONE.try_acquire() {

@@ -16,7 +16,6 @@ use crate::context::Context;
 use crate::error_chain::chain;
 use crate::key::Key;
 use crate::lock::lock;
-use crate::names::Owned;
 use crate::observed::Observed;
 use crate::twins::Twin;
 use crate::{api, events};
@@ -39,7 +38,7 @@ pub(super) async fn update(
         sighting: &observed.sighting,
         twins: &observed.twins,
         others: &observed.others,
-        has_deployment: observed.live.contains_key(&Owned::Deployment),
+        has_deployment: observed.placed().is_some(),
         unsettled: context.expectations.unsettled(&agent.key, observed.is_settled, Instant::now()),
     };
     let (namespace, name) = (&agent.key.namespace, &agent.key.name);

@@ -13,7 +13,7 @@ use siem_agent_crds::siem_agent::{Protocol, SiemAgent, SiemAgentSpec};
 
 use crate::names::{self, CONFIG_HASH_ANNOTATION, Owned, RELEASE_LABEL};
 use crate::objects::validated::Validated;
-use crate::observed::Observed;
+use crate::observed::{HostSight, Observed};
 use crate::observed_object::ObservedObject;
 use crate::platform::Place;
 use crate::quantity;
@@ -31,6 +31,8 @@ pub(crate) enum Cause {
     InvalidSpec,
     /// The API server refuses an object that is made of the spec.
     Rejected,
+    /// The workload that is to host the sidecar cannot.
+    Host(Reason),
 }
 
 impl Cause {
@@ -40,6 +42,7 @@ impl Cause {
             Self::SourceNotAllowed => Reason::SourceNotAllowed,
             Self::InvalidSpec => Reason::InvalidSpec,
             Self::Rejected => Reason::Rejected,
+            Self::Host(reason) => reason,
         }
     }
 }
@@ -95,6 +98,7 @@ pub(crate) fn validate<'a>(
         mark: stance.mark.clone(),
         platform: place.platform,
         operator_namespace: place.namespace.clone(),
+        host: observed.host.as_ref().map(HostSight::traits).unwrap_or_default(),
         requests_per_minute: observed.requests_per_minute,
     })
 }
@@ -110,6 +114,37 @@ pub(crate) fn refused(agent: &SiemAgent, tenants: &Tenants) -> Option<Problem> {
             agent.spec.source.cloud_apps.url,
         ),
     })
+}
+
+/// Why the workload that the agent names cannot host its sidecar.
+pub(crate) fn host(agent: &SiemAgent, observed: &Observed) -> Option<Problem> {
+    let of = agent.spec.sidecar_of()?;
+    let (reason, text) = match observed.host.as_ref()? {
+        HostSight::NotEnabled => (
+            Reason::SidecarNotEnabled,
+            "the operator lacks the rights for sidecars: set the value `sidecars.enabled` of its chart, or bind \
+             operator/rbac-sidecars.yaml and start the operator anew"
+                .to_owned(),
+        ),
+        HostSight::Missing => (
+            Reason::SidecarHostMissing,
+            format!(
+                "there is no {of} in the namespace {}: make it, or name another workload",
+                names::namespace(agent)
+            ),
+        ),
+        HostSight::Found { is_contested: true, .. } => (
+            Reason::SidecarContested,
+            format!(
+                "something changes the sidecar in {of} back again and again, and each time its pods are started anew: \
+                 have it leave initContainers and volumes alone, or take the agent elsewhere; it is tried again in ten minutes"
+            ),
+        ),
+        HostSight::Found { host, is_replaced, .. } => {
+            host.refusal(agent.metadata.name.as_deref().unwrap_or_default(), *is_replaced)?
+        }
+    };
+    Some(Problem { cause: Cause::Host(reason), text: format!("spec.placement.sidecarOf: {text}") })
 }
 
 /// An object that an earlier agent of the same name has left is on its way out, and only waited for.

@@ -29,6 +29,7 @@ fn members(agents: &[Agent]) -> Vec<Member> {
         stand: agent.stand.clone(),
         is_granted: false,
         is_put_off: false,
+        is_hosted: false,
     };
     agents.iter().enumerate().map(member).collect()
 }
@@ -286,4 +287,24 @@ fn an_agent_keeps_what_it_runs_until_it_is_its_turn() {
     // One of an operator that wrote no marks.
     let unmarked = Own { mark: None, ..own };
     assert_eq!(stance(&unmarked), Stance { mark: None, ..kept(Wait::Queued) });
+}
+
+#[test]
+fn nobody_goes_before_every_host_was_looked_at_and_hosts_go_last() {
+    let waiting = |name: &str, is_hosted: bool| Member {
+        key: Key::new("ns", name),
+        image: IMAGE.to_owned(),
+        stand: Stand::Waiting(Before::Ready),
+        is_granted: false,
+        is_put_off: false,
+        is_hosted,
+    };
+    let goes = |members: &[Member]| -> Vec<String> {
+        let turns = plan(members).turns.into_iter();
+        turns.filter(|(_, turn)| matches!(turn, Turn::Go(_))).map(|(key, _)| key.name).collect()
+    };
+    let fleet = [waiting("a-host", true), waiting("b", false)];
+    assert_eq!(goes(&fleet), ["b"], "the canary has a pod of its own");
+    let unseen = Member { stand: Stand::Unseen, ..waiting("c", true) };
+    assert_eq!(goes(&[fleet[0].clone(), fleet[1].clone(), unseen]), Vec::<String>::new());
 }

@@ -9,6 +9,7 @@ mod kwok;
 mod node;
 mod reconcile;
 mod paused;
+mod sidecar;
 mod versions;
 mod operator_robust;
 mod operator_hostile;

@@ -1,6 +1,7 @@
 //! What may happen to an operator: it is killed, paused, cut off, meets another one, or a CRD that is not its own.
 
 mod openshift;
+mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -375,117 +376,4 @@ async fn another_release_is_tried_on_one_agent_first() -> Result<()> {
         queued.filter(|agent| condition(agent, "Reconciling")["reason"] == "RolloutQueued");
     assert_eq!(queued.count(), 11);
     Ok(())
-}
-
-#[tokio::test]
-async fn what_is_granted_is_used_and_a_foreign_crd_is_noticed() -> Result<()> {
-    let plane = ControlPlane::start().await?;
-    let namespace = plane.namespace().await?;
-    let place = Place::new(&plane, &namespace).await?;
-    let kubectl = plane.kubectl()?;
-    let inside = format!("--namespace={namespace}");
-    let crd = "crd/siemagents.siemagent.dev";
-    // A CRD of a later release knows a protocol that this operator cannot read.
-    let protocol = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/syslog/properties/protocol/enum/-";
-    let later = json!([{"op": "add", "path": protocol, "value": "RELP"}]).to_string();
-    kubectl.run(&["patch", crd, "--type=json", "-p", &later], "").await?;
-    let operator = Operator::start(&place, &[]).await?;
-    assert_eq!(operator.series("siemagent_operator_crd_outdated ").await?[0].1.to_string(), "0");
-    let apply = ["apply", "-f", "-", inside.as_str()];
-    let unreadable =
-        manifest("later", "").replace("siem.example.com", "siem.example.com, protocol: RELP");
-    eventually(PATIENCE, async || {
-        ensure!(kubectl.say(&apply, &unreadable).await?.ok, "the changed CRD is not in force");
-        Ok(())
-    })
-    .await?;
-    kubectl.run(&apply, &manifest("soc", MORE)).await?;
-    let wait = async |what: &str, path: &str| {
-        kubectl.run(&["wait", what, &format!("--for={path}"), "--timeout=60s", &inside], "").await
-    };
-    // One that cannot be read harms no other.
-    wait("siemagent/soc", "jsonpath={.status.state}=Created").await?;
-    wait("siemagent/later", "condition=Stalled").await?;
-    wait("deployment/soc-forwarder", "create").await?;
-    // Without the label that the watches select by, the operator meets its own objects as if they were somebody else's.
-    let owned = [
-        "serviceaccount/soc-forwarder",
-        "configmap/soc-config",
-        "pvc/soc-state",
-        "networkpolicy/soc-forwarder",
-        "deployment/soc-forwarder",
-    ];
-    let unlabel = ["label", "app.kubernetes.io/managed-by-", inside.as_str()];
-    kubectl.run(&[&unlabel[..1], &owned, &unlabel[1..]].concat(), "").await?;
-    for object in owned {
-        let label =
-            r"jsonpath={.metadata.labels.app\.kubernetes\.io/managed-by}=siem-agent-operator";
-        wait(object, label).await?;
-    }
-    kubectl.run(&apply, &manifest("soc", "")).await?;
-    wait("networkpolicy/soc-forwarder", "delete").await?;
-    wait("pvc/soc-state", "delete").await?;
-    // A transition, and so an Event.
-    kubectl.run(&apply, &manifest("soc", "  suspend: true\n")).await?;
-    wait("siemagent/soc", "jsonpath={.status.state}=Suspended").await?;
-    operator.terminate().await?;
-
-    let role: Value = serde_json::from_str(
-        &kubectl.run(&["get", "clusterrole", ACCOUNT, "-o", "json"], "").await?,
-    )?;
-    let own: Value = serde_json::from_str(
-        &kubectl.run(&["get", "role", ACCOUNT, "-o", "json", &inside], "").await?,
-    )?;
-    let texts = |value: &Value| -> Vec<String> {
-        let texts = value.as_array().into_iter().flatten();
-        texts.filter_map(|text| text.as_str().map(str::to_owned)).collect()
-    };
-    let mut granted = BTreeSet::new();
-    for rule in [&role, &own].iter().flat_map(|role| role["rules"].as_array().into_iter().flatten())
-    {
-        for group in texts(&rule["apiGroups"]) {
-            for resource in texts(&rule["resources"]) {
-                for verb in texts(&rule["verbs"]) {
-                    granted.insert(format!("{verb} {resource}.{group}"));
-                }
-            }
-        }
-    }
-    let mut used = BTreeSet::new();
-    for request in plane.requests_since(0)? {
-        if request.user != place.user() || request.resource.is_empty() {
-            continue;
-        }
-        ensure!(request.code != 403, "{request:?}");
-        let mut resource = request.resource.clone();
-        if !request.subresource.is_empty() {
-            resource = format!("{resource}/{}", request.subresource);
-        }
-        used.insert(format!("{} {resource}.{}", request.verb, request.group));
-        // Applying what is not there makes it, and asks for that right as well.
-        if request.verb == "patch" && request.code == 201 {
-            used.insert(format!("create {resource}.{}", request.group));
-        }
-    }
-    assert_eq!(used, granted);
-    ensure!(!granted.iter().any(|right| {
-        ["secrets", "nodes", "customresourcedefinitions"].iter().any(|of| right.contains(of))
-    }));
-
-    // A CRD of an earlier release drops what this operator knows.
-    let grace = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/syslog/properties/confirmGrace";
-    let earlier = json!([{"op": "remove", "path": grace}]).to_string();
-    kubectl.run(&["patch", crd, "--type=json", "-p", &earlier], "").await?;
-    // It is published a moment later; an operator that is started then sees it.
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let operator = Operator::start(&place, &[]).await?;
-        sleep(Duration::from_secs(1)).await;
-        if operator.series("siemagent_operator_crd_outdated ").await?[0].1 > 0.5 {
-            ensure!(operator.get("readyz").await?.contains("CRD"));
-            ensure!(operator.log().contains("spec.syslog.confirmGrace"), "{}", operator.log());
-            return Ok(());
-        }
-        ensure!(Instant::now() < until, "the outdated CRD is not noticed");
-    }
 }

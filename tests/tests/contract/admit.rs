@@ -55,7 +55,13 @@ fn fixtures(folder: &str) -> Result<Vec<Fixture>> {
             .next()
             .and_then(|line| line.strip_prefix("# expect: ")?.split_once('|'))
             .map(|(field, words)| (field.trim().to_owned(), words.trim().to_owned()));
-        let manifest = serde_saphyr::from_str(&text)?;
+        // An example may bring what its agent needs.
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+        let is_agent = |document: &Value| document["kind"] == "SiemAgent";
+        let manifest = match documents.as_slice() {
+            [one] => one.clone(),
+            many => many.iter().find(|one| is_agent(one)).context("a SiemAgent")?.clone(),
+        };
         found.push(Fixture { name: path.display().to_string(), expected, text, manifest });
     }
     ensure!(!found.is_empty());

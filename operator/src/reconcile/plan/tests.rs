@@ -8,6 +8,7 @@ use siem_agent_crds::siem_agent::PAUSED_ANNOTATION;
 use super::*;
 use crate::budget::Others;
 use crate::forwarders::sighting::Sighting;
+use crate::observed::Left;
 use crate::observed_object::Written;
 use crate::platform::Platform;
 use crate::rollout::{Mark, Trial};
@@ -36,6 +37,9 @@ fn observed() -> Observed {
         twins: Vec::new(),
         is_settled: true,
         is_shown: true,
+        host: None,
+        left: Vec::new(),
+        has_own_pods: false,
     }
 }
 
@@ -257,3 +261,5 @@ fn a_patch_on_what_is_the_operators_stalls_the_agent_by_its_path() {
     let path = "spec.forwarder.podOverrides.spec.serviceAccountName: ";
     assert!(problems[0].text.starts_with(path), "{problems:?}");
 }
+
+mod sidecar;

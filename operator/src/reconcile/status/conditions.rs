@@ -146,13 +146,28 @@ fn workload(situation: &Situation, facts: &Facts<'_>) -> Verdict {
             return verdict(Unknown, *reason, "the spec cannot work");
         }
         Situation::Suspended => {
-            return verdict(False, Reason::Suspended, "there is no pod while spec.suspend is true");
+            let message = match facts.agent.spec.sidecar_of() {
+                Some(of) => {
+                    format!("the forwarder in the pod of {of} idles while spec.suspend is true")
+                }
+                None => "there is no pod while spec.suspend is true".to_owned(),
+            };
+            return verdict(False, Reason::Suspended, message);
         }
         _ => {}
     }
     match facts.workload {
-        Workload::Running => verdict(True, Reason::Available, "the forwarder's pod is ready"),
-        Workload::Progressing(what) => verdict(False, Reason::Progressing, *what),
+        Workload::Running => match facts.agent.spec.sidecar_of() {
+            Some(of) => {
+                let message = format!("the forwarder runs in the pod of {of}");
+                verdict(True, Reason::AvailableAsSidecar, message)
+            }
+            None => verdict(True, Reason::Available, "the forwarder's pod is ready"),
+        },
+        Workload::Progressing(what) => {
+            let host = facts.agent.spec.sidecar_of().map(|of| format!("{of}: "));
+            verdict(False, Reason::Progressing, host.unwrap_or_default() + what)
+        }
         Workload::Failing { .. } => match situation {
             Situation::PodTrouble { reason, message } => failing(False, reason, message),
             _ => verdict(False, Reason::Progressing, "the pod is being replaced"),

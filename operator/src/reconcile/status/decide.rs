@@ -23,6 +23,8 @@ const RESYNC_OF_TROUBLE: Duration = Duration::from_secs(60);
 const SETTLING: Duration = Duration::from_secs(3);
 /// What is on its way out is gone in a moment.
 const SOON: Duration = Duration::from_secs(2);
+/// How often a host is looked at while the sidecar does not run.
+const LOOK_AT_HOST: Duration = Duration::from_secs(15);
 /// A progress that lasts longer is reported step by step.
 const HASTE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -60,7 +62,13 @@ pub(crate) fn decide(facts: &Facts<'_>, now: Timestamp) -> Decision {
         return hold("it may pass by itself");
     }
     let again = match facts.outcome {
-        Outcome::Waiting => SOON,
+        Outcome::Waiting | Outcome::Moving(_) => SOON,
+        // Nobody watches a host's pods, nor a workload that has nothing to do with sidecars yet.
+        Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Stalled(_)
+            if facts.agent.spec.sidecar_of().is_some() && *facts.workload != Workload::Running =>
+        {
+            LOOK_AT_HOST
+        }
         // A refused Deployment is tried again; whose turn it is, the roll-out says to the queue.
         Outcome::Stalled(_) | Outcome::Applied(_) | Outcome::Paused(_)
             if next.is(ConditionType::Ready) =>

@@ -116,6 +116,7 @@ fn spec(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
         Outcome::Waiting => Some(progressing(
             "what an earlier agent of this name owned is still being removed".to_owned(),
         )),
+        Outcome::Moving(before) => Some(progressing(before.clone())),
         Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Paused(_) => None,
     }
 }
@@ -165,7 +166,7 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
         }
         // Its pod was made by another release, whose configuration may be another one.
         Outcome::Applied(_) | Outcome::Queued(_) | Outcome::Paused(_) => {}
-        Outcome::Stalled(_) | Outcome::Waiting => return None,
+        Outcome::Stalled(_) | Outcome::Waiting | Outcome::Moving(_) => return None,
     }
     // A forwarder that has just been started knows neither side yet.
     let knows_nothing = report.source.state == SourceState::Unknown

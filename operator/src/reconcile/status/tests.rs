@@ -22,7 +22,7 @@ use crate::agent::Agent;
 use crate::budget::{Others, Shares};
 use crate::forwarders::sighting::Failing;
 use crate::key::Key;
-use crate::objects::validated::Validated;
+use crate::objects::validated::{Traits, Validated};
 use crate::objects::{self, Prepared};
 use crate::platform::Platform;
 use crate::reconcile::validate::Cause;
@@ -87,6 +87,7 @@ fn objects(agent: &SiemAgent) -> Objects<Applied> {
         mark: None,
         platform,
         operator_namespace,
+        host: Traits::default(),
         requests_per_minute: 30,
     };
     let objects: Objects<Prepared> = objects::objects(&validated).unwrap();

@@ -31,6 +31,9 @@ fn observed() -> Observed {
         twins: Vec::new(),
         is_settled: true,
         is_shown: true,
+        host: None,
+        left: Vec::new(),
+        has_own_pods: false,
     }
 }
 

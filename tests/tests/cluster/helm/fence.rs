@@ -1,6 +1,8 @@
 //! The chart's admission policies on a real API server: with them the operator works, and its account, whoever has its
 //! token, is refused everything else in words.
 
+mod hosts;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use siem_agent_sim::control_plane::{ControlPlane, User};
@@ -25,15 +27,19 @@ struct Fenced {
 }
 
 impl Fenced {
-    async fn new() -> Result<Self> {
+    /// With these values beside the policies.
+    async fn new(more: &Value) -> Result<Self> {
         let plane = ControlPlane::shared().await?;
         plane.install_crd().await?;
         let namespace = plane.namespace().await?;
         let helm = Helm::new(Some(&plane.kubeconfig(User::Admin)?)).await?;
-        let values = json!({
+        let mut values = json!({
             "watchNamespaces": [namespace], "crds": {"enabled": false}, "replicas": 0,
             "admissionPolicy": {"enabled": true},
         });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            values[name] = value.clone();
+        }
         let values = helm.values("fence", &values)?;
         let install = ["install", "siem", CHART, "--namespace", &namespace].map(str::to_owned);
         helm.run(&[&install[..], &values].concat()).await?;
@@ -97,7 +103,7 @@ fn of_another(object: &Value, agent: &str) -> Value {
 #[tokio::test]
 async fn behind_the_policies_the_operator_works_and_its_account_can_do_nothing_else() -> Result<()>
 {
-    let fenced = Fenced::new().await?;
+    let fenced = Fenced::new(&json!({})).await?;
     let operator = Operator::start(&fenced.place, &[IMAGE]).await?;
     let agent = Manifest::new("soc")
         .more("  forwarder: {persistence: {enabled: true}, networkPolicy: {enabled: true}}\n");

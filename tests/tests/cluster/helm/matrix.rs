@@ -7,6 +7,8 @@ use siem_agent_sim::control_plane::{ControlPlane, User};
 use siem_agent_sim::helm::{CHART, Helm, objects};
 use siem_agent_tests::prometheus_operator;
 
+mod sidecars;
+
 use super::rendered::{Rendered, needed_rules};
 
 const NAMESPACE: &str = "siem-system";
@@ -376,11 +378,17 @@ fn always(row: &Row, it: &Rendered) -> Result<()> {
             }
         }
         let is_for_people = name.ends_with("-view") || name.ends_with("-edit");
-        let expected = if name.ends_with("-leader") { &of_lease } else { &of_agents };
-        ensure!(is_for_people || role["rules"] == *expected, "{name} is not operator/rbac.yaml");
+        let of_sidecars = sidecars::rules(name)?;
+        let expected = match &of_sidecars {
+            Some(rules) => rules,
+            None if name.ends_with("-leader") => &of_lease,
+            None => &of_agents,
+        };
+        let is_one = is_for_people || expected.is_null() || role["rules"] == *expected;
+        ensure!(is_one, "{name} is not one of operator/rbac.yaml and operator/rbac-sidecars.yaml");
     }
     let watched = row.values["watchNamespaces"].as_array().map_or(0, Vec::len);
-    if row.values["rbac"]["create"] != false {
+    if row.values["rbac"]["create"] != false && row.values["sidecars"].is_null() {
         let expected = if watched == 0 { 1 + 2 + 1 } else { watched + 2 + 1 };
         ensure!(granted.len() == expected, "{} roles", granted.len());
     }
@@ -417,7 +425,7 @@ async fn every_row_is_taken_to_the_letter() -> Result<()> {
         kubectl.run(&[&["--namespace", namespace], &wait[..]].concat(), "").await?;
     }
     let helm = Helm::new(Some(&plane.kubeconfig(User::Admin)?)).await?;
-    for row in rows() {
+    for row in rows().into_iter().chain(sidecars::rows()) {
         let checked = async {
             let yaml = render(&helm, &row).await?;
             let rendered = Rendered(objects(&yaml)?);

@@ -61,3 +61,11 @@ pub(crate) fn needed_rules() -> Result<[Value; 2]> {
     };
     Ok([of("ClusterRole")?, of("Role")?])
 }
+
+/// What `operator/rbac-sidecars.yaml` adds: to follow workloads, and to change them.
+pub(crate) fn sidecar_rules() -> Result<[Value; 2]> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../operator/rbac-sidecars.yaml");
+    let roles = siem_agent_sim::helm::objects(&fs::read_to_string(path)?)?;
+    let [sidecars, hosts] = roles.as_slice() else { anyhow::bail!("{} roles", roles.len()) };
+    Ok([sidecars["rules"].clone(), hosts["rules"].clone()])
+}

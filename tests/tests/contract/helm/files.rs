@@ -42,6 +42,7 @@ fn crd_and_rules_are_the_crates_own() {
     let pairs = [
         ("crds/siemagents.yaml", "files/crds/siemagents.yaml"),
         ("operator/rbac.yaml", "files/rbac.yaml"),
+        ("operator/rbac-sidecars.yaml", "files/rbac-sidecars.yaml"),
     ];
     for (from, to) in pairs {
         expect(&chart().join(to), &read(root().join(from)));
