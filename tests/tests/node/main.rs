@@ -2,3 +2,4 @@
 
 mod real_node;
 mod operator_on_node;
+mod sidecar;
