@@ -314,8 +314,12 @@ impl Server {
             ..SelfSubjectAccessReview::default()
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let answer = timeout(PATIENCE, api.create(&PostParams::default(), &review)).await;
-        Some(answer.ok()?.ok()?.status?.allowed)
+        match timeout(PATIENCE, api.create(&PostParams::default(), &review)).await.ok()? {
+            Ok(review) => Some(review.status?.allowed),
+            // Who may not even ask has been taken the rights that everybody has.
+            Err(kube::Error::Api(status)) if status.code == 403 => Some(false),
+            Err(_other) => None,
+        }
     }
 
     /// Writes a status, if the agent is still as it was. Its resourceVersion afterwards.
@@ -429,4 +433,30 @@ fn is_untyped(status: &Status) -> bool {
 
 fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// A server that answers everything with this code.
+    fn answering(code: u16) -> Server {
+        let service = service_fn(move |_: Request<Body>| async move {
+            let status =
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code});
+            Response::builder().status(code).body(Body::from(status.to_string().into_bytes()))
+        });
+        Server::new(Client::new(service, "default"), Arc::new(Leadership::new()))
+    }
+
+    /// Not everywhere has everybody the right to ask for their own (`system:basic-user`).
+    #[tokio::test]
+    async fn an_operator_that_may_not_even_ask_for_its_rights_goes_on_without_them() {
+        assert_eq!(answering(403).may_follow_hosts(None).await, Some(false));
+        assert_eq!(answering(500).may_follow_hosts(None).await, None, "asked again");
+    }
 }

@@ -50,7 +50,9 @@ impl Known {
 
     /// Whether the pods of this host are as they were listed.
     pub(crate) fn are_pods_fresh(&self, host: &Host) -> bool {
-        let runs = || self.pods.first().is_some_and(|pod| pod.has_sidecar && pod.sight.is_ready);
+        // That a pod which is leaving has ended changes nothing of its workload.
+        let is_there = |pod: &HostPod| pod.has_sidecar && pod.sight.is_ready && !pod.is_leaving;
+        let runs = || self.pods.first().is_some_and(is_there);
         let has_none = || host.replicas == 0 && self.pods.is_empty();
         self.listed.as_ref().is_some_and(|(version, at)| {
             let is_same = *version == host.live.resource_version;
@@ -217,6 +219,9 @@ mod tests {
             !starting.are_pods_fresh(&host("7")),
             "not all that happens to a pod changes its host"
         );
+        let mut leaving = known.clone();
+        leaving.pods[0].is_leaving = true;
+        assert!(!leaving.are_pods_fresh(&host("7")), "nor that a pod has ended");
     }
 
     #[tokio::test]

@@ -342,6 +342,10 @@ fn part_write(
     let wanted = Wanted { digest: &part.digest, is_workload: true, otherwise: "operator changed" };
     let Difference { why, brings, halts } =
         difference(agent, observed, stance, held, written, &wanted)?;
+    // Whoever has taken out what was in it has changed it, too. One that this operator took out carries no release.
+    let was_in_it =
+        written.is_some_and(|it| it.live.uid == host.live.uid && it.live.mark.is_some());
+    let why = if held.is_none() && was_in_it { "drift" } else { why };
     Some(PartWrite { host: host.clone(), part: part.clone(), why, brings, halts })
 }
 

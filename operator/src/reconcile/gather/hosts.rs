@@ -113,7 +113,7 @@ pub(crate) async fn left(
                 context.hosts.keep_pods(key, &host, &pods);
                 left.push(Left { host, is_there: true, pods });
             }
-            (Some(_), _) => context.hosts.has_left(key),
+            (Some(_), Some(_)) => context.hosts.has_left(key),
             (None, Some(known)) => {
                 let pods = orphans(context, key, &known.host).await?;
                 if pods.is_empty() {
@@ -122,7 +122,8 @@ pub(crate) async fn left(
                     left.push(Left { host: known.host.clone(), is_there: false, pods });
                 }
             }
-            (None, None) => {}
+            // It carries the label and no more: somebody has copied it from the agent's own host.
+            (Some(_) | None, None) => {}
         }
     }
     Ok(left)

@@ -126,3 +126,58 @@ async fn an_edit_of_the_sidecar_is_put_back_and_another_applier_of_it_is_named()
     ensure!(of("theirs:1")(&host), "no fight over it: {host:#}");
     operator.terminate().await.map(drop)
 }
+
+/// A controller that writes its workload whole and knows of no container of others'.
+#[tokio::test]
+async fn an_owner_that_takes_it_out_again_and_again_is_left_in_peace() -> Result<()> {
+    let scene = scene().await?;
+    let operator = Operator::start(&scene.place, &IMAGE).await?;
+    apply(&scene, &host("Deployment", "collector")).await?;
+    agent(&scene, "soc", &sidecar_of("Deployment", "collector")).await?;
+    let take_out = async || {
+        scene.until(HOST, has_sidecar).await?;
+        let edit = r#"[{"op": "remove", "path": "/spec/template/spec/initContainers"}]"#;
+        scene.kubectl(&["patch", HOST, "--type=json", "-p", edit], "").await
+    };
+    for _ in 0..3 {
+        take_out().await?;
+    }
+    // Three times it was put back.
+    scene.until(HOST, has_sidecar).await?;
+    until_stalled(&scene, "SidecarContested").await?;
+    let position = scene.plane.audit_position()?;
+    take_out().await?;
+    scene.until_quiet(Duration::from_secs(3)).await?;
+    assert_eq!(changed(&scene, position)?, []);
+    let host = scene.get(HOST).await?.context("the host")?;
+    ensure!(!has_sidecar(&host), "no fight over it: {host:#}");
+    operator.terminate().await.map(drop)
+}
+
+/// As a copy of the host carries it, or a manifest in Git that was exported with it.
+#[tokio::test]
+async fn a_workload_that_only_carries_the_label_changes_nothing() -> Result<()> {
+    let scene = scene().await?;
+    let operator = Operator::start(&scene.place, &IMAGE).await?;
+    let idle = |name: &str| {
+        let mut host = host("Deployment", name);
+        host["spec"]["replicas"] = json!(0);
+        host
+    };
+    apply(&scene, &idle("collector")).await?;
+    agent(&scene, "soc", &sidecar_of("Deployment", "collector")).await?;
+    scene.until_ready_is("soc", "SidecarHostScaledToZero").await?;
+    scene.until_quiet(Duration::from_secs(3)).await?;
+    let position = scene.plane.audit_position()?;
+    let mut stray = idle("stray");
+    stray["metadata"]["labels"] = json!({LABEL: "soc"});
+    apply(&scene, &stray).await?;
+    // More than one pass.
+    for touched in ["once", "twice"] {
+        let touch = format!("example.com/touched={touched}");
+        scene.kubectl(&["annotate", "--overwrite", "siemagent/soc", &touch], "").await?;
+        scene.until_quiet(Duration::from_secs(3)).await?;
+    }
+    assert_eq!(changed(&scene, position)?, [], "{}", operator.log());
+    operator.terminate().await.map(drop)
+}

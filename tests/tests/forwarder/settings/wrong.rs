@@ -95,6 +95,12 @@ fn with(base: &Value, path: &str, value: Value) -> Value {
             reference["name"] = json!("defender");
         }
     }
+    if path == ".spec.placement.sidecarOf.kind" {
+        spec["placement"]["sidecarOf"]["name"] = json!("collector");
+    }
+    if path == ".spec.placement.sidecarOf.name" {
+        spec["placement"]["sidecarOf"]["kind"] = json!("Deployment");
+    }
     manifest
 }
 
