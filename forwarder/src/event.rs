@@ -1,19 +1,31 @@
-//! The records of the API as the mapping sees them: checked, and free of the wire's names and looseness. Pure.
+//! The records of the sources as the mapping sees them: checked, and free of the wire's names and looseness. Pure.
 //!
 //! A field that the record does not have, or has as `null`, `"null"` or blank, is `None` (or left out of a list).
-//! Pure.
+
+mod graph_alert;
+mod row;
 
 pub use siem_agent_crds::report::Stream;
 
+pub use graph_alert::{Evidence, GraphAlert, UserAccount};
+pub use row::{ActivityObject, CloudAppEvent, IdentityLogonEvent};
+
 use crate::time::Millis;
 
-/// A record of either stream.
+/// A record of either stream, from any source.
+#[expect(clippy::enum_variant_names, reason = "two are the names of their tables")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// An alert.
+    /// An alert of the portal's own API.
     Alert(Box<Alert>),
-    /// An activity.
+    /// An activity of the portal's own API.
     Activity(Box<Activity>),
+    /// An alert of Microsoft Graph.
+    GraphAlert(Box<GraphAlert>),
+    /// An activity from the table `CloudAppEvents`.
+    CloudAppEvent(Box<CloudAppEvent>),
+    /// An activity from the table `IdentityLogonEvents`.
+    IdentityLogonEvent(Box<IdentityLogonEvent>),
 }
 
 /// An activity: somebody did something in an app.
@@ -112,11 +124,14 @@ pub enum EntityKind {
 }
 
 impl Event {
-    /// `_id`.
+    /// The id that is exported, and by which the record is recognised when it comes again.
     pub fn id(&self) -> &str {
         match self {
             Self::Alert(alert) => &alert.id,
             Self::Activity(activity) => &activity.id,
+            Self::GraphAlert(alert) => alert.external_id(),
+            Self::CloudAppEvent(row) => &row.id,
+            Self::IdentityLogonEvent(row) => &row.id,
         }
     }
 
@@ -125,22 +140,30 @@ impl Event {
         match self {
             Self::Alert(alert) => alert.timestamp,
             Self::Activity(activity) => activity.timestamp,
+            Self::GraphAlert(alert) => alert.created,
+            Self::CloudAppEvent(row) => row.timestamp,
+            Self::IdentityLogonEvent(row) => row.timestamp,
         }
     }
 
-    /// When the API saved it, where it says so.
+    /// When the API saved it, where it says so beside when it happened.
     pub fn created(&self) -> Option<Millis> {
         match self {
-            Self::Alert(_) => None,
             Self::Activity(activity) => activity.created,
+            Self::Alert(_)
+            | Self::GraphAlert(_)
+            | Self::CloudAppEvent(_)
+            | Self::IdentityLogonEvent(_) => None,
         }
     }
 
     /// The stream that it belongs to.
     pub fn stream(&self) -> Stream {
         match self {
-            Self::Alert(_) => Stream::Alerts,
-            Self::Activity(_) => Stream::Activities,
+            Self::Alert(_) | Self::GraphAlert(_) => Stream::Alerts,
+            Self::Activity(_) | Self::CloudAppEvent(_) | Self::IdentityLogonEvent(_) => {
+                Stream::Activities
+            }
         }
     }
 }

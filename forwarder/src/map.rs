@@ -6,7 +6,11 @@
 mod activity;
 mod address;
 mod alert;
+mod cloud_app_event;
 pub mod describe;
+mod graph_alert;
+mod identity_logon_event;
+mod snake;
 mod text;
 
 use std::borrow::Cow;
@@ -39,6 +43,9 @@ pub fn record<'a>(event: &'a Event, dialect: Dialect, version: &'a str) -> Recor
     let record = match event {
         Event::Activity(activity) => activity::record(activity, version),
         Event::Alert(alert) => alert::record(alert, version),
+        Event::GraphAlert(alert) => graph_alert::record(alert, version),
+        Event::CloudAppEvent(row) => cloud_app_event::record(row, version),
+        Event::IdentityLogonEvent(row) => identity_logon_event::record(row, version),
     };
     match dialect {
         Dialect::Legacy => record,
@@ -108,6 +115,25 @@ fn given(text: &str) -> Option<Cow<'_, str>> {
 #[expect(clippy::unnecessary_wraps, reason = "a column may have no value")]
 fn number(number: Millis) -> Option<Cow<'static, str>> {
     Some(Cow::Owned(number.to_string()))
+}
+
+/// Nothing at all when there is nothing to join.
+fn joined<'a>(mut parts: impl Iterator<Item = Cow<'a, str>>) -> Option<Cow<'a, str>> {
+    let mut joined = parts.next()?;
+    for part in parts {
+        let joined = joined.to_mut();
+        joined.push(',');
+        joined.push_str(&part);
+    }
+    Some(joined)
+}
+
+/// An activity in the portal.
+#[expect(clippy::unnecessary_wraps, reason = "a column may have no value")]
+fn activity_url(id: &str) -> Option<Cow<'static, str>> {
+    Some(Cow::Owned(format!(
+        "https://security.microsoft.com/cloudapps/activity-log?activity.id=eq({id},)"
+    )))
 }
 
 /// Apps that the vendor's agent writes by symbol.

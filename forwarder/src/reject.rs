@@ -3,15 +3,15 @@
 /// Kinds of trouble with a record, as a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
-    /// No usable `_id`.
+    /// No usable id.
     MissingId,
-    /// No usable `timestamp`.
+    /// No usable time.
     MissingTimestamp,
     /// JSON, but no object.
     NotAnObject,
     /// No JSON.
     Malformed,
-    /// Longer than any record of this API, or its `_id` is longer than any field of CEF.
+    /// Longer than any record of its source, or its id is longer than any field of CEF.
     TooLarge,
     /// Mapped, but what is never shortened of it is longer than `syslog.maxMessageBytes`.
     MessageTooLong,

@@ -7,8 +7,10 @@
 pub mod cloud_apps;
 pub mod failure;
 pub mod http;
+pub mod parse;
 pub mod purpose;
 pub mod start;
+pub mod xdr;
 
 use std::time::Duration;
 

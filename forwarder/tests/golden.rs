@@ -1,8 +1,11 @@
-//! Records beside the lines that they become: `fixtures/<stream>/*.json` and `*.cef`, and `*.strict.cef`.
+//! Records beside the lines that they become: `fixtures/<kind>/*.json` and `*.cef`, and `*.strict.cef`.
 //!
 //! `UPDATE_EXPECT=1` rewrites the lines; read the difference before you commit it.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
+
+#[path = "reader/records.rs"]
+mod records;
 
 use std::fs;
 use std::path::Path;
@@ -46,21 +49,11 @@ fn check(path: &Path, actual: &str) {
 
 #[test]
 fn every_record_becomes_its_golden_line() {
-    for stream in [Stream::Activities, Stream::Alerts] {
-        let folder = if stream == Stream::Alerts { "fixtures/alert" } else { "fixtures/activity" };
-        let mut n_records = 0;
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
-                check(&path.with_extension("cef"), &line(&event, &layout()).unwrap());
-                let strict = map::record(&event, Dialect::Strict, VERSION);
-                let strict = syslog::line(strict, event.timestamp(), &layout()).unwrap();
-                check(&path.with_extension("strict.cef"), &strict);
-                n_records += 1;
-            }
-        }
-        assert!(n_records > 0, "{folder} holds records");
+    for (_, path, event) in records::all(Path::new("fixtures")) {
+        check(&path.with_extension("cef"), &line(&event, &layout()).unwrap());
+        let strict = map::record(&event, Dialect::Strict, VERSION);
+        let strict = syslog::line(strict, event.timestamp(), &layout()).unwrap();
+        check(&path.with_extension("strict.cef"), &strict);
     }
 }
 

@@ -17,6 +17,7 @@ use siem_agent_forwarder::map::{self, Dialect};
 use siem_agent_forwarder::reject::RejectReason;
 use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_forwarder::source::http::split::{Piece, Splitter};
+use siem_agent_forwarder::source::xdr::{self, Table};
 use siem_agent_forwarder::syslog::{self, Error, Frame, Framing, Header, TimeFormat};
 
 const VERSION: &str = "0.1.0";
@@ -97,12 +98,61 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn graph_alert()(
+        id in id(), time in iso_time(), texts in prop::collection::vec(text(), 9), ip in address(),
+        policy in any::<Option<u32>>()
+    ) -> Value {
+        json!({"id": id, "providerAlertId": texts[0], "createdDateTime": time, "title": texts[1], "description": texts[2],
+            "alertWebUrl": texts[3], "detectorId": texts[4], "alertPolicyId": policy, "evidence": [
+                {"@odata.type": "#microsoft.graph.security.userEvidence", "userAccount": {"accountName": texts[5], "domainName": texts[6]}},
+                {"@odata.type": "#microsoft.graph.security.ipEvidence", "ipAddress": ip},
+                {"@odata.type": "#microsoft.graph.security.cloudApplicationEvidence", "appId": texts[7], "displayName": texts[8]}]})
+    }
+}
+
+prop_compose! {
+    fn cloud_app_event()(
+        id in id(), time in iso_time(), texts in prop::collection::vec(text(), 9), ip in address(), is_text in any::<bool>()
+    ) -> Value {
+        let objects = json!([{"Role": "Target object", "Type": texts[0], "Name": texts[1]}, {"Name": texts[2]},
+            {"Role": "Parameter", "Type": "Structured object", "ServiceObjectType": texts[3]}]);
+        let objects = if is_text { json!(objects.to_string()) } else { objects };
+        json!({"ReportId": id, "Timestamp": time, "ActionType": texts[4], "Application": texts[5], "ApplicationId": texts[6],
+            "AccountDisplayName": texts[7], "IPAddress": ip, "UserAgent": texts[8], "ActivityObjects": objects})
+    }
+}
+
+prop_compose! {
+    fn identity_logon_event()(
+        id in id(), time in iso_time(), texts in prop::collection::vec(text(), 5), ip in address()
+    ) -> Value {
+        json!({"ReportId": id, "Timestamp": time, "ActionType": texts[0], "FailureReason": texts[1], "AccountName": texts[2],
+            "AccountDomain": texts[3], "Application": format!("a{}", texts[4]), "IPAddress": ip})
+    }
+}
+
+/// With up to seven digits of a second, which are cut.
+fn iso_time() -> BoxedStrategy<String> {
+    let ticks = 0..2_534_021_784_000_000_000_i64;
+    let text = |ticks: i64| {
+        let nanoseconds = i128::from(ticks) * 100;
+        jiff::Timestamp::from_nanosecond(nanoseconds).unwrap().to_string()
+    };
+    ticks.prop_map(text).boxed()
+}
+
 fn event() -> BoxedStrategy<Event> {
+    let json = |json: Value| json.to_string().into_bytes();
+    let portal = move |stream| move |it| parse::record(stream, &json(it)).unwrap();
+    let row = move |table| move |it| xdr::row(table, &json(it)).unwrap().unwrap();
     prop_oneof![
-        activity().prop_map(|json| (Stream::Activities, json)),
-        alert().prop_map(|json| (Stream::Alerts, json)),
+        activity().prop_map(portal(Stream::Activities)),
+        alert().prop_map(portal(Stream::Alerts)),
+        graph_alert().prop_map(move |it| xdr::alert(&json(it)).unwrap()),
+        cloud_app_event().prop_map(row(Table::CloudAppEvents)),
+        identity_logon_event().prop_map(row(Table::IdentityLogonEvents)),
     ]
-    .prop_map(|(stream, json)| parse::record(stream, json.to_string().as_bytes()).unwrap())
     .boxed()
 }
 

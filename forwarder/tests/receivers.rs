@@ -4,13 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
+#[path = "reader/records.rs"]
+mod records;
+
 use std::fs;
+use std::path::Path;
 
 use fancy_regex::Regex;
 use siem_agent_crds::config::{Config, Paths};
 use siem_agent_crds::manifest;
-use siem_agent_forwarder::event::Stream;
-use siem_agent_forwarder::source::cloud_apps::parse;
+use siem_agent_forwarder::event::Event;
 use siem_agent_forwarder::syslog::line;
 use siem_agent_forwarder::{map, settings};
 
@@ -18,7 +21,13 @@ use siem_agent_forwarder::{map, settings};
 const MICROSOFT: &str = r"(?<time>(?:\w+ +){2,3}(?:\d+:){2}\d+|\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}.[\w\-\:\+]{3,12}):?\s*(?:(?<host>[^: ]+) ?:?)?\s*(?<ident>.*CEF.+?(?=0\|)|%ASA[0-9\-]{8,10})\s*:?(?<message>0\|.*|.*)";
 /// Records whose values speak of CEF themselves: its greedy pattern takes the last mention for the beginning. A pipe has
 /// no escape in an extension, so no sender can spare it that; the record is taken for CEF all the same.
-const SPEAK_OF_CEF: [&str; 3] = ["activity/forged", "activity/ipv6-and-fallbacks", "alert/forged"];
+const SPEAK_OF_CEF: [&str; 5] = [
+    "activity/forged",
+    "activity/ipv6-and-fallbacks",
+    "alert/forged",
+    "cloud-app-event/hostile",
+    "graph-alert/hostile",
+];
 
 /// What the least manifest gives.
 fn defaults() -> Config {
@@ -38,20 +47,11 @@ fn defaults() -> Config {
 fn lines() -> Vec<(String, String)> {
     let config = defaults();
     let (format, layout) = (settings::format(&config), settings::layout(&config));
-    let mut lines = Vec::new();
-    for (folder, stream) in [("activity", Stream::Activities), ("alert", Stream::Alerts)] {
-        for entry in fs::read_dir(format!("fixtures/{folder}")).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
-                let name = format!("{folder}/{}", path.file_stem().unwrap().display());
-                let record = map::record(&event, format.dialect, &format.version);
-                lines.push((name, line(record, event.timestamp(), &layout).unwrap()));
-            }
-        }
-    }
-    assert!(lines.len() > 30, "{} records", lines.len());
-    lines
+    let line = |(name, _, event): (String, _, Event)| {
+        let record = map::record(&event, format.dialect, &format.version);
+        (name, line(record, event.timestamp(), &layout).unwrap())
+    };
+    records::all(Path::new("fixtures")).into_iter().map(line).collect()
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::text::plain;
-use super::{Column, Described, IPV6_LABEL, app_symbol, columns, given, ipv4, ipv6, number};
+use super::{
+    Column, Described, IPV6_LABEL, activity_url, app_symbol, columns, given, ipv4, ipv6, number,
+};
 use crate::event::Activity;
 use crate::format::cef::Record;
 use crate::format::cef::escape::sanitized;
@@ -36,12 +38,7 @@ pub(super) const COLUMNS: [Column<Activity>; 14] = [
         "cs1",
         ("cs1Label", "portalURL"),
         "the activity in the portal, by `_id`",
-        |it| {
-            Some(Cow::Owned(format!(
-                "https://security.microsoft.com/cloudapps/activity-log?activity.id=eq({},)",
-                it.id
-            )))
-        },
+        |it| activity_url(&it.id),
     ),
     Column::labelled(
         "cs2",

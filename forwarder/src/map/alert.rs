@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::text::plain;
-use super::{Column, Described, IPV6_LABEL, app_symbol, columns, found, given, ipv4, ipv6, number};
+use super::{
+    Column, Described, IPV6_LABEL, app_symbol, columns, found, given, ipv4, ipv6, joined, number,
+};
 use crate::event::{Alert, Entity, EntityKind};
 use crate::format::cef::Record;
 
@@ -125,17 +127,6 @@ fn severity(alert: &Alert) -> u8 {
 
 fn address(alert: &Alert) -> Option<&str> {
     of_kind(alert, EntityKind::Ip).next().and_then(|ip| ip.id.as_deref().or(ip.label.as_deref()))
-}
-
-/// Nothing at all when there is nothing to join.
-fn joined<'a>(mut parts: impl Iterator<Item = Cow<'a, str>>) -> Option<Cow<'a, str>> {
-    let mut joined = parts.next()?;
-    for part in parts {
-        let joined = joined.to_mut();
-        joined.push(',');
-        joined.push_str(&part);
-    }
-    Some(joined)
 }
 
 fn user(alert: &Alert) -> Option<&str> {

@@ -2,16 +2,27 @@
 
 use std::fmt::Write as _;
 
-use super::{APPS, Column, Described, activity, alert};
+use super::{
+    APPS, Column, Described, activity, alert, cloud_app_event, graph_alert, identity_logon_event,
+};
 use crate::format::cef::strict;
 
 const OPENING: &str = "# From a record to a line
 
 `[<PRI>]TIME [HOST ]CEF:0|MCAS|SIEM_Agent|VERSION|SIGNATURE|NAME|SEVERITY|EXTENSION`, one line a record, one record a line.
-TIME is the event's, in UTC; VERSION is this program's. A record without a usable `_id` or `timestamp` is counted, logged by kind and not sent.
+TIME is the event's, in UTC; VERSION is this program's. A record without a usable id or time is counted, logged by kind and not sent.
 With `syslog.header: RFC5424` MSGID is SIGNATURE where that is a word of at most 32 letters, digits, `_`, `.` and `-`, else `-`.
 
+The portal's own API gives the first two kinds of record below; they are what is exported today. The other three are the same alerts and activities as Microsoft Graph, advanced hunting and a stream to Event Hubs give them: `siem-forwarder render` reads them, so that a SIEM's rules can be tried on them beforehand, and nothing else does yet.
+
 This page is printed from the mapping's own tables: `UPDATE_EXPECT=1 cargo test -p siem-agent-forwarder --test mapping`.
+";
+const SIGNATURE: &str = "
+A signature's words: `_` stands between a small letter or digit and a capital, and between a run of capitals and a capital followed by a small letter; every run of other characters than `A-Z a-z 0-9` becomes one `_`; none stands at the ends; all are capitals, at most 60 (`AnomalousToken` is `ANOMALOUS_TOKEN`).
+";
+const SOURCES: &str = "
+Times of these three are ISO 8601 with `Z` or an offset and up to nine digits of a second, cut to milliseconds. The kind of an `evidence` is the end of its `@odata.type`, whatever its name space; unknown kinds are passed over.
+`ActivityObjects` and `RawEventData` are read as JSON and as JSON in a text. A sign-in whose `Application` is `Active Directory` is none of Cloud Apps and left out.
 ";
 const RULES: &str = "
 `null`, `\"null\"`, blank text (of nothing but white space and the characters that are not written) and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.
@@ -50,6 +61,15 @@ pub fn markdown() -> String {
     section("An alert", &alert::HEADER, &alert::COLUMNS, &mut page);
     table("`idValue` | SIGNATURE", &alert::KINDS, &mut page);
     table("policy's type | SIGNATURE", &alert::POLICY_TYPES, &mut page);
+    let (header, columns) = (&graph_alert::HEADER, &graph_alert::COLUMNS);
+    section("An alert of Microsoft Graph (`alerts_v2`)", header, columns, &mut page);
+    let (header, columns) = (&cloud_app_event::HEADER, &cloud_app_event::COLUMNS);
+    section("A row of `CloudAppEvents`", header, columns, &mut page);
+    table("`ActionType` | NAME", &cloud_app_event::ACTIONS, &mut page);
+    let (header, columns) = (&identity_logon_event::HEADER, &identity_logon_event::COLUMNS);
+    section("A row of `IdentityLogonEvents`", header, columns, &mut page);
+    page.push_str(SOURCES);
+    page.push_str(SIGNATURE);
     page.push_str("\n## Apps\n");
     table("id | written", &APPS, &mut page);
     page.push_str(

@@ -6,6 +6,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
+#[path = "../../../forwarder/tests/reader/records.rs"]
+mod records;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,17 +16,22 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_forwarder::event::{Event, Stream};
+use siem_agent_forwarder::event::Event;
 use siem_agent_forwarder::format::cef::Record;
 use siem_agent_forwarder::format::cef::escape::{self, sanitized};
 use siem_agent_forwarder::map::{self, Dialect};
-use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_tests::installed::installed;
 
 /// jc and pycef look for a header without any escape: a signature with one is not read at all.
 const SIGNATURE_ESCAPED: [&str; 2] = ["activity/forged", "activity/hostile-signature"];
 /// And a name with one is read as empty, without a severity; what follows it becomes part of the first key.
-const NAME_ESCAPED: [&str; 3] = ["activity/hostile-header", "alert/forged", "alert/title-only"];
+const NAME_ESCAPED: [&str; 5] = [
+    "activity/hostile-header",
+    "alert/forged",
+    "alert/title-only",
+    "cloud-app-event/hostile",
+    "graph-alert/hostile",
+];
 /// jc undoes one kind of escape after the other: of a backslash and an n it makes a line break, though it was no escape.
 const UNESCAPED_TWICE: [(&str, &str); 5] = [
     ("activity/backslashes", "suser"),
@@ -33,7 +41,11 @@ const UNESCAPED_TWICE: [(&str, &str); 5] = [
     ("activity/no-numbers", "requestClientApplication"),
 ];
 /// cefevent has an escape for LF only, and writes a CR as it is.
-const BARE_CR: [&str; 1] = ["activity/control-characters"];
+const BARE_CR: [&str; 3] = [
+    "activity/control-characters",
+    "cloud-app-event/hostile",
+    "identity-logon-event/another-action",
+];
 /// cefevent takes no number that is zero for `cn1`.
 const SCORE_REFUSED: [&str; 1] = ["alert/velocity-ipv6"];
 
@@ -57,26 +69,13 @@ type Fields = BTreeMap<String, String>;
 fn goldens() -> Vec<Golden> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../forwarder/fixtures");
     let mut goldens = Vec::new();
-    for (folder, stream) in [("activity", Stream::Activities), ("alert", Stream::Alerts)] {
-        for entry in fs::read_dir(fixtures.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let event = parse::record(stream, &fs::read(&path).unwrap()).unwrap();
-            for (dialect, extension) in [(Dialect::Legacy, "cef"), (Dialect::Strict, "strict.cef")]
-            {
-                let line = fs::read_to_string(path.with_extension(extension)).unwrap();
-                goldens.push(Golden {
-                    name: format!("{folder}/{}", path.file_stem().unwrap().display()),
-                    dialect,
-                    line: line.trim_end_matches('\n').to_owned(),
-                    event: event.clone(),
-                });
-            }
+    for (name, path, event) in records::all(&fixtures) {
+        for (dialect, extension) in [(Dialect::Legacy, "cef"), (Dialect::Strict, "strict.cef")] {
+            let line = fs::read_to_string(path.with_extension(extension)).unwrap();
+            let line = line.trim_end_matches('\n').to_owned();
+            goldens.push(Golden { name: name.clone(), dialect, line, event: event.clone() });
         }
     }
-    goldens.sort_by(|one, other| one.name.cmp(&other.name));
     assert!(goldens.len() > 60, "{} lines", goldens.len());
     goldens
 }

@@ -9,4 +9,5 @@ mod demo;
 mod check;
 mod golden;
 mod refusals;
+mod render;
 mod tls;

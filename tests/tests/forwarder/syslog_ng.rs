@@ -1,14 +1,15 @@
 //! From the simulated portal through the forwarder to a real syslog-ng: every id, byte for byte, over each transport and
 //! both framings; and nothing lost while it is killed.
 
+#[path = "../../../forwarder/tests/reader/records.rs"]
+mod records;
+
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use siem_agent_crds::report::Stream;
-use siem_agent_forwarder::source::cloud_apps::parse;
 use siem_agent_sim::arrival::{Receiver as _, each_arrives_as_rendered, mount, quick};
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender};
 use siem_agent_sim::eventually::eventually;
@@ -156,18 +157,11 @@ async fn its_parser_finds_time_and_host_and_its_filter_cef_in_every_golden_line(
     let mut sender = TcpStream::connect(("127.0.0.1", syslog_ng.port()))?;
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../forwarder/fixtures");
     let mut expected = Vec::new();
-    for (folder, stream) in [("activity", Stream::Activities), ("alert", Stream::Alerts)] {
-        for entry in fs::read_dir(fixtures.join(folder))? {
-            let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
-            }
-            let event = parse::record(stream, &fs::read(&path)?).unwrap();
-            // It keeps seconds in 32 bits.
-            let (seconds, millis) = (event.timestamp() / 1_000, event.timestamp() % 1_000);
-            expected.push(format!("{}{millis:03} soc 109", seconds % (1 << 32)));
-            sender.write_all(&fs::read(path.with_extension("cef"))?)?;
-        }
+    for (_, path, event) in records::all(&fixtures) {
+        // It keeps seconds in 32 bits.
+        let (seconds, millis) = (event.timestamp() / 1_000, event.timestamp() % 1_000);
+        expected.push(format!("{}{millis:03} soc 109", seconds % (1 << 32)));
+        sender.write_all(&fs::read(path.with_extension("cef"))?)?;
     }
     eventually(PATIENCE, async || {
         ensure!(

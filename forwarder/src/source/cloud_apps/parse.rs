@@ -10,41 +10,22 @@ mod fields;
 use serde_json::value::RawValue;
 
 use crate::event::{Activity, Alert, Entity, EntityKind, Event, Stream};
-use crate::json::{repair, text};
+use crate::json::text;
 use crate::reject::RejectReason;
+use crate::source::parse::{self, Reject, identifier, object};
 use crate::time::Millis;
 
 /// The first millisecond of the year 10000, which no time format of ours can write.
 const YEAR_10000: Millis = 253_402_300_800_000;
-/// An identifier is never shortened; this is what the longest field of CEF holds of one.
-const MAX_ID_BYTES: usize = 4_000;
-
-/// A record that cannot be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reject {
-    /// What kind of trouble.
-    pub reason: RejectReason,
-}
-
 /// Reads one record.
 ///
 /// # Errors
 /// [`Reject`] when it has no usable `_id` or `timestamp`, or is no JSON object.
 pub fn record(stream: Stream, json: &[u8]) -> Result<Event, Reject> {
-    let read = |json: &str| match stream {
+    parse::record(json, |json| match stream {
         Stream::Alerts => alert(json).map(|alert| Event::Alert(Box::new(alert))),
         Stream::Activities => activity(json).map(|activity| Event::Activity(Box::new(activity))),
-    };
-    let first = match std::str::from_utf8(json) {
-        Ok(json) => read(json),
-        Err(_utf8) => Err(RejectReason::Malformed),
-    };
-    let outcome = match first {
-        // Bytes that are nearly JSON get a second chance.
-        Err(RejectReason::Malformed) => read(&repair(json)),
-        Err(_) | Ok(_) => first,
-    };
-    outcome.map_err(|reason| Reject { reason })
+    })
 }
 
 fn activity(json: &str) -> Result<Activity, RejectReason> {
@@ -52,7 +33,7 @@ fn activity(json: &str) -> Result<Activity, RejectReason> {
     let names = [read.user.name, read.failed_user.name, read.actor.name, read.actor.id];
     let object = |object: fields::Object<'_>| text(object.name).unwrap_or_default();
     Ok(Activity {
-        id: identifier(read.id)?,
+        id: identifier(text(read.id))?,
         timestamp: millis(read.timestamp).ok_or(RejectReason::MissingTimestamp)?,
         created: millis(read.created),
         event_type: text(read.event_type),
@@ -71,7 +52,7 @@ fn activity(json: &str) -> Result<Activity, RejectReason> {
 fn alert(json: &str) -> Result<Alert, RejectReason> {
     let read: fields::Alert<'_> = object(json)?;
     Ok(Alert {
-        id: identifier(read.id)?,
+        id: identifier(text(read.id))?,
         timestamp: millis(read.timestamp).ok_or(RejectReason::MissingTimestamp)?,
         kind: text(read.kind),
         policy_type: text(read.policy.kind),
@@ -103,14 +84,6 @@ fn entity(read: fields::Entity<'_>) -> Entity {
     }
 }
 
-/// The fields of a record.
-fn object<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, RejectReason> {
-    if !json.trim_ascii_start().starts_with('{') {
-        return Err(trouble(json));
-    }
-    serde_json::from_str(json).map_err(|_no_json| RejectReason::Malformed)
-}
-
 fn kind(json: Option<&RawValue>) -> EntityKind {
     let named = |name: &str| match name {
         "account" => EntityKind::Account,
@@ -127,18 +100,6 @@ fn kind(json: Option<&RawValue>) -> EntityKind {
         Some(_) | None => {
             serde_json::from_str(json).map_or(EntityKind::Other, |name: String| named(&name))
         }
-    }
-}
-
-fn identifier(json: Option<&RawValue>) -> Result<String, RejectReason> {
-    let id = text(json).ok_or(RejectReason::MissingId)?;
-    if id.len() > MAX_ID_BYTES { Err(RejectReason::TooLarge) } else { Ok(id) }
-}
-
-fn trouble(json: &str) -> RejectReason {
-    match serde_json::from_str::<&RawValue>(json) {
-        Ok(value) if !value.get().starts_with('{') => RejectReason::NotAnObject,
-        Ok(_) | Err(_) => RejectReason::Malformed,
     }
 }
 
@@ -161,6 +122,7 @@ fn millis(json: Option<&RawValue>) -> Option<Millis> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::parse::MAX_ID_BYTES;
 
     fn reason(json: &[u8]) -> RejectReason {
         record(Stream::Activities, json).unwrap_err().reason
@@ -252,7 +214,7 @@ mod tests {
     fn what_is_nearly_json_is_read() {
         let text = |json: &[u8]| match record(Stream::Activities, json).unwrap() {
             Event::Activity(activity) => activity.description.unwrap(),
-            Event::Alert(_) => unreachable!(),
+            _ => unreachable!(),
         };
         assert_eq!(text(br#"{"_id":"a","timestamp":1,"description":"x\ud800y"}"#), "x\u{FFFD}y");
         assert_eq!(

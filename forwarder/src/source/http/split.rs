@@ -1,6 +1,6 @@
 //! Splits a response body into its records while it arrives, so that a page of 5,000 is never held whole. Pure.
 //!
-//! Knows of JSON only what it takes to find the elements of the top-level `data` array; whether an element is a good
+//! Knows of JSON only what it takes to find the elements of the one top-level array that holds the records; whether an element is a good
 //! record is its source's business. What is left of the body without the records is the envelope.
 
 use std::collections::VecDeque;
@@ -21,7 +21,33 @@ const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
 /// A byte-order mark before the body is no part of it.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// One element of `data`.
+/// The key of the array that holds a page's records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum List {
+    /// `data`: the portal's API.
+    #[default]
+    Data,
+    /// `value`: OData, and so Microsoft Graph.
+    Value,
+    /// `results`: the answer to a hunting query.
+    Results,
+    /// `records`: a message of Event Hubs.
+    Records,
+}
+
+impl List {
+    /// The key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Value => "value",
+            Self::Results => "results",
+            Self::Records => "records",
+        }
+    }
+}
+
+/// One record of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// Its JSON.
@@ -55,14 +81,15 @@ pub enum Error {
         /// From 1.
         column: usize,
     },
-    /// It has no `data`.
-    #[error("it has no `data`")]
-    NoData,
+    /// It has no list of records.
+    #[error("it has no `{}`", .0.as_str())]
+    NoList(List),
 }
 
 /// Takes a body in any chunks and gives its records.
 #[derive(Debug, Default)]
 pub struct Splitter {
+    list: List,
     pieces: VecDeque<Piece>,
     n_records: usize,
     n_bytes: usize,
@@ -75,16 +102,21 @@ pub struct Splitter {
     escaped: bool,
     key: Vec<u8>,
     reading_key: bool,
-    at_data: bool,
-    in_data: bool,
-    seen_data: bool,
+    at_list: bool,
+    in_list: bool,
+    seen_list: bool,
     ended: bool,
 }
 
 impl Splitter {
-    /// Nothing has arrived yet.
+    /// Nothing of a page of the portal's API has arrived yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Nothing of a page with its records in this list has arrived yet.
+    pub fn of(list: List) -> Self {
+        Self { list, ..Self::default() }
     }
 
     /// Takes the next bytes of the body.
@@ -95,7 +127,7 @@ impl Splitter {
         self.n_bytes += chunk.len();
         let mut rest = chunk;
         while let Some(byte) = rest.first() {
-            let n_bytes = if self.in_data {
+            let n_bytes = if self.in_list {
                 self.in_records(rest)
             } else {
                 // A run of white space counts as one, or a page of nothing else would take seconds.
@@ -129,7 +161,7 @@ impl Splitter {
             // Bytes that are nearly JSON get a second chance, as those of a record do.
             .or_else(|_error| serde_json::from_str(&repair(&self.envelope)))
             .map_err(|error| Error::Envelope { line: error.line(), column: error.column() })?;
-        if self.seen_data { Ok(envelope) } else { Err(Error::NoData) }
+        if self.seen_list { Ok(envelope) } else { Err(Error::NoList(self.list)) }
     }
 
     fn take(&mut self, byte: u8) -> Result<(), Error> {
@@ -150,22 +182,22 @@ impl Splitter {
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.reading_key = self.depth == 1 && !self.at_data && self.before_key();
+                self.reading_key = self.depth == 1 && !self.at_list && self.before_key();
                 if self.reading_key {
                     self.key.clear();
                 } else {
-                    self.at_data = false;
+                    self.at_list = false;
                 }
             }
-            b':' if self.depth == 1 => self.at_data = self.key == b"data",
-            b'[' if self.at_data => {
-                self.in_data = true;
-                self.at_data = false;
-                self.seen_data = true;
+            b':' if self.depth == 1 => self.at_list = self.key == self.list.as_str().as_bytes(),
+            b'[' if self.at_list => {
+                self.in_list = true;
+                self.at_list = false;
+                self.seen_list = true;
                 self.depth += 1;
             }
             b'{' | b'[' => {
-                self.at_data = false;
+                self.at_list = false;
                 self.depth += 1;
             }
             b'}' | b']' => {
@@ -173,7 +205,7 @@ impl Splitter {
                 self.ended = self.depth == 0;
             }
             b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => self.at_data = false,
+            _ => self.at_list = false,
         }
         Ok(())
     }
@@ -239,7 +271,7 @@ impl Splitter {
                 b']' if self.depth == 2 => {
                     self.keep(bytes.get(..at).unwrap_or_default());
                     self.end_record();
-                    self.in_data = false;
+                    self.in_list = false;
                     self.depth = 1;
                     self.envelope.push(*byte);
                     return at + 1;
@@ -248,7 +280,7 @@ impl Splitter {
                     self.depth -= 1;
                     if self.depth == 0 {
                         // Closed more than it opened: nothing after it can be a page.
-                        self.in_data = false;
+                        self.in_list = false;
                         return at + 1;
                     }
                 }
@@ -339,7 +371,7 @@ mod tests {
         assert!(matches!(envelope, Err(Error::Truncated)));
         assert!(matches!(split(b"<html></html>", 3).1, Err(Error::NotJson)));
         assert!(matches!(split(b"", 3).1, Err(Error::NotJson)));
-        assert!(matches!(split(br#"{"hasNext": false}"#, 3).1, Err(Error::NoData)));
+        assert!(matches!(split(br#"{"hasNext": false}"#, 3).1, Err(Error::NoList(List::Data))));
         assert!(matches!(split(br#"{"data": [], "total": x}"#, 3).1, Err(Error::Envelope { .. })));
     }
 

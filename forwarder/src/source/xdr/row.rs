@@ -1,0 +1,140 @@
+//! One row of a hunting table becomes an [`Event`], or a [`Reject`]. Pure.
+//!
+//! Dynamic columns come as JSON, or as JSON in a text: hunting has been seen to write both.
+
+use serde_json::value::RawValue;
+
+use super::{fields, time};
+use crate::event::{ActivityObject, CloudAppEvent, Event, IdentityLogonEvent};
+use crate::json::object::{Many, Raw};
+use crate::json::{repair, text};
+use crate::reject::RejectReason;
+use crate::source::parse::{self, Reject, identifier, object};
+
+/// A table that holds activities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// What was done in the apps.
+    CloudAppEvents,
+    /// Interactive sign-ins.
+    IdentityLogonEvents,
+}
+
+impl Table {
+    /// The table of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "CloudAppEvents" => Some(Self::CloudAppEvents),
+            "IdentityLogonEvents" => Some(Self::IdentityLogonEvents),
+            _ => None,
+        }
+    }
+}
+
+/// Reads one row: an element of a hunting answer's `results`, or the `properties` of a message's record.
+///
+/// `None` for a sign-in to Active Directory on the premises, which is none of the portal's activities.
+///
+/// # Errors
+/// [`Reject`] when it has no usable id or `Timestamp`, or is no JSON object.
+pub fn row(table: Table, json: &[u8]) -> Result<Option<Event>, Reject> {
+    parse::record(json, |json| match table {
+        Table::CloudAppEvents => {
+            cloud_app_event(json).map(|row| Some(Event::CloudAppEvent(Box::new(row))))
+        }
+        Table::IdentityLogonEvents => identity_logon_event(json)
+            .map(|row| row.map(|row| Event::IdentityLogonEvent(Box::new(row)))),
+    })
+}
+
+fn cloud_app_event(json: &str) -> Result<CloudAppEvent, RejectReason> {
+    let read: fields::CloudAppEvent<'_> = object(json)?;
+    let original = original(read.original);
+    let address = |name: &String| name.contains('@');
+    let account_id = text(read.account_id);
+    let user = original
+        .user
+        .filter(address)
+        .or_else(|| account_id.clone().filter(address))
+        .or(original.mailbox_owner)
+        .or(original.actor)
+        .or_else(|| text(read.account_name))
+        .or_else(|| text(read.account_object_id))
+        .or(account_id);
+    Ok(CloudAppEvent {
+        id: identifier(text(read.id).or(original.id))?,
+        timestamp: time(read.timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        action: text(read.action),
+        activity_type: text(read.activity_type),
+        object_type: text(read.object_type),
+        user,
+        application: text(read.application),
+        application_id: text(read.application_id),
+        address: text(read.address),
+        user_agent: text(read.user_agent),
+        objects: dynamic(read.objects, |json| {
+            let read: Many<fields::ActivityObject<'_>> = serde_json::from_str(json).ok()?;
+            Some(read.0.into_iter().map(activity_object).collect())
+        }),
+    })
+}
+
+fn identity_logon_event(json: &str) -> Result<Option<IdentityLogonEvent>, RejectReason> {
+    let read: fields::IdentityLogonEvent<'_> = object(json)?;
+    let application = text(read.application);
+    if application.as_deref() == Some("Active Directory") {
+        return Ok(None);
+    }
+    let name = text(read.name);
+    let in_domain = || Some(format!("{}@{}", name.as_deref()?, text(read.domain)?));
+    let user = text(read.principal_name).or_else(in_domain).or_else(|| name.clone());
+    Ok(Some(IdentityLogonEvent {
+        id: identifier(text(read.id).or_else(|| original(read.original).id))?,
+        timestamp: time(read.timestamp).ok_or(RejectReason::MissingTimestamp)?,
+        action: text(read.action),
+        failure: text(read.failure),
+        user: user.or_else(|| text(read.display_name)).or_else(|| text(read.object_id)),
+        application,
+        address: text(read.address),
+    }))
+}
+
+/// What is exported of the event as its own service wrote it.
+#[derive(Default)]
+struct Original {
+    id: Option<String>,
+    user: Option<String>,
+    mailbox_owner: Option<String>,
+    actor: Option<String>,
+}
+
+fn original(column: Raw<'_>) -> Original {
+    dynamic(column, |json| {
+        let read: fields::Original<'_> = serde_json::from_str(json).ok()?;
+        Some(Original {
+            id: text(read.id),
+            user: text(read.user),
+            mailbox_owner: text(read.mailbox_owner),
+            actor: text(read.actor.email),
+        })
+    })
+}
+
+fn activity_object(read: fields::ActivityObject<'_>) -> ActivityObject {
+    ActivityObject {
+        kind: text(read.kind),
+        role: text(read.role),
+        name: text(read.name),
+        service_type: text(read.service_type),
+    }
+}
+
+/// What is read of a dynamic column; nothing where there is no JSON in it.
+fn dynamic<T: Default>(column: Raw<'_>, read: impl Fn(&str) -> Option<T>) -> T {
+    let inside =
+        column.filter(|json| json.get().starts_with('"')).and_then(|json| text(Some(json)));
+    let Some(json) = inside.as_deref().or_else(|| column.map(RawValue::get)) else {
+        return T::default();
+    };
+    read(json).or_else(|| read(&repair(json.as_bytes()))).unwrap_or_default()
+}
