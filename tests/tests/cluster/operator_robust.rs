@@ -60,7 +60,7 @@ fn one_writer_at_a_time(writes: &[Request]) -> Result<()> {
     let mut turns: Vec<&str> = writes.iter().map(|write| sender(write)).collect();
     turns.dedup();
     let distinct: BTreeSet<_> = turns.iter().collect();
-    ensure!(turns.len() == distinct.len(), "writers took turns: {turns:?}");
+    ensure!(turns.len() == distinct.len(), "writers took turns: {turns:?}: {writes:#?}");
     Ok(())
 }
 
@@ -151,6 +151,8 @@ async fn a_holder_that_is_cut_off_stops_and_comes_back() -> Result<()> {
     scene.until_ready_is("soc", "Progressing").await?;
     scene.until("configmap/soc-config", |_| true).await?;
     let second = Operator::start(&direct, &[]).await?;
+    // What is on the wire when it is cut arrives when it is mended: nobody can call it back.
+    scene.until_quiet(Duration::from_secs(3)).await?;
 
     wire.cut();
     let cut = Instant::now();

@@ -173,8 +173,8 @@ fn what_keeps_a_pod_down_is_named_and_mends_on_a_real_node() -> Result<()> {
                 "choking",
                 "resources: {limits: {memory: 5Mi}}",
                 "CrashLoopBackOff",
-                // Where runc itself is ended before the program begins, in runc's words.
-                &["OOMKilled", "OOM-killed", "exit code 137"],
+                // Where runc itself is ended before the program begins, in runc's words, of which some do not name the cause.
+                &["OOMKilled", "OOM-killed", "exit code 137", "a memory limit that is too small"],
             ),
             (
                 "homeless",
