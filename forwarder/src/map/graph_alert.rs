@@ -9,6 +9,7 @@ use super::{
 };
 use crate::event::{Evidence, GraphAlert, UserAccount};
 use crate::format::cef::Record;
+use crate::format::cef::escape::sanitized;
 
 /// What the header holds, in words.
 pub(super) const HEADER: Described = Described {
@@ -31,6 +32,7 @@ pub(super) const COLUMNS: [Column<GraphAlert>; 14] = [
     }),
     Column::new("msg", "`description` as plain text, else `title`", |it| {
         let description = it.description.as_deref().map(plain);
+        let description = description.filter(|text| !sanitized(text).is_empty());
         description.or_else(|| it.title.as_deref().map(Cow::Borrowed))
     }),
     Column::new(

@@ -7,7 +7,10 @@ use serde_json::value::RawValue;
 
 use crate::json::repair;
 use crate::reject::RejectReason;
+use crate::time::Millis;
 
+/// The first millisecond of the year 10000, which no time format of ours can write.
+pub(super) const YEAR_10000: Millis = 253_402_300_800_000;
 /// An identifier is never shortened; this is what the longest field of CEF holds of one.
 pub(crate) const MAX_ID_BYTES: usize = 4_000;
 

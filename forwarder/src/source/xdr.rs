@@ -5,22 +5,33 @@ mod alert;
 mod fields;
 mod row;
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 
 use crate::json::object::Raw;
 use crate::json::text;
+use crate::source::parse::YEAR_10000;
 use crate::time::Millis;
 
 pub use alert::alert;
 pub use row::{Table, row};
 
-/// A time in ISO 8601 with `Z` or an offset: its milliseconds, cut. None before 1970.
+const EPOCH: DateTime = jiff::civil::datetime(1970, 1, 1, 0, 0, 0, 0);
+
+/// A time in ISO 8601 with `Z` or an offset: its milliseconds, cut, from 1970 to before the year 10000.
 fn time(json: Raw<'_>) -> Option<Millis> {
     if !json?.get().starts_with('"') {
         return None;
     }
-    let time: Timestamp = text(json)?.trim().parse().ok()?;
-    (time >= Timestamp::UNIX_EPOCH).then(|| time.as_millisecond())
+    let text = text(json)?;
+    // A time of the last day of 9999, which is how .NET writes that there is no end, is beyond `jiff::Timestamp`.
+    let pieces = Pieces::parse(text.trim()).ok()?;
+    let offset = SignedDuration::from_secs(pieces.to_numeric_offset()?.seconds().into());
+    let local = pieces.date().to_datetime(pieces.time()?);
+    let since = local.duration_since(EPOCH).checked_sub(offset)?;
+    let millis = Millis::try_from(since.as_millis()).ok()?;
+    (!since.is_negative() && millis < YEAR_10000).then_some(millis)
 }
 
 #[cfg(test)]
@@ -38,6 +49,8 @@ mod tests {
             ("\"2026-10-03T13:30:02.5+02:00\"", Some(1_791_027_002_500)),
             ("\" 2026-10-03T11:30:02Z \"", Some(1_791_027_002_000)),
             ("\"1970-01-01T00:00:00Z\"", Some(0)),
+            ("\"9999-12-31T23:59:59.9999999Z\"", Some(253_402_300_799_999)),
+            ("\"9999-12-31T23:59:59.9999999-00:01\"", None),
             ("\"0001-01-01T00:00:00Z\"", None),
             ("\"1969-12-31T23:59:59.9999999Z\"", None),
             ("\"2026-10-03T11:30:02\"", None),

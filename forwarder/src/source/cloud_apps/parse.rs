@@ -12,11 +12,9 @@ use serde_json::value::RawValue;
 use crate::event::{Activity, Alert, Entity, EntityKind, Event, Stream};
 use crate::json::text;
 use crate::reject::RejectReason;
-use crate::source::parse::{self, Reject, identifier, object};
+use crate::source::parse::{self, Reject, YEAR_10000, identifier, object};
 use crate::time::Millis;
 
-/// The first millisecond of the year 10000, which no time format of ours can write.
-const YEAR_10000: Millis = 253_402_300_800_000;
 /// Reads one record.
 ///
 /// # Errors

@@ -83,12 +83,21 @@ async fn what_render_writes_no_line_of_is_named_and_costs_its_neighbours_nothing
         (r#"{"id":"ca1",}"#, "malformed"),
         ("5", "not_an_object"),
     ] {
-        for list in ["value", "results", "records"] {
-            let page = format!(r#"{{"{list}":[{ALERT},{odd},{ROW}],"n":NaN}}"#);
-            let (lines, told) = rendered(&page, &[]).await?;
-            let [told] = &*told else { anyhow::bail!("{odd}: {told:?}") };
-            ensure!(lines == ["One 66f1c0de", "Download file 1_15600_a"], "{odd}: {lines:?}");
-            ensure!(told.contains("record skipped: it") && told.contains(why), "{odd}: {told}");
+        let page = |list: &str| format!(r#"{{"{list}":[{ALERT},{odd},{ROW}],"n":NaN}}"#);
+        let (value, records) = (page("value"), page("records"));
+        for (input, n) in [
+            (value.clone(), 1),
+            (page("results"), 1),
+            (records.clone(), 1),
+            (format!("{records}\n{value}\n"), 2),
+            (format!("[{records},{value}]"), 2),
+        ] {
+            let (lines, told) = rendered(&input, &[]).await?;
+            let expected = ["One 66f1c0de", "Download file 1_15600_a"].repeat(n);
+            ensure!(lines == expected && told.len() == n, "{input}: {lines:?} {told:?}");
+            for told in told {
+                ensure!(told.contains("record skipped: it") && told.contains(why), "{odd}: {told}");
+            }
         }
     }
     let both = format!("{ALERT}\n{ROW}");
@@ -98,6 +107,28 @@ async fn what_render_writes_no_line_of_is_named_and_costs_its_neighbours_nothing
     ] {
         let (lines, skipped) = rendered(&both, &["--stream", stream]).await?;
         ensure!(lines == [line] && skipped.len() == 1 && skipped[0].contains(told), "{skipped:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_holds_a_list_is_no_page_and_a_deep_one_is_no_trouble() -> Result<()> {
+    let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+    let rows = format!("{}\n", ROW.replacen('{', &format!("{{\"x\":{deep},"), 1)).repeat(2);
+    let (lines, told) = rendered(&rows, &[]).await?;
+    ensure!(lines == ["Download file 1_15600_a"; 2] && told.is_empty(), "{lines:?} {told:?}");
+    for number in ["1", "NaN"] {
+        for list in ["data", "value", "results", "records"] {
+            for list in [format!(r#""{list}":[]"#), format!(r#""{list}":[{{"a":1}},2]"#)] {
+                let record = format!(r#"{{"_id":"p1","timestamp":1,{list},"q":{number}}}"#);
+                let (lines, told) = rendered(&record, &[]).await?;
+                let is_one = lines.len() == 1 && lines[0].ends_with(" p1");
+                ensure!(is_one && told.is_empty(), "{record}: {lines:?} {told:?}");
+            }
+        }
+        let page = format!(r#"{{"data":[{{"_id":"p1","timestamp":1}}],"id":"x","q":{number}}}"#);
+        let (lines, told) = rendered(&page, &[]).await?;
+        ensure!(lines.len() == 1 && told.is_empty(), "{page}: {lines:?} {told:?}");
     }
     Ok(())
 }
