@@ -104,7 +104,7 @@ impl Progress {
         Arc::new(Self { metrics, state: Mutex::new(state) })
     }
 
-    /// The same agent goes on with another configuration, whose text has this SHA-256. What is known of token, source and
+    /// The same agent continues with another configuration, whose text has this SHA-256. What is known of token, source and
     /// certificates was learnt with the one before.
     pub fn configured(&self, agent: report::AgentIdentity, config_hash: String) {
         let mut state = self.lock();

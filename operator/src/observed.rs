@@ -52,7 +52,7 @@ pub(crate) struct Observed {
 pub(crate) enum HostSight {
     /// This operator may not look.
     NotEnabled,
-    /// There is none.
+    /// The host does not exist.
     Missing,
     Found {
         host: Box<Host>,

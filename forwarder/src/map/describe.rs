@@ -22,7 +22,7 @@ A signature's words: `_` stands between a small letter or digit and a capital, a
 ";
 const SOURCES: &str = "
 Times of these three are ISO 8601 with `Z` or an offset and up to nine digits of a second, cut to milliseconds. The kind of an `evidence` is the end of its `@odata.type`, whatever its name space; unknown kinds are passed over.
-`ActivityObjects` and `RawEventData` are read as JSON and as JSON in a text. A sign-in whose `Application` is `Active Directory` is none of Cloud Apps and left out.
+`ActivityObjects` and `RawEventData` are read as JSON and as JSON in a text. A sign-in whose `Application` is `Active Directory` does not belong to Cloud Apps and is left out.
 ";
 const RULES: &str = "
 `null`, `\"null\"`, blank text (of nothing but white space and the characters that are not written) and a missing field are the same: absent. Numbers are written as the JSON has them; a field of an unexpected kind counts as absent.

@@ -1,4 +1,4 @@
-//! Which source a record is from, of which nobody tells: `render` is given a page, or what somebody has saved of one.
+//! The source of a record, found by its fields: `render` reads a page, or what somebody has saved of one.
 
 use serde_json::value::RawValue;
 
@@ -81,7 +81,8 @@ fn row(table: &str, json: &str) -> Result<Event, String> {
     match xdr::row(table, json.as_bytes()) {
         Ok(Some(event)) => Ok(event),
         Ok(None) => {
-            Err("it is a sign-in to Active Directory, which is none of Cloud Apps".to_owned())
+            Err("it is a sign-in to Active Directory, which does not belong to Cloud Apps"
+                .to_owned())
         }
         Err(reject) => Err(rejected(reject)),
     }

@@ -57,13 +57,14 @@ fn whole(text: &str) -> Option<Vec<String>> {
     Some(records.into_iter().map(|record| record.get().to_owned()).collect())
 }
 
-/// The records of a page. A record that has such a list itself is none.
+/// The records of a page. A record that holds such a list itself is not a page.
 fn page(json: &RawValue) -> Option<Vec<&RawValue>> {
     LISTS.into_iter().find_map(|list| {
         let records = pick(json.get(), [list.as_str()])?[0];
         let records = records.filter(|records| records.get().starts_with('['))?;
         let ids = pick(json.get(), IDS)?;
-        let is_record = IDS.iter().zip(ids).any(|(name, id)| id.is_some() && tells(list, name));
+        let is_record =
+            IDS.iter().zip(ids).any(|(name, id)| id.is_some() && marks_record(list, name));
         (!is_record).then(|| elements(Some(records)))
     })
 }
@@ -72,7 +73,7 @@ fn page(json: &RawValue) -> Option<Vec<&RawValue>> {
 const IDS: [&str; 3] = ["_id", "id", "ReportId"];
 
 /// Whether what has this id is a record rather than a page with this list.
-fn tells(list: List, id: &str) -> bool {
+fn marks_record(list: List, id: &str) -> bool {
     list != List::Data || id == "_id"
 }
 
@@ -97,7 +98,7 @@ fn split_list(page: &str, list: List) -> Option<Vec<String>> {
     splitter.feed(page.as_bytes()).ok()?;
     let pieces: Vec<Piece> = std::iter::from_fn(|| splitter.next()).collect();
     let envelope = splitter.finish().ok()?;
-    if IDS.iter().any(|id| envelope.get(id).is_some() && tells(list, id)) {
+    if IDS.iter().any(|id| envelope.get(id).is_some() && marks_record(list, id)) {
         return None;
     }
     let record = |piece| match piece {

@@ -50,7 +50,7 @@ enum Stand {
     Running { export: Box<Export>, made_of: Identity },
 }
 
-/// What must be the same for an export to go on with another configuration.
+/// What must be the same for an export to continue with another configuration.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     agent: String,

@@ -33,7 +33,7 @@ impl Table {
 
 /// Reads one row: an element of a hunting answer's `results`, or the `properties` of a message's record.
 ///
-/// `None` for a sign-in to Active Directory on the premises, which is none of the portal's activities.
+/// `None` for a sign-in to Active Directory on the premises, which the portal does not list as an activity.
 ///
 /// # Errors
 /// [`Reject`] when it has no usable id or `Timestamp`, or is no JSON object.
