@@ -35,7 +35,8 @@ pub struct Checkpoint {
     pub version: u32,
     /// `metadata.uid` of the SiemAgent: an agent that was deleted and made again starts anew.
     pub agent_uid: String,
-    /// The source's URL without a slash at its end: another source starts anew.
+    /// The name of the source of every position that names none itself: the portal's URL without a slash at its end, or
+    /// Graph's tenant. Another tenant starts anew.
     pub source: String,
     /// The streams that were exported when this was written: one that was not, and is again, reaches back `startFrom` at
     /// most.
@@ -78,26 +79,18 @@ pub enum Refusal {
     /// It belongs to an agent of the same name that is gone.
     #[error("the checkpoint belongs to another agent of the same name")]
     OtherAgent,
-    /// `spec.source.cloudApps.url` was another one.
-    #[error("the checkpoint belongs to another source")]
-    OtherSource,
     /// A watermark that cannot be true would lose whatever lies before it.
     #[error("the checkpoint lies ahead of the server's time")]
     Ahead,
 }
 
 impl Checkpoint {
-    /// Reads the stored text, and believes it only for this agent and source and up to this time, which should be the
-    /// server's own.
+    /// Reads the stored text, and believes it only for this agent and up to this time, which should be the server's own. Whose
+    /// source a position is of is for the reader to ask.
     ///
     /// # Errors
     /// [`Refusal`]: it says why.
-    pub fn read(
-        text: &str,
-        agent_uid: &str,
-        source: &str,
-        now: Timestamp,
-    ) -> Result<Self, Refusal> {
+    pub fn read(text: &str, agent_uid: &str, now: Timestamp) -> Result<Self, Refusal> {
         let version = serde_json::from_str::<OfVersion>(text)
             .map_err(|error| Refusal::Malformed(error.to_string()))?
             .version;
@@ -109,9 +102,6 @@ impl Checkpoint {
         };
         if checkpoint.agent_uid != agent_uid {
             return Err(Refusal::OtherAgent);
-        }
-        if checkpoint.source != source {
-            return Err(Refusal::OtherSource);
         }
         if checkpoint.is_ahead_of(now) {
             return Err(Refusal::Ahead);
@@ -133,6 +123,12 @@ impl Checkpoint {
             VERSION_1 => serde_json::to_string(&Version1::of(self)),
             _ => serde_json::to_string(self),
         }
+    }
+
+    /// The name of the source of a stream's position.
+    pub fn source_of(&self, stream: Stream) -> Option<&str> {
+        let at = self.positions.get(&stream)?;
+        Some(at.source.as_deref().unwrap_or(&self.source))
     }
 
     /// How current a stream's position is.
@@ -188,7 +184,8 @@ pub(crate) fn positions_of_version_1(
     activities: Option<i64>,
     alert_ids: Vec<String>,
 ) -> BTreeMap<Stream, StreamPosition> {
-    let at = |through, ids| StreamPosition { through, position: Position::with_ids(ids) };
+    let at =
+        |through, ids| StreamPosition { through, position: Position::with_ids(ids), source: None };
     let alerts = alerts.map(|through| (Stream::Alerts, at(through, alert_ids)));
     let activities = activities.map(|through| (Stream::Activities, at(through, Vec::new())));
     alerts.into_iter().chain(activities).collect()
@@ -208,7 +205,7 @@ mod tests {
 
     fn checkpoint() -> Checkpoint {
         let position = Position::of(&serde_json::json!({"any": "thing"}));
-        let at = StreamPosition { through: NOW.as_millisecond(), position };
+        let at = StreamPosition { through: NOW.as_millisecond(), position, source: None };
         Checkpoint {
             version: VERSION,
             agent_uid: "uid".to_owned(),
@@ -219,7 +216,7 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<Checkpoint, Refusal> {
-        Checkpoint::read(text, "uid", "https://a.example", NOW)
+        Checkpoint::read(text, "uid", NOW)
     }
 
     /// As the operator of the version before wrote it.
@@ -250,10 +247,9 @@ mod tests {
         };
         assert_eq!(with(|checkpoint| checkpoint.version = 3), Refusal::Version(3));
         assert_eq!(with(|checkpoint| checkpoint.agent_uid.push('x')), Refusal::OtherAgent);
-        assert_eq!(with(|checkpoint| checkpoint.source.push('x')), Refusal::OtherSource);
         let ahead = |checkpoint: &mut Checkpoint| {
             let through = NOW.as_millisecond() + 300_001;
-            let at = StreamPosition { through, position: Position::default() };
+            let at = StreamPosition { through, position: Position::default(), source: None };
             checkpoint.positions.insert(Stream::Activities, at);
         };
         assert_eq!(with(ahead), Refusal::Ahead);

@@ -26,7 +26,7 @@ pub struct Config {
     pub version: u32,
     /// The agent that is served.
     pub agent: AgentIdentity,
-    /// `spec.source`.
+    /// `spec.source`, with its defaults.
     pub source: Source,
     /// `spec.format`, with its defaults.
     pub format: EffectiveFormat,
@@ -88,6 +88,9 @@ pub struct Paths {
     /// The file of what may change without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<PathBuf>,
+    /// The file of the token that says who the pod is; with `workloadIdentity` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<PathBuf>,
 }
 
 /// What may change without a restart.
@@ -96,8 +99,11 @@ pub struct Paths {
 pub struct Live {
     /// Always [`VERSION`].
     pub version: u32,
-    /// This agent's share of the tenant's requests.
+    /// This agent's share of the requests that the portal allows the tenant.
     pub requests_per_minute: u32,
+    /// Its share of the hunting queries that Graph allows the tenant; absent where the agent asks Graph for no activities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hunting_per_minute: Option<u32>,
     /// How much is logged.
     pub log_level: LogLevel,
 }
@@ -114,7 +120,7 @@ impl Config {
                 uid: agent.metadata.uid.clone(),
                 creation_timestamp: agent.metadata.creation_timestamp.as_ref().map(|time| time.0),
             },
-            source: agent.spec.source.clone(),
+            source: defaults::source(&agent.spec),
             format: defaults::format(agent),
             syslog: defaults::syslog(&agent.spec),
             event_types: agent.spec.event_types.clone(),

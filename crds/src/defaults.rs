@@ -92,7 +92,7 @@ pub fn effective(agent: &SiemAgent, image: &str) -> EffectiveSpec {
     forwarder.resources = resources(&forwarder.resources);
     EffectiveSpec {
         display_name: display_name(agent),
-        source: spec.source.clone(),
+        source: source(spec),
         format: format(agent),
         syslog,
         event_types: spec.event_types.clone(),
@@ -101,6 +101,19 @@ pub fn effective(agent: &SiemAgent, image: &str) -> EffectiveSpec {
         placement: spec.placement.clone(),
         forwarder,
     }
+}
+
+/// `spec.source`, with the hosts of the cloud.
+pub fn source(spec: &SiemAgentSpec) -> Source {
+    let mut source = spec.source.clone();
+    let cloud = source.graph.as_ref().map(|graph| graph.cloud).unwrap_or_default();
+    if let Some(graph) = &mut source.graph {
+        graph.url.get_or_insert_with(|| cloud.graph_url().to_owned());
+    }
+    if let Some(application) = &mut source.auth.client_credentials {
+        application.authority_url.get_or_insert_with(|| cloud.authority_url().to_owned());
+    }
+    source
 }
 
 /// `spec.forwarder.resources`. Idle a forwarder takes 8 MiB, at a page of 10 MB twice that.

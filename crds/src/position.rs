@@ -28,6 +28,9 @@ pub struct StreamPosition {
     /// Where its source resumes.
     #[serde(default)]
     pub position: Position,
+    /// The name of its source, where that is another one than the whole checkpoint's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// What version 1 of report and checkpoint knew of a position.

@@ -57,7 +57,9 @@ impl Report {
         let optional = [pod_uid, uid, &mut source.reason, &mut target.reason, &mut token.reason];
         let optional = optional.into_iter().chain(forbidden).flatten();
         let texts = [program_version, namespace, name, display_name, config_hash];
-        for text in optional.chain(texts).chain([&mut self.checkpoint.source]) {
+        let checkpoint = &mut self.checkpoint;
+        let sources = checkpoint.positions.values_mut().filter_map(|at| at.source.as_mut());
+        for text in optional.chain(texts).chain(sources).chain([&mut checkpoint.source]) {
             if let Cow::Owned(printed) = printable(text) {
                 *text = printed;
             }
@@ -177,7 +179,7 @@ pub fn forbidden_streams<'a>(
 pub struct CheckpointReport {
     /// Of the checkpoint that the forwarder reads.
     pub version: u32,
-    /// The source's URL.
+    /// The name of the source of every position that names none itself.
     pub source: String,
     /// How far each stream is. Of what is read, a position that no checkpoint can hold, or that is not printable, is left
     /// empty.
@@ -289,7 +291,10 @@ mod tests {
         let good = json!({"version": 9, "any": [1]});
         assert_eq!(read(good.clone()).position, Position::of(&good));
         for bad in [json!("\u{1b}[2J\u{e9}"), json!("x".repeat(1_000_000))] {
-            assert_eq!(read(bad), StreamPosition { through: 5, position: Position::default() });
+            assert_eq!(
+                read(bad),
+                StreamPosition { through: 5, position: Position::default(), source: None }
+            );
         }
     }
 }

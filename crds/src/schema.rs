@@ -27,10 +27,6 @@ const SELECTABLE: [&str; 2] = [".spec.source.cloudApps.url", ".spec.syslog.host"
 const DISCRIMINATORS: [(&str, &str); 2] =
     [("spec.format.type", "GenericCEF"), ("spec.syslog.protocol", "TCP")];
 
-/// Fields that a rule demands, in more words, and not the schema: another one may serve in their place one day.
-const REQUIRED_BY_RULE: [(&str, &str); 2] =
-    [("spec.source", "cloudApps"), ("spec.source.auth.clientCredentials", "clientSecretRef")];
-
 /// (object, field that was there in an older shape, its type, what it is called now)
 const MOVED: [(&str, &str, &str, &str); 4] = [
     ("spec.source", "url", "string", "spec.source.cloudApps.url"),
@@ -38,6 +34,12 @@ const MOVED: [(&str, &str, &str, &str); 4] = [
     ("spec.source", "pollInterval", "string", "spec.source.cloudApps.pollInterval"),
     ("spec.source", "overlap", "string", "spec.source.cloudApps.overlap"),
 ];
+
+/// That the source which a stream is asked of is given.
+const SERVED_ALERTS: &str = "!has(self.eventTypes) || !has(self.eventTypes.alerts) || !has(self.eventTypes.alerts.from) || \
+     (self.eventTypes.alerts.from == 'Graph' ? has(self.source.graph) : has(self.source.cloudApps))";
+const SERVED_ACTIVITIES: &str = "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.from) || \
+     (self.eventTypes.activities.from == 'Graph' ? has(self.source.graph) : has(self.source.cloudApps))";
 
 /// (path below the root, rule, message)
 const RULES: &[(&str, &str, &str)] = &[
@@ -54,13 +56,77 @@ const RULES: &[(&str, &str, &str)] = &[
     (
         "spec.source",
         // What an older shape had in its place has a message of its own.
-        "has(self.cloudApps) || has(self.url)",
-        "spec.source needs cloudApps: its url is the tenant's API URL",
+        "has(self.cloudApps) || has(self.graph) || has(self.url)",
+        "spec.source needs cloudApps, whose url is the tenant's API URL, or graph",
+    ),
+    (
+        "spec.source",
+        "!has(self.graph) || !has(self.auth.tokenSecretRef)",
+        "spec.source.auth.tokenSecretRef is a token of the portal, which Graph does not take: give spec.source.auth.clientCredentials",
     ),
     (
         "spec.source.auth.clientCredentials",
-        "has(self.clientSecretRef)",
-        "spec.source.auth.clientCredentials needs exactly one proof of who it is: clientSecretRef",
+        "has(self.clientSecretRef) != has(self.workloadIdentity)",
+        "spec.source.auth.clientCredentials needs exactly one proof of who it is: clientSecretRef or workloadIdentity",
+    ),
+    (
+        "spec.source.graph.cloud",
+        "self in ['Global', 'USGovernment', 'USGovernmentDoD']",
+        "spec.source.graph.cloud must be Global, USGovernment or USGovernmentDoD; Graph in China has neither security/alerts_v2 nor advanced hunting: use cloudApps there",
+    ),
+    (
+        "spec",
+        SERVED_ALERTS,
+        "spec.eventTypes.alerts.from names a source that spec.source does not give",
+    ),
+    (
+        "spec",
+        SERVED_ACTIVITIES,
+        "spec.eventTypes.activities.from names a source that spec.source does not give",
+    ),
+    (
+        "spec",
+        // Beside Graph, which serves alerts unless they are asked of cloudApps.
+        "!has(self.source.cloudApps) || !has(self.source.graph) || !has(self.eventTypes) || \
+         (has(self.eventTypes.alerts) && (!has(self.eventTypes.alerts.enabled) || self.eventTypes.alerts.enabled) && has(self.eventTypes.alerts.from) && self.eventTypes.alerts.from == 'CloudApps') || \
+         !has(self.eventTypes.activities) || ((!has(self.eventTypes.activities.enabled) || self.eventTypes.activities.enabled) && (!has(self.eventTypes.activities.from) || self.eventTypes.activities.from == 'CloudApps'))",
+        "spec.source.cloudApps serves neither stream: leave it out, or say so in spec.eventTypes",
+    ),
+    (
+        "spec",
+        "!has(self.source.cloudApps) || !has(self.source.graph) || !has(self.eventTypes) || !has(self.eventTypes.alerts) || \
+         ((!has(self.eventTypes.alerts.enabled) || self.eventTypes.alerts.enabled) && (!has(self.eventTypes.alerts.from) || self.eventTypes.alerts.from == 'Graph')) || \
+         (has(self.eventTypes.activities) && (!has(self.eventTypes.activities.enabled) || self.eventTypes.activities.enabled) && has(self.eventTypes.activities.from) && self.eventTypes.activities.from == 'Graph')",
+        "spec.source.graph serves neither stream: leave it out, or say so in spec.eventTypes",
+    ),
+    (
+        "spec",
+        "!has(self.eventTypes) || !has(self.eventTypes.alerts) || !has(self.eventTypes.alerts.filter) || !has(self.eventTypes.alerts.filter.raw) || size(self.eventTypes.alerts.filter.raw) == 0 || \
+         (has(self.eventTypes.alerts.from) ? self.eventTypes.alerts.from != 'Graph' : !has(self.source.graph))",
+        "spec.eventTypes.alerts.filter.raw holds cloudApps' own filters: Graph does not know them",
+    ),
+    (
+        "spec",
+        "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.raw) || size(self.eventTypes.activities.filter.raw) == 0 || \
+         (has(self.eventTypes.activities.from) ? self.eventTypes.activities.from != 'Graph' : has(self.source.cloudApps))",
+        "spec.eventTypes.activities.filter.raw holds cloudApps' own filters: Graph does not know them; where has a condition for Graph",
+    ),
+    (
+        "spec",
+        "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.policies) || size(self.eventTypes.activities.filter.policies) == 0 || \
+         (has(self.eventTypes.activities.from) ? self.eventTypes.activities.from != 'Graph' : has(self.source.cloudApps))",
+        "spec.eventTypes.activities.filter.policies needs cloudApps as their source: no row of Graph says its policies",
+    ),
+    (
+        "spec",
+        "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.where) || \
+         (has(self.eventTypes.activities.from) ? self.eventTypes.activities.from == 'Graph' : !has(self.source.cloudApps))",
+        "spec.eventTypes.activities.filter.where is a condition of KQL: it needs Graph as the source of activities",
+    ),
+    (
+        "spec",
+        "!has(self.placement) || !has(self.placement.sidecarOf) || !has(self.source.auth.clientCredentials) || !has(self.source.auth.clientCredentials.workloadIdentity)",
+        "spec.source.auth.clientCredentials.workloadIdentity cannot be combined with spec.placement.sidecarOf: the pod's identity is the host's",
     ),
     (
         "spec.eventTypes",
@@ -157,6 +223,11 @@ const ADDRESSES: &[(&str, &str, &str)] = &[
         "spec.source.cloudApps.url must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
     ),
     (
+        "spec.source.graph.url",
+        address::URL,
+        "spec.source.graph.url must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
+    ),
+    (
         "spec.source.auth.clientCredentials.authorityUrl",
         address::URL,
         "spec.source.auth.clientCredentials.authorityUrl must be https://HOST or https://HOST:PORT, or http:// to 127.x.y.z, [::1] or localhost; without user info, path, query and fragment",
@@ -193,6 +264,13 @@ const DURATIONS: &[(&str, &str, &str, &str)] = &[
         "spec.source.cloudApps.overlap may be at most 24h",
     ),
     (
+        "spec.source.graph.pollInterval",
+        "1s",
+        "1h",
+        "spec.source.graph.pollInterval must lie between 1s and 1h",
+    ),
+    ("spec.source.graph.overlap", "0s", "24h", "spec.source.graph.overlap may be at most 24h"),
+    (
         "spec.startFrom",
         "0s",
         "4320h",
@@ -201,8 +279,15 @@ const DURATIONS: &[(&str, &str, &str, &str)] = &[
     ("spec.syslog.confirmGrace", "0s", "1m", "spec.syslog.confirmGrace may be at most 1m"),
 ];
 
-/// The CRD as it is applied, in YAML: the file that is committed.
-pub const CRD: &str = include_str!("../siemagents.yaml");
+/// The CRD as it is applied, in JSON: the committed `siemagents.yaml` without its white space, which programs read sooner.
+const CRD: &str = include_str!("schema/crd.json");
+
+/// The CRD as it is applied, in YAML: the text of the committed `siemagents.yaml`.
+#[expect(clippy::expect_used, reason = "the CRD is this crate's own, and a test compares it")]
+pub fn yaml() -> String {
+    let crd: Value = serde_json::from_str(CRD).expect("the committed CRD is JSON");
+    serde_saphyr::to_string(&crd).expect("JSON is YAML")
+}
 
 /// The CRD made from the types, in JSON: what [`CRD`] has to say.
 #[expect(
@@ -228,12 +313,10 @@ pub fn generate() -> Value {
             refuse_own_filters(raw, stream);
         }
     }
-    for (path, field) in REQUIRED_BY_RULE {
-        if let Some(Value::Array(required)) =
-            property(schema, path).and_then(|object| object.get_mut("required"))
-        {
-            required.retain(|name| name != field);
-        }
+    // A rule refuses the others, in words.
+    if let Some(Value::Object(cloud)) = property(schema, "spec.source.graph.cloud") {
+        cloud.remove("enum");
+        cloud.insert("maxLength".to_owned(), 32.into());
     }
     for (path, default) in DISCRIMINATORS {
         if let Some(Value::Object(field)) = property(schema, path) {
@@ -286,7 +369,7 @@ pub fn generate() -> Value {
 /// The schema of one object.
 #[expect(clippy::expect_used, reason = "the CRD is this crate's own, and a test compares it")]
 pub fn object_schema() -> Value {
-    let mut crd: Value = serde_saphyr::from_str(CRD).expect("the committed CRD is YAML");
+    let mut crd: Value = serde_json::from_str(CRD).expect("the committed CRD is JSON");
     crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema").map(Value::take).unwrap_or_default()
 }
 

@@ -6,8 +6,10 @@
 mod event_types;
 mod forwarder;
 mod format;
+mod graph;
 mod placement;
 pub(crate) mod plain_defaults;
+mod serving;
 mod source;
 mod status;
 mod syslog;
@@ -24,10 +26,12 @@ pub use event_types::{
 };
 pub use format::{Dialect, Format, FormatType, TimeFormat};
 pub use forwarder::{Forwarder, LogLevel, NetworkPolicy, Persistence, PodOverrides};
+pub use graph::{Cloud, Graph, HuntingTable};
 pub use placement::{ALLOW_SIDECAR_ANNOTATION, HostKind, Placement, SidecarOf};
+pub use serving::kind_of;
 pub use source::{
     Auth, BundleKind, BundleRef, ClientCredentials, ClientSecretRef, CloudApps, Proxy,
-    ProxyCredentialsRef, SecretKeyRef, SecretRef, Source,
+    ProxyCredentialsRef, SecretKeyRef, SecretRef, Source, WorkloadIdentity,
 };
 pub use status::{
     PAUSED_ANNOTATION, SiemAgentStatus, State, Stream, StreamSource, StreamStatus, TokenState,

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use siem_agent_crds::receiver::PRESETS;
 use siem_agent_crds::{defaults, manifest, schema};
 
+const FROM: &str = "Graph for alerts and CloudApps for activities where spec.source gives it";
+
 /// Field, the value where nothing is given, and the words of its description.
 fn table() -> Vec<(&'static str, Value, &'static str)> {
     vec![
@@ -28,6 +30,26 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("source.cloudApps.requestsPerMinute", Value::Null, "its share of the tenant's 30"),
         ("source.cloudApps.pollInterval", json!("4s"), "4s"),
         ("source.cloudApps.overlap", json!("5m"), "5m"),
+        (
+            "source.auth.clientCredentials.workloadIdentity.audience",
+            json!("api://AzureADTokenExchange"),
+            "`api://AzureADTokenExchange`",
+        ),
+        ("source.graph.cloud", json!("Global"), "Global"),
+        ("source.graph.url", json!("https://graph.microsoft.com"), "the cloud's own"),
+        (
+            "source.graph.serviceSources",
+            json!(["microsoftDefenderForCloudApps", "microsoftAppGovernance"]),
+            "microsoftDefenderForCloudApps and microsoftAppGovernance",
+        ),
+        (
+            "source.graph.tables",
+            json!(["CloudAppEvents", "IdentityLogonEvents"]),
+            "CloudAppEvents and IdentityLogonEvents",
+        ),
+        ("source.graph.requestsPerMinute", Value::Null, "its share of 30"),
+        ("source.graph.pollInterval", json!("30s"), "30s"),
+        ("source.graph.overlap", json!("30m"), "30m"),
         ("source.caBundleRef", Value::Null, "the public roots"),
         ("source.caBundleRef.kind", json!("ConfigMap"), "ConfigMap"),
         ("source.caBundleRef.key", json!("ca.crt"), "ca.crt"),
@@ -53,12 +75,14 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("syslog.tls.caBundleRef.key", json!("ca.crt"), "ca.crt"),
         ("syslog.tls.serverName", json!("siem.example.com"), "host"),
         ("eventTypes.alerts.enabled", json!(true), "true"),
+        ("eventTypes.alerts.from", Value::Null, FROM),
         (
             "eventTypes.alerts.filter",
             json!({"severities": [], "services": [], "policies": []}),
             "everything",
         ),
         ("eventTypes.activities.enabled", json!(true), "true"),
+        ("eventTypes.activities.from", Value::Null, FROM),
         (
             "eventTypes.activities.filter",
             json!({
@@ -81,7 +105,7 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 /// The least that says something at every place that a default belongs to.
-fn agents() -> [Value; 2] {
+fn agents() -> [Value; 3] {
     let agent = |auth: Value, syslog: Value| {
         json!({
             "apiVersion": "siemagent.dev/v1alpha1", "kind": "SiemAgent", "metadata": {"name": "soc"},
@@ -99,9 +123,15 @@ fn agents() -> [Value; 2] {
         "tenantId": "contoso.com", "clientId": "00000000-0000-0000-0000-000000000000", "clientSecretRef": {"name": "a"},
     }});
     let tls = json!({"host": "siem.example.com", "protocol": "TLS", "tls": {"caBundleRef": {"name": "ca"}}});
+    let identity = json!({"clientCredentials": {
+        "tenantId": "contoso.com", "clientId": "00000000-0000-0000-0000-000000000000", "workloadIdentity": {},
+    }});
+    let mut graph = agent(identity, tls.clone());
+    graph["spec"]["source"]["graph"] = json!({});
     [
         agent(json!({"tokenSecretRef": {"name": "defender"}}), json!({"host": "siem.example.com"})),
-        agent(application, tls),
+        agent(application, tls.clone()),
+        graph,
     ]
 }
 
@@ -134,7 +164,7 @@ fn each_default_is_used_and_described() {
 }
 
 /// Objects whose fields have defaults of their own, fields of which a rule demands one, and what an older shape had.
-const WITHOUT: [&str; 16] = [
+const WITHOUT: [&str; 18] = [
     "eventTypes",
     "eventTypes.activities",
     "eventTypes.alerts",
@@ -145,7 +175,9 @@ const WITHOUT: [&str; 16] = [
     "source.auth.clientCredentials",
     "source.auth.clientCredentials.clientSecretRef",
     "source.auth.tokenSecretRef",
+    "source.auth.clientCredentials.workloadIdentity",
     "source.cloudApps",
+    "source.graph",
     "source.overlap",
     "source.pollInterval",
     "source.requestsPerMinute",
@@ -218,7 +250,7 @@ fn the_schema_stores_no_default_but_those_of_discriminators() {
 
 #[test]
 fn a_receiver_sets_what_is_not_given_and_nothing_else() {
-    let [agent, _] = agents();
+    let [agent, ..] = agents();
     for preset in PRESETS {
         let mut plain = agent.clone();
         plain["spec"]["syslog"]["receiver"] = json!(preset.receiver);

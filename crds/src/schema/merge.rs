@@ -9,14 +9,16 @@ use serde_json::{Map, Value, json};
 use super::property;
 
 /// Names of lists without order in which no entry stands twice.
-const SETS: [&str; 8] = [
+const SETS: [&str; 10] = [
     "countries",
     "eventTypes",
     "ipCategories",
     "noProxy",
     "policies",
+    "serviceSources",
     "services",
     "severities",
+    "tables",
     "users",
 ];
 /// Name of a list, and the key by which its entries are known.

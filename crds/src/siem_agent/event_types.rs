@@ -1,11 +1,11 @@
-//! `spec.eventTypes`: which streams are exported, and the API's own filters for them.
+//! `spec.eventTypes`: which streams are exported, from which source, and with which filters.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::plain_defaults;
-use super::status::Stream;
+use super::status::{Stream, StreamSource};
 
 /// The API's own filters, field to operator to operand: `{"ip.tags": {"eq": […]}}`.
 pub type RawFilter = Map<String, Value>;
@@ -29,6 +29,9 @@ pub struct AlertStream {
     /// Whether alerts are exported. Default: true.
     #[serde(default = "plain_defaults::yes")]
     pub enabled: bool,
+    /// Which source serves them: CloudApps or Graph. Default: Graph where source.graph is given, else CloudApps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<StreamSource>,
     /// Filter of this stream; all conditions must hold. Default: everything.
     #[serde(default)]
     pub filter: AlertFilter,
@@ -41,6 +44,9 @@ pub struct ActivityStream {
     /// Whether activities are exported. Default: true.
     #[serde(default = "plain_defaults::yes")]
     pub enabled: bool,
+    /// Which source serves them: CloudApps or Graph. Default: CloudApps where source.cloudApps is given, else Graph.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<StreamSource>,
     /// Filter of this stream; all conditions must hold. Default: everything.
     #[serde(default)]
     pub filter: ActivityFilter,
@@ -65,7 +71,7 @@ pub struct AlertFilter {
         inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))
     )]
     pub policies: Vec<String>,
-    /// The API's own filters, such as `{"entity.ip": {"eq": ["192.0.2.1"]}}`. Refused: date, created and paging keys.
+    /// cloudApps' own filters, such as `{"entity.ip": {"eq": ["192.0.2.1"]}}`. Refused: date, created and paging keys.
     /// Default: none.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub raw: RawFilter,
@@ -98,17 +104,22 @@ pub struct ActivityFilter {
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 2, max = 2), regex(pattern = r"^[A-Z]{2}$")))]
     pub countries: Vec<String>,
-    /// Any of these policies, by id. Default: none.
+    /// Any of these policies, by id; for cloudApps alone, because no row of Graph says its policies. Default: none.
     #[serde(default)]
     #[schemars(
         length(max = 64),
         inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))
     )]
     pub policies: Vec<String>,
-    /// The API's own filters, such as `{"ip.tags": {"eq": […]}}`. Refused: date, created and paging keys.
+    /// cloudApps' own filters, such as `{"ip.tags": {"eq": […]}}`. Refused: date, created and paging keys.
     /// Default: none.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub raw: RawFilter,
+    /// One KQL condition for rows of Graph's hunting tables, such as `ActionType != "MailItemsAccessed"`; it is ANDed to the
+    /// query. Default: none.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub condition: Option<String>,
 }
 
 /// How severe an alert is.
@@ -152,12 +163,12 @@ impl EventTypes {
 
 impl Default for AlertStream {
     fn default() -> Self {
-        Self { enabled: plain_defaults::yes(), filter: AlertFilter::default() }
+        Self { enabled: plain_defaults::yes(), from: None, filter: AlertFilter::default() }
     }
 }
 
 impl Default for ActivityStream {
     fn default() -> Self {
-        Self { enabled: plain_defaults::yes(), filter: ActivityFilter::default() }
+        Self { enabled: plain_defaults::yes(), from: None, filter: ActivityFilter::default() }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! They are filled in as a spec is read. `crate::defaults` has those that follow the receiver.
 
+use super::graph::HuntingTable;
 use crate::duration::GoDuration;
 
 /// Facility 13 (log audit), severity 5: what the vendor's agent sends.
@@ -40,8 +41,20 @@ pub(crate) fn password_key() -> String {
 pub(crate) fn ca_key() -> String {
     "ca.crt".to_owned()
 }
-pub(crate) fn authority_url() -> String {
-    "https://login.microsoftonline.com".to_owned()
+pub(crate) fn audience() -> String {
+    "api://AzureADTokenExchange".to_owned()
+}
+pub(crate) fn service_sources() -> Vec<String> {
+    ["microsoftDefenderForCloudApps", "microsoftAppGovernance"].map(str::to_owned).to_vec()
+}
+pub(crate) fn tables() -> Vec<HuntingTable> {
+    HuntingTable::ALL.to_vec()
+}
+pub(crate) fn graph_poll_interval() -> GoDuration {
+    GoDuration::from_secs(30)
+}
+pub(crate) fn graph_overlap() -> GoDuration {
+    GoDuration::from_secs(30 * 60)
 }
 pub(crate) fn volume_size() -> String {
     "1Gi".to_owned()

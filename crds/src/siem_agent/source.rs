@@ -1,20 +1,26 @@
-//! `spec.source`: the tenant's API and how to authenticate to it.
+//! `spec.source`: the tenant's APIs and how to authenticate to them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::graph::Graph;
 use super::plain_defaults;
 
 use crate::duration::GoDuration;
 
-/// The API that serves the tenant's alerts and activities, and how to authenticate to it.
+/// The APIs that serve the tenant's alerts and activities, and how to authenticate to them: at least one of cloudApps and
+/// graph. Alerts come from graph where it is given, activities from cloudApps where it is given; eventTypes says otherwise.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// How to authenticate: exactly one of tokenSecretRef and clientCredentials.
     pub auth: Auth,
     /// Defender for Cloud Apps' own API: alerts and activities.
-    pub cloud_apps: CloudApps,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_apps: Option<CloudApps>,
+    /// Microsoft Graph: alerts by security/alerts_v2, activities by advanced hunting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Graph>,
     /// The proxy on the way to the API, reached by CONNECT. A URL in plain text, which is loopback only, is asked without it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Proxy>,
@@ -50,10 +56,11 @@ pub struct CloudApps {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
-    /// The Secret of the agent's namespace that holds an API token of the portal.
+    /// The Secret of the agent's namespace that holds an API token of the portal, for cloudApps alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<SecretKeyRef>,
-    /// An application of Entra ID with the permission Investigation.read.
+    /// An application of Entra ID, for every source, with the permissions that they need: Investigation.read for cloudApps,
+    /// SecurityAlert.Read.All for Graph's alerts, ThreatHunting.Read.All for Graph's activities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_credentials: Option<ClientCredentials>,
 }
@@ -90,12 +97,27 @@ pub struct ClientCredentials {
     )]
     pub client_id: String,
     /// The Secret of the agent's namespace that holds the client secret.
-    pub client_secret_ref: ClientSecretRef,
-    /// The identity provider, for national clouds. Default: `https://login.microsoftonline.com`; https only, except to
-    /// loopback.
-    #[serde(default = "plain_defaults::authority_url")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_ref: Option<ClientSecretRef>,
+    /// The pod's own ServiceAccount token in place of a secret: it is exchanged for an access token by a federated
+    /// credential of the application, whose subject is `system:serviceaccount:<namespace>:<name>-forwarder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<WorkloadIdentity>,
+    /// The identity provider, for national clouds. Default: `https://login.microsoftonline.com`, or
+    /// `https://login.microsoftonline.us` with graph.cloud USGovernment or USGovernmentDoD; https only, except to loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
-    pub authority_url: String,
+    pub authority_url: Option<String>,
+}
+
+/// Who the pod is to Entra ID.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadIdentity {
+    /// The audience of the ServiceAccount token, as the federated credential names it. Default: `api://AzureADTokenExchange`.
+    #[serde(default = "plain_defaults::audience")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[!-~]+$"))]
+    pub audience: String,
 }
 
 /// A key of a Secret in the agent's namespace.

@@ -113,11 +113,29 @@ impl fmt::Display for Stream {
     }
 }
 
-/// Which API a stream comes from.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+/// The source of a stream: CloudApps or Graph. Default: Graph for alerts and CloudApps for activities where spec.source gives
+/// it, else the other.
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,
+)]
 pub enum StreamSource {
     /// `spec.source.cloudApps`.
     CloudApps,
+    /// `spec.source.graph`.
+    Graph,
+}
+
+impl StreamSource {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::CloudApps, Self::Graph];
+
+    /// As people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CloudApps => "CloudApps",
+            Self::Graph => "Graph",
+        }
+    }
 }
 
 /// How far one stream has come.
@@ -126,7 +144,7 @@ pub enum StreamSource {
 pub struct StreamStatus {
     /// alerts or activities.
     pub name: Stream,
-    /// Where it comes from: CloudApps.
+    /// Where it comes from: CloudApps or Graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<StreamSource>,
     /// How far it lags, as a bucket: <1m, <5m, <15m, <1h, <6h or >=6h.

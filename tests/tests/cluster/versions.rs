@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use siem_agent_crds::schema::CRD;
+use siem_agent_crds::schema;
 use siem_agent_sim::control_plane::ControlPlane;
 use siem_agent_sim::forwarder::PATIENCE;
 use siem_agent_sim::manifest::Manifest;
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 /// The CRD with a second version of the same schema; `stored` is the one that is stored.
 fn with_two_versions(stored: &str) -> Result<Value> {
-    let mut crd: Value = serde_saphyr::from_str(CRD)?;
+    let mut crd: Value = serde_saphyr::from_str(&schema::yaml())?;
     let versions = crd["spec"]["versions"].as_array_mut().context("versions")?;
     let mut next = versions[0].clone();
     next["name"] = json!("v1beta1");
