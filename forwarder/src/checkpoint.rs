@@ -1,4 +1,4 @@
-//! Where every stream of one source stands, as it is loaded, resumed from and saved. Pure.
+//! Where every stream of an agent stands, as it is loaded, resumed from and saved. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use siem_agent_crds::position::StreamPosition;
 
 use crate::event::Stream;
 
-/// The positions of one source.
+/// The positions of an agent's streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     source: String,
@@ -15,7 +15,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A checkpoint of a source that nothing was read from yet.
+    /// A checkpoint of an agent of which nothing was read yet; the source is the one that stands for all of it.
     pub fn new(source: impl Into<String>) -> Self {
         Self { source: source.into(), positions: BTreeMap::new(), exported: BTreeSet::new() }
     }
@@ -32,9 +32,26 @@ impl Checkpoint {
         self
     }
 
-    /// The source (its URL) that the positions belong to.
+    /// The name of the source of every position that names none itself.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The same positions under another name for all of them.
+    #[must_use]
+    pub fn renamed(mut self, source: &str) -> Self {
+        let before = std::mem::replace(&mut self.source, source.to_owned());
+        for at in self.positions.values_mut() {
+            let own = at.source.take().unwrap_or_else(|| before.clone());
+            at.source = Some(own).filter(|own| own != source);
+        }
+        self
+    }
+
+    /// The name of the source of a stream's position.
+    pub fn source_of(&self, stream: Stream) -> Option<&str> {
+        let at = self.positions.get(&stream)?;
+        Some(at.source.as_deref().unwrap_or(&self.source))
     }
 
     /// Replaces a position by what has become of it.

@@ -6,6 +6,7 @@ mod render;
 mod check;
 mod replay;
 mod token;
+mod window;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -53,6 +53,18 @@ pub fn record<'a>(event: &'a Event, dialect: Dialect, version: &'a str) -> Recor
     }
 }
 
+/// SIGNATURE.
+pub fn signature(event: &Event) -> Cow<'_, str> {
+    record(event, Dialect::Legacy, "").signature
+}
+
+/// `suser`, where there is one.
+pub fn user(event: &Event) -> Option<Cow<'_, str>> {
+    let record = record(event, Dialect::Legacy, "");
+    let user = record.extension.into_iter().find(|field| field.key == "suser");
+    user.map(|field| field.value).filter(|value| !value.is_empty())
+}
+
 /// One key of the extension: what it holds in words, and how that is read off a record.
 struct Column<T: 'static> {
     key: &'static str,

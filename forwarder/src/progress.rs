@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use jiff::Timestamp;
 use siem_agent_crds::position::{Position, StreamPosition};
 use siem_agent_crds::report::{self, Report};
+use siem_agent_crds::siem_agent::StreamSource;
 
 use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role, Target};
@@ -31,7 +32,7 @@ pub struct Identity {
     pub config_hash: String,
     /// When the program started.
     pub started_at: Timestamp,
-    /// The source's URL.
+    /// The name of the source that stands for the whole agent.
     pub source: String,
 }
 
@@ -46,7 +47,9 @@ pub struct Progress {
 #[derive(Debug)]
 struct State {
     identity: Identity,
-    token: Token,
+    tokens: Tokens,
+    /// Which source serves which stream.
+    served: BTreeMap<Stream, StreamSource>,
     sources: BTreeMap<Stream, SourceState>,
     streams: BTreeMap<Stream, StreamState>,
     skew: Option<Millis>,
@@ -55,11 +58,11 @@ struct State {
     checkpoint: report::CheckpointReport,
 }
 
+/// What is known of the credential.
 #[derive(Debug)]
-struct Token {
-    /// What the API has said of the token itself; what it said of a stream is with the stream.
-    state: report::TokenState,
-    reason: Option<String>,
+struct Tokens {
+    /// What each source has said of it; what it said of a stream is with the stream.
+    said: BTreeMap<StreamSource, (report::TokenState, Option<String>)>,
     last_check: Option<Timestamp>,
     /// What was reported last, and since when.
     reported: report::TokenState,
@@ -83,17 +86,21 @@ struct StreamState {
 }
 
 impl Progress {
-    /// Nothing is known yet but which streams are wanted.
-    pub fn new(identity: Identity, streams: impl IntoIterator<Item = Stream>) -> Arc<Self> {
+    /// Nothing is known yet but which streams are wanted, and from which source.
+    pub fn new(
+        identity: Identity,
+        served: impl IntoIterator<Item = (Stream, StreamSource)>,
+    ) -> Arc<Self> {
+        let served: BTreeMap<_, _> = served.into_iter().collect();
         let streams: BTreeMap<_, _> =
-            streams.into_iter().map(|stream| (stream, StreamState::default())).collect();
+            served.keys().map(|stream| (*stream, StreamState::default())).collect();
         let metrics = Metrics::new(streams.keys().copied());
         let checkpoint =
             report::CheckpointReport { source: identity.source.clone(), ..Default::default() };
-        let token = Token::unknown();
         let state = State {
             identity,
-            token,
+            tokens: Tokens::unknown(),
+            served,
             sources: BTreeMap::new(),
             streams,
             skew: None,
@@ -106,20 +113,23 @@ impl Progress {
 
     /// The same agent continues with another configuration, whose text has this SHA-256. What is known of token, source and
     /// certificates was learnt with the one before.
-    pub fn configured(&self, agent: report::AgentIdentity, config_hash: String) {
+    pub fn configured(&self, identity: Identity) {
         let mut state = self.lock();
-        state.identity.agent = agent;
-        state.identity.config_hash = config_hash;
-        state.token = Token::unknown();
+        let Identity { agent, config_hash, source, .. } = identity;
+        state.checkpoint.source.clone_from(&source);
+        (state.identity.agent, state.identity.config_hash) = (agent, config_hash);
+        state.identity.source = source;
+        state.tokens = Tokens::unknown();
         state.sources.clear();
         state.certificates.clear();
     }
 
     /// These streams are exported from here on. What is known of those that were stays.
-    pub fn follow(&self, streams: impl IntoIterator<Item = Stream>) {
+    pub fn follow(&self, served: impl IntoIterator<Item = (Stream, StreamSource)>) {
         let mut state = self.lock();
+        state.served = served.into_iter().collect();
         let mut known = std::mem::take(&mut state.streams);
-        let followed = streams.into_iter();
+        let followed = state.served.keys().copied();
         let streams: BTreeMap<_, _> =
             followed.map(|stream| (stream, known.remove(&stream).unwrap_or_default())).collect();
         self.metrics.follow(streams.keys().copied());
@@ -146,14 +156,14 @@ impl Progress {
     /// The source answered a request of this stream.
     pub fn answered(&self, stream: Stream, now: Timestamp) {
         let mut state = self.lock();
-        if let Some(stream) = state.streams.get_mut(&stream) {
-            stream.forbidden = None;
+        if let Some(known) = state.streams.get_mut(&stream) {
+            known.forbidden = None;
         }
         // Its body may still break off, as the one before did: only a whole page ends an outage.
         if !state.is_unreachable(stream) {
             state.source(stream, report::SourceState::Reachable, None, now);
         }
-        state.token(report::TokenState::Valid, None, now);
+        state.token(stream, report::TokenState::Valid, None, now);
     }
 
     /// A page of this stream was read to its end.
@@ -161,19 +171,25 @@ impl Progress {
         self.lock().source(stream, report::SourceState::Reachable, None, now);
     }
 
-    /// The token is refused or absent.
-    pub fn token_refused(&self, token: report::TokenState, reason: String, now: Timestamp) {
-        self.lock().token(token, Some(reason), now);
+    /// The source of this stream refuses the token, or it is absent.
+    pub fn token_refused(
+        &self,
+        stream: Stream,
+        token: report::TokenState,
+        reason: String,
+        now: Timestamp,
+    ) {
+        self.lock().token(stream, token, Some(reason), now);
     }
 
     /// The token may not read this stream. The API has taken it all the same.
     pub fn stream_forbidden(&self, stream: Stream, reason: String, now: Timestamp) {
         let mut state = self.lock();
         state.source(stream, report::SourceState::Reachable, None, now);
-        if let Some(stream) = state.streams.get_mut(&stream) {
-            stream.forbidden = Some(reason);
+        if let Some(known) = state.streams.get_mut(&stream) {
+            known.forbidden = Some(reason);
         }
-        state.token(report::TokenState::Valid, None, now);
+        state.token(stream, report::TokenState::Valid, None, now);
     }
 
     /// The source cannot be asked just now.
@@ -194,7 +210,7 @@ impl Progress {
             stream.watermark = Some(through);
             stream.last_event = last_event;
         }
-        let at = StreamPosition { through, position: Position::default() };
+        let at = StreamPosition { through, position: Position::default(), source: None };
         state.checkpoint.positions.entry(stream).or_insert(at).through = through;
     }
 
@@ -219,11 +235,11 @@ impl Progress {
         self.lock().skew = Some(skew);
     }
 
-    /// What is worth keeping of a position. Reported only when records were delivered: writing out a day of alerts takes a
-    /// while.
-    pub fn remembered(&self, stream: Stream, kept: Position) {
+    /// What is worth keeping of a position, and the name of its source where that is another one than the whole agent's.
+    /// Reported only when records were delivered: writing out a day of alerts takes a while.
+    pub fn remembered(&self, stream: Stream, kept: Position, source: Option<String>) {
         if let Some(at) = self.lock().checkpoint.positions.get_mut(&stream) {
-            at.position = kept;
+            (at.position, at.source) = (kept, source);
         }
     }
 
@@ -280,8 +296,8 @@ impl Progress {
             token: report::TokenReport {
                 state: token,
                 reason: token_reason,
-                last_check_time: state.token.last_check,
-                last_change_time: state.token.last_change,
+                last_check_time: state.tokens.last_check,
+                last_change_time: state.tokens.last_change,
             },
             streams: streams.collect(),
             checkpoint: state.checkpoint.clone(),
@@ -316,11 +332,10 @@ impl Observer for Progress {
     }
 }
 
-impl Token {
+impl Tokens {
     fn unknown() -> Self {
         Self {
-            state: report::TokenState::Unknown,
-            reason: None,
+            said: BTreeMap::new(),
             last_check: None,
             reported: report::TokenState::Unknown,
             last_change: None,
@@ -329,31 +344,52 @@ impl Token {
 }
 
 impl State {
-    fn token(&mut self, state: report::TokenState, reason: Option<String>, now: Timestamp) {
-        self.token.last_check = Some(now);
-        self.token.state = state;
-        self.token.reason = reason;
+    fn token(
+        &mut self,
+        stream: Stream,
+        state: report::TokenState,
+        reason: Option<String>,
+        now: Timestamp,
+    ) {
+        let source = self.served.get(&stream).copied().unwrap_or(StreamSource::CloudApps);
+        self.tokens.last_check = Some(now);
+        self.tokens.said.insert(source, (state, reason));
         let (reported, _) = self.worst_token();
-        if self.token.reported != reported {
-            self.token.reported = reported;
-            self.token.last_change = Some(now);
+        if self.tokens.reported != reported {
+            self.tokens.reported = reported;
+            self.tokens.last_change = Some(now);
         }
     }
 
-    /// The token as it is reported: the worst that holds of it. Where it is refused or absent, no stream is read.
+    /// The token as it is reported: the worst that holds of it. A source that refuses it, or for which it is absent, reads no
+    /// stream; with two of them the words begin with its name.
     fn worst_token(&self) -> (report::TokenState, Option<String>) {
-        let of_itself = (self.token.state, self.token.reason.clone());
-        match self.token.state {
-            report::TokenState::Invalid | report::TokenState::Missing => of_itself,
-            report::TokenState::Valid
-            | report::TokenState::Forbidden
-            | report::TokenState::Unknown => {
-                let streams = self.streams.iter();
-                let forbidden = streams
-                    .filter_map(|(stream, known)| Some((*stream, known.forbidden.as_deref()?)));
-                report::forbidden_streams(forbidden)
-                    .map_or(of_itself, |reason| (report::TokenState::Forbidden, Some(reason)))
-            }
+        let are_two = self.served.values().any(|source| Some(source) != self.served.values().next());
+        let named = |source: StreamSource, reason: &str| {
+            if are_two { format!("{}: {reason}", source.as_str()) } else { reason.to_owned() }
+        };
+        let refuses = |state: report::TokenState| {
+            self.tokens.said.iter().find(move |(_, (said, _))| *said == state)
+        };
+        let worst = [report::TokenState::Missing, report::TokenState::Invalid];
+        if let Some((source, (state, reason))) = worst.into_iter().find_map(refuses) {
+            return (*state, reason.as_ref().map(|reason| named(*source, reason)));
+        }
+        let forbidden = self.streams.iter().filter_map(|(stream, known)| {
+            let source = self.served.get(stream).copied().unwrap_or(StreamSource::CloudApps);
+            Some((*stream, named(source, known.forbidden.as_deref()?)))
+        });
+        let forbidden: Vec<_> = forbidden.collect();
+        let forbidden = forbidden.iter().map(|(stream, reason)| (*stream, reason.as_str()));
+        if let Some(reason) = report::forbidden_streams(forbidden) {
+            return (report::TokenState::Forbidden, Some(reason));
+        }
+        // A source that has not said anything yet is not known to take it.
+        let all_valid = self.served.values().all(|source| self.tokens.said.contains_key(source));
+        if all_valid && !self.tokens.said.is_empty() {
+            (report::TokenState::Valid, None)
+        } else {
+            (report::TokenState::Unknown, None)
         }
     }
 
@@ -420,7 +456,7 @@ mod tests {
     }
 
     fn nothing_known() -> Arc<Progress> {
-        Progress::new(identity(), [Stream::Activities])
+        Progress::new(identity(), [(Stream::Activities, StreamSource::CloudApps)])
     }
 
     #[test]
@@ -428,7 +464,8 @@ mod tests {
         use Stream::{Activities, Alerts};
         use report::TokenState::{Forbidden, Invalid, Missing, Unknown, Valid};
         let at = |second| Timestamp::constant(second, 0);
-        let progress = Progress::new(identity(), [Alerts, Activities]);
+        let served = [Alerts, Activities].map(|stream| (stream, StreamSource::CloudApps));
+        let progress = Progress::new(identity(), served);
         let token = || {
             let token = progress.report(at(99)).token;
             let second = token.last_change_time.map(Timestamp::as_second);
@@ -467,9 +504,9 @@ mod tests {
         let each = "the token may not read alerts: no; the token may not read activities: later";
         assert_eq!(token(), is(Forbidden, each, Some(6)));
         // A refusal of the token itself says more.
-        progress.token_refused(Invalid, "dead".to_owned(), at(8));
+        progress.token_refused(Alerts, Invalid, "dead".to_owned(), at(8));
         assert_eq!(token(), is(Invalid, "dead", Some(8)));
-        progress.token_refused(Missing, "gone".to_owned(), at(9));
+        progress.token_refused(Alerts, Missing, "gone".to_owned(), at(9));
         assert_eq!(token(), is(Missing, "gone", Some(9)));
         answers(Alerts, 10);
         assert_eq!(token(), is(Forbidden, "the token may not read activities: later", Some(10)));

@@ -1,17 +1,19 @@
 //! Where a forwarder resumes when it starts: at its own file, at what the operator keeps, or anew. Pure.
 //!
-//! The own file is exact and wins. What the operator keeps knows the watermarks and the last day's alerts, so going on
-//! there repeats at most the overlap and what was delivered since it was written. Another source starts anew. A stream
+//! The own file is exact and wins. What the operator keeps knows the watermarks and the last day's alerts, so resuming
+//! there repeats at most the overlap and what was delivered since it was written. Another tenant starts anew; a source of
+//! another kind is another way to the same tenant, and begins where the one before was, less its overlap. A stream
 //! that was not exported for a while resumes at its cursor, but reaches back `startFrom` at most; one that was exported
 //! and could not be, because everything was down, reaches back as far as it must.
 
 use std::time::Duration;
 
 use siem_agent_crds::checkpoint as kept;
+use siem_agent_crds::siem_agent::kind_of;
 
 use crate::checkpoint::Checkpoint;
 use crate::event::Stream;
-use crate::source::Start;
+use crate::source::{Start, seen};
 use crate::time::{Millis, millis};
 
 /// What the operator keeps.
@@ -19,16 +21,14 @@ use crate::time::{Millis, millis};
 pub enum Kept {
     /// Nothing, or nothing that can be believed.
     Nothing,
-    /// Something about another source.
-    OtherSource,
-    /// This agent's and source's checkpoint.
+    /// This agent's checkpoint.
     Here(kept::Checkpoint),
 }
 
 /// What an export that starts anew starts from.
 #[derive(Debug)]
 pub struct Life<'a> {
-    /// The source's URL.
+    /// The name of the source that stands for the whole agent.
     pub source: &'a str,
     /// When the agent was made, where it was made in a cluster.
     pub created: Option<Millis>,
@@ -47,6 +47,8 @@ pub enum Origin {
     Operator,
     /// A checkpoint, but it was switched off since, and reaches back `startFrom` only.
     SwitchedOn,
+    /// Where another source of the same tenant was.
+    Switched,
     /// Nothing was known of it.
     Anew,
 }
@@ -58,6 +60,7 @@ impl Origin {
             Self::File => "the state file",
             Self::Operator => "the checkpoint that the operator keeps",
             Self::SwitchedOn => "startFrom: its checkpoint is older, and it was switched off since",
+            Self::Switched => "where the source before it was, less the overlap",
             Self::Anew => "startFrom: nothing is known of an earlier export",
         }
     }
@@ -74,44 +77,54 @@ pub struct Begins {
     pub origin: Origin,
 }
 
-/// The checkpoint to start with, and where each of these streams begins.
-pub fn resume(
+/// The checkpoint to start with, and where each of these streams begins, each with the name of its source.
+pub fn resume<'a>(
     found: Option<Checkpoint>,
     kept: Kept,
     life: &Life<'_>,
-    streams: impl Iterator<Item = Stream>,
+    streams: impl Iterator<Item = (Stream, &'a str)>,
 ) -> (Checkpoint, Vec<Begins>) {
     let start_from = millis(life.start_from);
-    let was_elsewhere = matches!(kept, Kept::OtherSource)
-        || found.as_ref().is_some_and(|found| found.source() != life.source);
-    let found = found.filter(|found| found.source() == life.source);
     let operators = match kept {
         Kept::Here(kept) => Some(from_kept(kept)),
-        Kept::Nothing | Kept::OtherSource => None,
+        Kept::Nothing => None,
     };
-    let is_known = was_elsewhere || found.is_some() || operators.is_some();
+    let is_known = found.is_some() || operators.is_some();
     // A stream that an agent did not have before is as new as the wish for it.
     let first = life.created.filter(|_| !is_known).unwrap_or(life.now);
     let floor = life.created.map_or(0, |created| created.saturating_sub(start_from));
 
     let begins: Vec<_> = streams
-        .map(|stream| {
+        .map(|(stream, source)| {
             let known = [(&found, Origin::File), (&operators, Origin::Operator)];
-            let known = known.into_iter().find_map(|(known, origin)| {
+            let known = known.into_iter().filter_map(|(known, origin)| {
                 let known = known.as_ref()?;
-                Some((known.position(stream)?, known.exported().contains(&stream), origin))
+                let of = known.source_of(stream)?;
+                let was_exported = known.exported().contains(&stream);
+                // Two of one kind are two tenants.
+                let is_ours = of == source || kind_of(of) != kind_of(source);
+                is_ours.then_some((known.position(stream)?, of == source, was_exported, origin))
             });
-            let Some((at, was_exported, origin)) = known else {
+            // Its own position is exact; a switch is where there is nothing better.
+            let mut known: Vec<_> = known.collect();
+            known.sort_by_key(|(_, is_same, ..)| !is_same);
+            let Some((at, is_same, was_exported, origin)) = known.into_iter().next() else {
                 let start = Start::Anew(first.saturating_sub(start_from));
                 return Begins { stream, start, origin: Origin::Anew };
             };
             let earliest = life.now.saturating_sub(start_from);
             let not_before = (!was_exported && at.through < earliest).then_some(earliest);
+            if !is_same {
+                let (through, seen) = (at.through, seen::of(&at.position));
+                let start = Start::Switched { through, floor, seen, not_before };
+                return Begins { stream, start, origin: Origin::Switched };
+            }
             let origin = not_before.map_or(origin, |_| Origin::SwitchedOn);
             Begins { stream, start: Start::At { at: at.clone(), floor, not_before }, origin }
         })
         .collect();
     let checkpoint = found.or(operators).unwrap_or_else(|| Checkpoint::new(life.source));
+    let checkpoint = checkpoint.renamed(life.source);
     (checkpoint.exporting(begins.iter().map(|begins| begins.stream)), begins)
 }
 
@@ -141,13 +154,13 @@ mod tests {
     fn file(source: &str, through: Millis) -> Checkpoint {
         let mut checkpoint = Checkpoint::new(source).exporting([Stream::Alerts]);
         let position = Position::default();
-        checkpoint.set(Stream::Alerts, StreamPosition { through, position });
+        checkpoint.set(Stream::Alerts, StreamPosition { through, position, source: None });
         checkpoint
     }
 
     fn operators(exported: Vec<Stream>) -> Kept {
         let position = Position::with_ids(vec!["00000000000000ff".to_owned()]);
-        let at = StreamPosition { through: NOW - 5 * DAY, position };
+        let at = StreamPosition { through: NOW - 5 * DAY, position, source: None };
         Kept::Here(kept::Checkpoint {
             version: kept::VERSION,
             agent_uid: "uid".to_owned(),
@@ -161,7 +174,8 @@ mod tests {
 
     fn begins(found: Option<Checkpoint>, kept: Kept) -> Vec<(Millis, Origin)> {
         let both = [Stream::Alerts, Stream::Activities];
-        let (checkpoint, begins) = resume(found, kept, &life(), both.into_iter());
+        let served = both.into_iter().map(|stream| (stream, SOURCE));
+        let (checkpoint, begins) = resume(found, kept, &life(), served);
         assert_eq!(checkpoint.exported().len(), 2);
         let time = |start| match start {
             Start::Anew(from) => from,
@@ -169,6 +183,7 @@ mod tests {
                 assert_eq!(floor, NOW - 12 * DAY, "nothing before the agent's own start");
                 not_before.unwrap_or(at.through)
             }
+            Start::Switched { through, .. } => through,
         };
         begins.into_iter().map(|begins| (time(begins.start), begins.origin)).collect()
     }
@@ -208,12 +223,47 @@ mod tests {
             begins(Some(file("https://fabrikam", NOW)), Kept::Nothing),
             [expected, expected]
         );
-        assert_eq!(begins(None, Kept::OtherSource), [expected, expected]);
+    }
+
+    #[test]
+    fn another_way_to_the_tenant_begins_where_the_first_one_was() {
+        const GRAPH: &str = "graph:contoso";
+        let position = Position::of(&serde_json::json!({"version": 1, "seen": [[5, 1]]}));
+        let mut portal = Checkpoint::new(SOURCE).exporting([Stream::Alerts, Stream::Activities]);
+        for stream in [Stream::Alerts, Stream::Activities] {
+            let at = StreamPosition { through: NOW - DAY, position: position.clone(), source: None };
+            portal.set(stream, at);
+        }
+        // Alerts come from Graph from now on.
+        let served = [(Stream::Alerts, GRAPH), (Stream::Activities, SOURCE)];
+        let (checkpoint, begins) =
+            resume(Some(portal), Kept::Nothing, &life(), served.into_iter());
+        assert_eq!(begins[0].origin, Origin::Switched);
+        let Start::Switched { through, seen, .. } = &begins[0].start else { panic!("{begins:?}") };
+        assert_eq!((*through, seen.len()), (NOW - DAY, 1));
+        assert_eq!(begins[1].origin, Origin::File);
+        // And back, with nothing else kept; the other tenant's Graph is another tenant.
+        let life = Life { source: GRAPH, ..life() };
+        let renamed = checkpoint.renamed(GRAPH);
+        assert_eq!(renamed.source_of(Stream::Activities), Some(SOURCE));
+        let served = [(Stream::Alerts, "graph:fabrikam"), (Stream::Activities, GRAPH)];
+        let (_, begins) = resume(Some(renamed), Kept::Nothing, &life, served.into_iter());
+        assert_eq!([begins[0].origin, begins[1].origin], [Origin::Switched, Origin::Switched]);
+        let of_graph = StreamPosition {
+            through: NOW - DAY,
+            position: Position::default(),
+            source: Some(GRAPH.to_owned()),
+        };
+        let mut graph = Checkpoint::new(SOURCE);
+        graph.set(Stream::Alerts, of_graph);
+        let served = [(Stream::Alerts, "graph:fabrikam")].into_iter();
+        let (_, begins) = resume(Some(graph), Kept::Nothing, &life, served);
+        assert_eq!(begins[0].origin, Origin::Anew);
     }
 
     #[test]
     fn alerts_that_the_operator_knows_are_not_sent_again() {
-        let streams = [Stream::Alerts].into_iter();
+        let streams = [(Stream::Alerts, SOURCE)].into_iter();
         let (_, begins) = resume(None, operators(vec![Stream::Alerts]), &life(), streams);
         let [Begins { start: Start::At { at, .. }, .. }] = begins.as_slice() else {
             panic!("{begins:?}")

@@ -101,10 +101,9 @@ impl Saver {
     }
 
     /// Where the streams stand, and their file, once nothing is offered any more.
-    #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]
-    pub fn into_parts(self) -> (Checkpoint, Store) {
-        let inner = self.inner.into_inner().expect("nothing panics while the lock is held");
-        (inner.checkpoint, inner.store)
+    pub fn parts(&self) -> (Checkpoint, Store) {
+        let inner = self.lock();
+        (inner.checkpoint.clone(), inner.store.clone())
     }
 
     #[expect(clippy::expect_used, reason = "nothing panics while the lock is held")]

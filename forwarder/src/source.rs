@@ -5,10 +5,14 @@
 //! the target, only the proof that something was delivered. A pipeline never sees a URL, a question or a record's JSON.
 
 pub mod cloud_apps;
+pub mod error;
 pub mod failure;
+pub mod graph;
 pub mod http;
+pub mod listing;
 pub mod parse;
 pub mod purpose;
+pub mod seen;
 pub mod start;
 pub mod xdr;
 
@@ -18,7 +22,7 @@ use siem_agent_crds::position::Position;
 
 use crate::delivery::Delivered;
 use crate::event::{Event, Stream};
-use crate::record::Mark;
+use crate::record::{Mark, RecordKey};
 use crate::reject::RejectReason;
 use crate::secret::{self, Secret, SecretId};
 use crate::time::Millis;
@@ -114,6 +118,22 @@ pub enum Listed {
     },
     /// A record that is no event and was not counted before.
     Unusable(RejectReason),
+    /// A record that the user's filters leave out, and that was not counted before.
+    Filtered,
+}
+
+/// What a record is.
+#[derive(Debug)]
+pub enum Read {
+    /// An event to be delivered.
+    Event(Event),
+    /// One that is not wanted.
+    Filtered {
+        /// By what the position remembers it.
+        key: RecordKey,
+        /// When it was listed, where it says.
+        listed: Option<Millis>,
+    },
 }
 
 /// What a whole page meant.

@@ -55,7 +55,7 @@ pub struct Loaded {
 }
 
 /// The folder with the two generations.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
     sequence: u64,
@@ -69,6 +69,9 @@ struct Stored<'a> {
     source: &'a str,
     exported: &'a BTreeSet<Stream>,
     through: BTreeMap<Stream, Millis>,
+    /// The sources of positions that are not of the one above.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sources: BTreeMap<Stream, &'a str>,
     alerts: Option<&'a Position>,
     activities: Option<&'a Position>,
 }
@@ -82,6 +85,8 @@ struct Read {
     /// Absent in what the versions before wrote, which say it within the position.
     #[serde(default)]
     through: BTreeMap<Stream, Millis>,
+    #[serde(default)]
+    sources: BTreeMap<Stream, String>,
     alerts: Option<Position>,
     activities: Option<Position>,
 }
@@ -161,6 +166,11 @@ impl<'a> Stored<'a> {
             source: checkpoint.source(),
             exported: checkpoint.exported(),
             through: through.collect(),
+            sources: checkpoint
+                .positions()
+                .iter()
+                .filter_map(|(stream, at)| Some((*stream, at.source.as_deref()?)))
+                .collect(),
             alerts: position(Stream::Alerts),
             activities: position(Stream::Activities),
         }
@@ -168,7 +178,7 @@ impl<'a> Stored<'a> {
 }
 
 impl Read {
-    fn into_checkpoint(self) -> Checkpoint {
+    fn into_checkpoint(mut self) -> Checkpoint {
         /// Of a position of the versions before.
         #[derive(Deserialize)]
         struct Watermark {
@@ -181,7 +191,8 @@ impl Read {
             let through = self.through.get(&stream).copied();
             let within = || position.read().map(|Watermark { watermark }| watermark);
             if let Some(through) = through.or_else(within) {
-                checkpoint.set(stream, StreamPosition { through, position });
+                let source = self.sources.remove(&stream);
+                checkpoint.set(stream, StreamPosition { through, position, source });
             }
         }
         checkpoint
@@ -246,7 +257,7 @@ mod tests {
     fn checkpoint(through: Millis) -> Checkpoint {
         let mut checkpoint = Checkpoint::new("https://contoso").exporting([Stream::Activities]);
         let position = Position::of(&serde_json::json!({"version": 9, "any": [through, "one"]}));
-        checkpoint.set(Stream::Activities, StreamPosition { through, position });
+        checkpoint.set(Stream::Activities, StreamPosition { through, position, source: None });
         checkpoint
     }
 
@@ -262,7 +273,7 @@ mod tests {
         }
         let mut timed = checkpoint(4_000);
         let position = Position::default();
-        timed.set(Stream::Alerts, StreamPosition { through: 5, position });
+        timed.set(Stream::Alerts, StreamPosition { through: 5, position, source: None });
         store.save(&timed).unwrap();
         let (_, loaded) = Store::open(folder.path()).unwrap();
         assert_eq!(loaded.checkpoint, Some(timed), "a time without a position too");

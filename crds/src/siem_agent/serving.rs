@@ -4,7 +4,7 @@
 //! kind is taken for another way to the same tenant.
 
 use super::status::{Stream, StreamSource};
-use super::{SiemAgentSpec, Source};
+use super::{EventTypes, SiemAgentSpec, Source};
 
 /// What the names of Graph's tenants begin with; those of the portal's are URLs.
 const GRAPH: &str = "graph:";
@@ -12,23 +12,7 @@ const GRAPH: &str = "graph:";
 impl SiemAgentSpec {
     /// The source that serves a stream; `None` for one that is not exported, or whose source is not given.
     pub fn source_of(&self, stream: Stream) -> Option<StreamSource> {
-        let types = &self.event_types;
-        let (enabled, from, by_default) = match stream {
-            Stream::Alerts => {
-                let of = &types.alerts;
-                (of.enabled, of.from, [StreamSource::Graph, StreamSource::CloudApps])
-            }
-            Stream::Activities => {
-                let of = &types.activities;
-                (of.enabled, of.from, [StreamSource::CloudApps, StreamSource::Graph])
-            }
-        };
-        let is_given = |source: &StreamSource| self.source.has(*source);
-        let found = match from {
-            Some(from) => Some(from).filter(is_given),
-            None => by_default.into_iter().find(is_given),
-        };
-        found.filter(|_| enabled)
+        self.source.serving(&self.event_types, stream)
     }
 
     /// The streams that a source serves.
@@ -45,6 +29,25 @@ impl SiemAgentSpec {
 }
 
 impl Source {
+    /// The source that serves a stream; `None` for one that is not exported, or whose source is not given.
+    pub fn serving(&self, types: &EventTypes, stream: Stream) -> Option<StreamSource> {
+        let (enabled, from, by_default) = match stream {
+            Stream::Alerts => {
+                let of = &types.alerts;
+                (of.enabled, of.from, [StreamSource::Graph, StreamSource::CloudApps])
+            }
+            Stream::Activities => {
+                let of = &types.activities;
+                (of.enabled, of.from, [StreamSource::CloudApps, StreamSource::Graph])
+            }
+        };
+        let found = match from {
+            Some(from) => Some(from).filter(|source| self.has(*source)),
+            None => by_default.into_iter().find(|source| self.has(*source)),
+        };
+        found.filter(|_| enabled)
+    }
+
     /// Whether a source is given.
     pub fn has(&self, source: StreamSource) -> bool {
         match source {

@@ -3,6 +3,7 @@
 mod receiver;
 mod way;
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use siem_agent_crds::printable::printable;
+use siem_agent_crds::siem_agent::StreamSource;
 use siem_agent_edge::clock;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{CheckArguments, Failure, load, runtime};
+use way::Way;
 use crate::delivery::BatchBuilder;
 use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role, Target};
@@ -23,10 +26,11 @@ use crate::map;
 use crate::plan::Plan;
 use crate::record::Mark;
 use crate::settings::Settings;
-use crate::source::cloud_apps::error::Error;
-use crate::source::cloud_apps::portal::{Arrived, Portal};
-use crate::source::cloud_apps::query::Query;
-use crate::source::http::settings::Auth;
+use crate::source::cloud_apps::CloudApps;
+use crate::source::error::Error;
+use crate::source::graph::Graph;
+use crate::source::http::api::Arrived;
+use crate::source::listing::List;
 use crate::syslog;
 
 /// Long enough for every time-out of the connection itself.
@@ -45,51 +49,70 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
 }
 
 async fn check(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
-    let source = Portal::new(settings.source.clone());
-    let mut clear = way::to_url("API", &settings.source.url, &settings.source, &source).await?;
-    if let Auth::ClientCredentials { authority, .. } = &settings.source.auth {
-        clear &= way::to_url("identity provider", authority, &settings.source, &source).await?;
+    let mut all_good = true;
+    let mut seen = BTreeSet::new();
+    if let Some(of) = &settings.sources.cloud_apps {
+        let source = CloudApps::new(of.clone());
+        let way = Way::new(of.proxy.as_ref(), of.ca_bundle.as_ref(), source.api());
+        let is_clear = way.to_source("API", &of.url, &of.auth, &mut seen).await?;
+        all_good &= is_clear;
+        for stream in of.streams.iter().map(|(stream, _)| *stream).filter(|_| is_clear) {
+            all_good &= reads("API", &source.list(stream), StreamSource::CloudApps).await?;
+        }
     }
-    if !clear {
-        say(false, "API", "not tried, because the connection to it fails")?;
-    }
-    let mut all_good = clear;
-    for stream in settings.streams().filter(|_| clear) {
-        let what = format!("API, {stream}");
-        match last_day(&source, settings, stream).await {
-            Ok(found) => say(true, &what, &found)?,
-            Err(error) => {
-                all_good = false;
-                say(false, &what, &told(&source, &error))?;
+    if let Some(of) = &settings.sources.graph {
+        let source = Graph::new(of.clone());
+        let way = Way::new(of.proxy.as_ref(), of.ca_bundle.as_ref(), source.api());
+        let is_clear = way.to_source("Graph", &of.url, &of.auth, &mut seen).await?;
+        all_good &= is_clear;
+        for stream in of.streams.iter().copied().filter(|_| is_clear) {
+            if stream == Stream::Alerts {
+                all_good &= reads("Graph", &source.alerts(), StreamSource::Graph).await?;
+                continue;
+            }
+            for table in source.tables() {
+                let name = format!("Graph, {}", table.name());
+                all_good &= reads(&name, &table, StreamSource::Graph).await?;
             }
         }
     }
     Ok(target(settings, send_test_event).await? && all_good)
 }
 
+/// Whether a list can be read, and how much of the last day it has.
+async fn reads<L: List>(name: &str, list: &L, source: StreamSource) -> Result<bool, Failure> {
+    let what = format!("{name}, {}", list.stream());
+    match last_day(list).await {
+        Ok(found) => say(true, &what, &found).map(|()| true),
+        Err(error) => {
+            let words = list.api().words(&error);
+            let words = match error.advice(source).as_str() {
+                "" => words,
+                advice => format!("{}. {advice}", words.trim_end_matches('.')),
+            };
+            say(false, &what, &words).map(|()| false)
+        }
+    }
+}
+
 /// Reads one page of the last day, to learn whether the token may, and how much there is.
-async fn last_day(source: &Portal, settings: &Settings, stream: Stream) -> Result<String, Error> {
-    let filters = settings
-        .plan
-        .streams
-        .iter()
-        .find(|(of, _)| *of == stream)
-        .map(|(_, filters)| filters.clone());
+async fn last_day<L: List>(list: &L) -> Result<String, Error> {
     let since = clock::millis(clock::now()) - DAY_MS;
-    let query = Query::since(stream, filters.unwrap_or_default(), since);
-    let mut page = source.fetch(&query, source.offer()).await?;
+    let query = list.question(since, None, list.limits().largest_page);
+    let mut page = list.ask(&query, list.api().offer()).await?;
     let mut n_listed = 0;
-    let envelope = loop {
+    let end = loop {
         match page.next().await? {
             Arrived::Pieces(pieces) => n_listed += pieces.len(),
-            Arrived::End(envelope) => break envelope,
+            Arrived::End(end) => break end,
         }
     };
     let skew = page
         .date
         .map(|date| date - clock::millis(clock::now()))
         .map_or_else(String::new, |skew| format!("; its clock is {} s from ours", skew / 1_000));
-    let count = match (envelope.total, envelope.has_next) {
+    let has_next = list.has_next(&query, &end, n_listed);
+    let count = match (list.total(&end), has_next) {
         (Some(total), _) => format!("{total}"),
         (None, true) => format!("more than {n_listed}"),
         (None, false) => format!("{n_listed}"),
@@ -97,14 +120,6 @@ async fn last_day(source: &Portal, settings: &Settings, stream: Stream) -> Resul
     Ok(format!(
         "the token may read it; {count} records in the last 24 hours pass the filters{skew}"
     ))
-}
-
-/// What is wrong and what to do about it.
-fn told(source: &Portal, error: &Error) -> String {
-    match error.advice() {
-        "" => source.words(error),
-        advice => format!("{}. {advice}", source.words(error).trim_end_matches('.')),
-    }
 }
 
 struct Silent;
@@ -117,7 +132,7 @@ impl Observer for Silent {
 }
 
 async fn target(settings: &Settings, send_test_event: bool) -> Result<bool, Failure> {
-    let Plan { format, layout, .. } = &settings.plan;
+    let Plan { format, layout } = &settings.plan;
     for (field, words) in receiver::warnings(layout) {
         line("WARN", field, &words)?;
     }

@@ -12,7 +12,7 @@ use crate::delivery::settings::Transport;
 use crate::files;
 use crate::secret::{Kind, SecretFile};
 use crate::settings::Settings;
-use crate::source::http::settings::Auth;
+use crate::source::http::settings::{Auth, Proof};
 use crate::tls::Material;
 
 /// The longest manifest or configuration; an object in the API server is shorter.
@@ -93,6 +93,7 @@ pub(super) fn from_manifest(
         }),
         checkpoint: None,
         live: None,
+        identity: None,
     };
     let mut config = Config::for_agent(&agent, paths);
     config.listen = format!("127.0.0.1:{ADMIN_PORT}");
@@ -101,31 +102,54 @@ pub(super) fn from_manifest(
         Settings::of(&config).map_err(|problems| named(path, &problems.to_string()))?;
     if let Some(file) = &overrides.token_file {
         overridden.push("--token-file instead of spec.source.auth");
-        settings.source.auth = Auth::Token(SecretFile::new(file.clone(), Kind::Token));
+        for auth in settings.sources.auths_mut() {
+            *auth = with_file(auth, file);
+        }
     }
-    let (Auth::Token(secret) | Auth::ClientCredentials { client_secret: secret, .. }) =
-        &settings.source.auth;
-    secret.read().map_err(|error| Failure::settings(&error))?;
+    for auth in settings.sources.auths_mut() {
+        auth.file().read().map_err(|error| Failure::settings(&error))?;
+    }
     check_files(&settings)?;
     let text = serde_json::to_string(&config).map_err(|error| Failure::settings(&error))?;
     Ok(Loaded { config, settings, text, overridden })
 }
 
+/// The same with what lies in another file: who proves himself by a ServiceAccount's token still does, anybody else has a
+/// token of the portal.
+fn with_file(auth: &Auth, file: &Path) -> Auth {
+    match auth {
+        Auth::ClientCredentials { tenant_id, client_id, proof: Proof::Assertion(_), authority } => {
+            Auth::ClientCredentials {
+                tenant_id: tenant_id.clone(),
+                client_id: client_id.clone(),
+                proof: Proof::Assertion(SecretFile::new(file.to_owned(), Kind::Assertion)),
+                authority: authority.clone(),
+            }
+        }
+        Auth::Token(_) | Auth::ClientCredentials { .. } => {
+            Auth::Token(SecretFile::new(file.to_owned(), Kind::Token))
+        }
+    }
+}
+
 /// Outside a cluster nobody brings a missing file later: what the manifest names must be there.
 fn check_files(settings: &Settings) -> Result<(), Failure> {
-    if let Some(credentials) =
-        settings.source.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref())
-    {
-        for file in [&credentials.username, &credentials.password] {
+    for (proxy, _) in settings.sources.ways() {
+        let credentials = proxy.and_then(|proxy| proxy.credentials.as_ref());
+        for file in credentials.iter().flat_map(|of| [&of.username, &of.password]) {
             file.read().map_err(|error| Failure::settings(&error))?;
         }
     }
-    let source = Material { ca_bundle: settings.source.ca_bundle.clone(), client: None };
+    let source = settings
+        .sources
+        .ways()
+        .map(|(_, ca_bundle)| Material { ca_bundle: ca_bundle.cloned(), client: None });
+    let source: Vec<_> = source.collect();
     let sink = match &settings.sink.transport {
         Transport::Tls { material, .. } => Some(material),
         Transport::Udp | Transport::Tcp => None,
     };
-    for material in std::iter::once(&source).chain(sink) {
+    for material in source.iter().chain(sink) {
         material.build().map_err(|error| Failure::settings(&error))?;
     }
     Ok(())

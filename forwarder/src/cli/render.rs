@@ -24,6 +24,7 @@ pub(super) fn run(arguments: &RenderArguments) -> Result<ExitCode, Failure> {
         state: "".into(),
         checkpoint: None,
         live: None,
+        identity: None,
     };
     let config = Config::for_agent(&agent, nowhere);
     let (format, layout) = (settings::format(&config), settings::layout(&config));

@@ -5,7 +5,6 @@ mod sidecar;
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use siem_agent_crds::siem_agent::LogLevel;
 use siem_agent_edge::listen;
@@ -16,7 +15,7 @@ use tracing::info;
 use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
 use crate::admin;
-use crate::source::http::gate::Gate;
+use crate::pipeline::Budgets;
 use crate::telemetry::{self, LevelHandle};
 use export::Export;
 
@@ -56,8 +55,8 @@ async fn serve(loaded: Loaded, listen: &str, level: LevelHandle) -> Result<ExitC
     let mut signals = Signals::new()?;
     let agent = loaded.config.agent.name.clone();
     let listener = listen::listen(listen).await.map_err(|error| cannot_listen(listen, &error))?;
-    let gate = Arc::new(Gate::new(loaded.settings.requests_per_minute));
-    let mut export = Export::start(loaded, &level, gate)?;
+    let budgets = Budgets::new(loaded.settings.budget);
+    let mut export = Export::start(loaded, &level, budgets)?;
     let (stop, stopping) = watch::channel(false);
     let (_shown, current) = watch::channel(Some(export.progress.clone()));
     let admin = tokio::spawn(admin::serve(listener, current, stopping));

@@ -19,10 +19,29 @@ use crate::time::{Millis, millis};
 /// How often whoever waits because of the credential looks whether the secret has changed.
 pub(super) const SECRET_LOOK: Duration = Duration::from_secs(1);
 
+/// The budget of each stream: at the portal's API one of both.
+#[derive(Debug, Clone)]
+pub struct Gates {
+    /// Of alerts.
+    pub alerts: Arc<Gate>,
+    /// Of activities.
+    pub activities: Arc<Gate>,
+}
+
+impl Gates {
+    /// The budget of a stream.
+    pub fn of(&self, stream: Stream) -> &Gate {
+        match stream {
+            Stream::Alerts => &self.alerts,
+            Stream::Activities => &self.activities,
+        }
+    }
+}
+
 /// What every request passes.
 #[derive(Debug)]
 pub struct Clearance {
-    gate: Arc<Gate>,
+    gates: Gates,
     credential: Mutex<Credential>,
     changed: Notify,
     began: Instant,
@@ -30,9 +49,9 @@ pub struct Clearance {
 
 impl Clearance {
     /// Nothing is known of the credential yet.
-    pub fn new(gate: Arc<Gate>, streams: impl IntoIterator<Item = Stream>) -> Self {
+    pub fn new(gates: Gates, streams: impl IntoIterator<Item = Stream>) -> Self {
         let credential = Mutex::new(Credential::new(streams, 0));
-        Self { gate, credential, changed: Notify::new(), began: Instant::now() }
+        Self { gates, credential, changed: Notify::new(), began: Instant::now() }
     }
 
     /// Waits until a request of this stream may go out, and counts it. It must be sent with the offer that this gives, and
@@ -46,7 +65,7 @@ impl Clearance {
         loop {
             let offer = self.wait(source, stream).await;
             self.lock().reserved(stream, offer.id());
-            self.gate.enter(stream, purpose).await;
+            self.gates.of(stream).enter(stream, purpose).await;
             // In the meantime it may have died, or be another one.
             let (offer, now) = (source.offer(), self.now());
             let mut credential = self.lock();
@@ -77,16 +96,16 @@ impl Clearance {
         let until = Instant::now() + wait;
         while Instant::now() < until {
             if self.is_another(source, stream) {
-                self.gate.end_pause();
+                self.gates.of(stream).end_pause();
                 return;
             }
             sleep(SECRET_LOOK.min(until - Instant::now())).await;
         }
     }
 
-    /// The source asked for this pause.
-    pub(super) fn pause(&self, wait: Duration) {
-        self.gate.pause(wait);
+    /// The source asked for this pause of everything that this stream's budget is spent on.
+    pub(super) fn pause(&self, stream: Stream, wait: Duration) {
+        self.gates.of(stream).pause(wait);
     }
 
     /// Whether the secret is another one than this stream has tried, and worth a try at once.

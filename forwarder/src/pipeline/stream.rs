@@ -22,17 +22,19 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::saver::Saver;
 use crate::source::{Due, Failed, Offer, Reader, Source, Start};
-use steps::{Rejects, at};
+use steps::Rejects;
 
 /// Everything that the loop needs, made once by `settings`.
 #[derive(Debug)]
 pub struct Forwarder<S> {
     /// The agent that it serves, as logs name it: `NAMESPACE/NAME`.
     pub agent: String,
-    /// What to follow, and how.
+    /// What events become.
     pub plan: Plan,
     /// Where records come from.
     pub source: S,
+    /// The source's name, where it is not the one that stands for the whole agent.
+    pub name: Option<String>,
     /// When they may be asked for.
     pub clearance: Clearance,
     /// Where they go.
@@ -40,7 +42,7 @@ pub struct Forwarder<S> {
     /// Where the streams begin.
     pub starts: Vec<(Stream, Start)>,
     /// Who saves where they stand.
-    pub saver: Saver,
+    pub saver: Arc<Saver>,
     /// What is reported about it.
     pub progress: Arc<Progress>,
 }
@@ -91,9 +93,9 @@ impl<S: Source> Forwarder<S> {
     /// One stream until the program stops: poll when it is due, and wait out what fails.
     async fn follow(&self, stream: Stream, start: &Start, mut stop: watch::Receiver<bool>) {
         let mut reader = self.source.reader(stream, start);
-        self.saver.begin(stream, at(&reader));
+        self.saver.begin(stream, self.at(&reader));
         self.progress.moved(stream, reader.through(), reader.last_event());
-        self.progress.remembered(stream, reader.kept());
+        self.progress.remembered(stream, reader.kept(), self.name.clone());
         let (mut n_failures, mut last) = (0, None);
         while !*stop.borrow() {
             match self.poll(stream, &mut reader, &mut stop).await {
@@ -118,7 +120,7 @@ impl<S: Source> Forwarder<S> {
                 }
             }
         }
-        self.saver.save(stream, || at(&reader));
+        self.saver.save(stream, || self.at(&reader));
     }
 
     /// Waits until a poll is due and the target takes records, then reads all that the source has to show.

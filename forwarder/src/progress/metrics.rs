@@ -65,6 +65,7 @@ pub struct Metrics {
     resent: Counter,
     late: Family<OfStream, Counter>,
     trimmed: Family<OfStream, Counter>,
+    filtered: Family<OfStream, Counter>,
     gap: Family<OfStream, Counter<f64, std::sync::atomic::AtomicU64>>,
     latency: Family<OfStream, Histogram, fn() -> Histogram>,
     requests: Family<OfRequest, Counter>,
@@ -73,6 +74,7 @@ pub struct Metrics {
     ignored_dates: Counter,
     damaged_states: Counter,
     budget: Gauge,
+    hunting_budget: Gauge,
 }
 
 fn of(stream: Stream) -> OfStream {
@@ -93,6 +95,7 @@ impl Metrics {
             resent: Counter::default(),
             late: Family::default(),
             trimmed: Family::default(),
+            filtered: Family::default(),
             gap: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             requests: Family::default(),
@@ -101,6 +104,7 @@ impl Metrics {
             ignored_dates: Counter::default(),
             damaged_states: Counter::default(),
             budget: Gauge::default(),
+            hunting_budget: Gauge::default(),
         };
         metrics.follow(streams);
         metrics
@@ -109,7 +113,9 @@ impl Metrics {
     /// The series of these streams exist from here on.
     pub(super) fn follow(&self, streams: impl IntoIterator<Item = Stream>) {
         for stream in streams {
-            for family in [&self.received, &self.delivered, &self.late, &self.trimmed] {
+            let families =
+                [&self.received, &self.delivered, &self.late, &self.trimmed, &self.filtered];
+            for family in families {
                 drop(family.get_or_create(&of(stream)));
             }
             for reason in RejectReason::ALL {
@@ -151,6 +157,11 @@ impl Metrics {
         self.trimmed.get_or_create(&of(stream)).inc();
     }
 
+    /// A record was left out by a filter that the source cannot apply itself.
+    pub fn filtered(&self, stream: Stream) {
+        self.filtered.get_or_create(&of(stream)).inc();
+    }
+
     /// This much time lay beyond the API's retention.
     pub(super) fn gap(&self, stream: Stream, seconds: f64) {
         self.gap.get_or_create(&of(stream)).inc_by(seconds);
@@ -183,9 +194,10 @@ impl Metrics {
         self.ignored_dates.inc();
     }
 
-    /// Our share of the tenant's requests.
-    pub fn budget(&self, per_minute: u32) {
+    /// Our share of the tenant's requests to the portal, and of its hunting queries.
+    pub fn budget(&self, per_minute: u32, hunting: u32) {
         self.budget.set(per_minute.into());
+        self.hunting_budget.set(hunting.into());
     }
 
     /// Writes everything in Prometheus' text form.
@@ -220,6 +232,11 @@ impl Metrics {
             "records_trimmed",
             "Records shortened to maxMessageBytes",
             self.trimmed.clone(),
+        );
+        forwarder.register(
+            "records_filtered",
+            "Records left out by a typed filter that the source cannot apply itself",
+            self.filtered.clone(),
         );
         forwarder.register_with_unit(
             "gap",
@@ -258,6 +275,11 @@ impl Metrics {
             "source_budget_requests_per_minute",
             "Requests a minute that this agent may send to the API",
             self.budget.clone(),
+        );
+        forwarder.register(
+            "hunting_budget_requests_per_minute",
+            "Hunting queries a minute that this agent may send to Graph",
+            self.hunting_budget.clone(),
         );
         let version = Family::<OfVersion, Gauge>::default();
         version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);

@@ -20,6 +20,8 @@ pub enum Kind {
     Token,
     /// A client secret of Entra ID: printable ASCII without blanks.
     ClientSecret,
+    /// A ServiceAccount's token, which is a JWT (RFC 7519) and so of a token's characters.
+    Assertion,
     /// A proxy's user name: no colon (RFC 7617).
     Username,
     /// A proxy's password: any text of one line.
@@ -31,6 +33,7 @@ impl Kind {
         match self {
             Self::Token => "token",
             Self::ClientSecret => "client secret",
+            Self::Assertion => "ServiceAccount token",
             Self::Username => "user name",
             Self::Password => "password",
         }
@@ -125,7 +128,7 @@ fn decode(bytes: &[u8]) -> Option<String> {
 fn peel(text: &str, kind: Kind) -> &str {
     let mut value = bare(text);
     match kind {
-        Kind::Token | Kind::ClientSecret => {
+        Kind::Token | Kind::ClientSecret | Kind::Assertion => {
             for _ in 0..MAX_LAYERS {
                 let inner = bare(unquoted(value));
                 let inner = if kind == Kind::Token { without_scheme(inner) } else { inner };
@@ -190,7 +193,7 @@ fn flaw_of(value: &str, kind: Kind) -> Option<What> {
     match kind {
         Kind::Username if value.contains(':') => Some(What::Colon),
         Kind::Username | Kind::Password => is_url(value).then_some(What::Url),
-        Kind::Token | Kind::ClientSecret => {
+        Kind::Token | Kind::ClientSecret | Kind::Assertion => {
             if value.contains(": ") && is_yaml(value) {
                 return Some(What::Yaml);
             }

@@ -1,23 +1,72 @@
-//! The user's filters in the API's own form. Typed ones and raw ones are ANDed; none is ever dropped. Pure.
+//! The user's filters as each source takes them. Typed ones and raw ones are ANDed; none is ever dropped. Pure.
 
 use serde_json::{Map, Value, json};
 use siem_agent_crds::manifest::{self, Problem};
-use siem_agent_crds::siem_agent::{ActivityFilter, AlertFilter, EventTypes, IpCategory, Severity};
+use siem_agent_crds::siem_agent::{
+    ActivityFilter, AlertFilter, EventTypes, Graph, HuntingTable, IpCategory, Severity,
+};
 
 use crate::event::Stream;
+use crate::source::graph::filter::{Activities, Alerts};
+use crate::source::xdr::Table;
 
 type Filters = Map<String, Value>;
 
-/// The enabled streams, each with its filters.
-pub(super) fn streams(types: &EventTypes, problems: &mut Vec<Problem>) -> Vec<(Stream, Filters)> {
-    let mut streams = Vec::new();
-    if types.alerts.enabled {
-        streams.push((Stream::Alerts, alerts(&types.alerts.filter, problems)));
+/// The filters of a stream of the portal's API.
+pub(super) fn portal(types: &EventTypes, stream: Stream, problems: &mut Vec<Problem>) -> Filters {
+    match stream {
+        Stream::Alerts => alerts(&types.alerts.filter, problems),
+        Stream::Activities => activities(&types.activities.filter, problems),
     }
-    if types.activities.enabled {
-        streams.push((Stream::Activities, activities(&types.activities.filter, problems)));
+}
+
+/// The hunting tables that can hold what the filters let through: a sign-in has no number of an app and no category of its
+/// address.
+pub(super) fn tables(graph: &Graph, types: &EventTypes) -> Vec<Table> {
+    let filter = &types.activities.filter;
+    let needs_columns = !filter.services.is_empty() || !filter.ip_categories.is_empty();
+    let of = |table: &HuntingTable| match table {
+        HuntingTable::CloudAppEvents => Some(Table::CloudAppEvents),
+        HuntingTable::IdentityLogonEvents => {
+            (!needs_columns).then_some(Table::IdentityLogonEvents)
+        }
+    };
+    graph.tables.iter().filter_map(of).collect()
+}
+
+/// The filter of Graph's alerts.
+pub(super) fn graph_alerts(filter: &AlertFilter) -> Alerts {
+    let severity = |severity: &Severity| match severity {
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Informational => "informational",
+    };
+    Alerts {
+        severities: filter.severities.iter().map(severity).collect(),
+        services: filter.services.iter().map(ToString::to_string).collect(),
+        policies: filter.policies.clone(),
     }
-    streams
+}
+
+/// The filter of rows of the hunting tables.
+pub(super) fn graph_activities(filter: &ActivityFilter) -> Activities {
+    let category = |category: &IpCategory| match category {
+        IpCategory::Corporate => "Corporate",
+        IpCategory::Administrative => "Administrative",
+        IpCategory::Risky => "Risky",
+        IpCategory::VPN => "VPN",
+        IpCategory::CloudProvider => "CloudProvider",
+        IpCategory::Other => "Other",
+    };
+    Activities {
+        services: filter.services.clone(),
+        users: filter.users.iter().map(|user| user.to_lowercase()).collect(),
+        event_types: filter.event_types.clone(),
+        ip_categories: filter.ip_categories.iter().map(category).collect(),
+        countries: filter.countries.clone(),
+        condition: filter.condition.clone(),
+    }
 }
 
 fn alerts(filter: &AlertFilter, problems: &mut Vec<Problem>) -> Filters {
@@ -86,6 +135,12 @@ fn add_raw(filters: &mut Filters, raw: &Filters) {
 mod tests {
     use super::*;
 
+    /// Both streams with their filters.
+    fn streams(types: &EventTypes, problems: &mut Vec<Problem>) -> Vec<(Stream, Filters)> {
+        let both = [Stream::Alerts, Stream::Activities].into_iter();
+        both.map(|stream| (stream, portal(types, stream, problems))).collect()
+    }
+
     #[test]
     fn typed_and_raw_filters_are_anded_and_a_clash_is_named() {
         let mut types = EventTypes::default();
@@ -101,7 +156,7 @@ mod tests {
         });
         assert_eq!(Value::Object(streams[1].1.clone()), expected);
         types.activities.filter.raw = json!({"service": {"eq": [1]}}).as_object().unwrap().clone();
-        super::streams(&types, &mut problems);
+        let _ = super::portal(&types, Stream::Activities, &mut problems);
         assert_eq!(problems[0].path, "spec.eventTypes.activities.filter.raw.service.eq");
     }
     #[test]

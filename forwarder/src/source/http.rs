@@ -2,6 +2,7 @@
 //! what a refusal says. Nothing here knows one API's paths, questions or records.
 
 pub mod address;
+pub mod api;
 pub mod auth;
 pub mod client;
 pub mod connect;

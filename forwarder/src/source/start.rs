@@ -2,6 +2,7 @@
 
 use siem_agent_crds::position::StreamPosition;
 
+use crate::record::RecordKey;
 use crate::time::Millis;
 
 /// Where a stream begins.
@@ -15,6 +16,16 @@ pub enum Start {
         at: StreamPosition,
         /// Nothing before this time is ever asked for, where the position does not say.
         floor: Millis,
+        /// What lies before this time is left out.
+        not_before: Option<Millis>,
+    },    /// Where another way to the same tenant was, less the overlap.
+    Switched {
+        /// Everything up to this time is delivered.
+        through: Millis,
+        /// Nothing before this time is ever asked for.
+        floor: Millis,
+        /// What was delivered last, by the ids that both ways know.
+        seen: Vec<RecordKey>,
         /// What lies before this time is left out.
         not_before: Option<Millis>,
     },

@@ -21,6 +21,16 @@ const EPOCH: DateTime = jiff::civil::datetime(1970, 1, 1, 0, 0, 0, 0);
 
 /// A time in ISO 8601 with `Z` or an offset: its milliseconds, cut, from 1970 to before the year 10000.
 fn time(json: Raw<'_>) -> Option<Millis> {
+    let millis = Millis::try_from(since_epoch(json)?.as_millis()).ok()?;
+    (millis < YEAR_10000).then_some(millis)
+}
+
+/// The same in units of 100 ns, which are all that Kusto knows.
+pub(super) fn ticks(json: Raw<'_>) -> Option<i64> {
+    i64::try_from(since_epoch(json)?.as_nanos() / 100).ok()
+}
+
+fn since_epoch(json: Raw<'_>) -> Option<SignedDuration> {
     if !json?.get().starts_with('"') {
         return None;
     }
@@ -30,8 +40,7 @@ fn time(json: Raw<'_>) -> Option<Millis> {
     let offset = SignedDuration::from_secs(pieces.to_numeric_offset()?.seconds().into());
     let local = pieces.date().to_datetime(pieces.time()?);
     let since = local.duration_since(EPOCH).checked_sub(offset)?;
-    let millis = Millis::try_from(since.as_millis()).ok()?;
-    (!since.is_negative() && millis < YEAR_10000).then_some(millis)
+    (!since.is_negative()).then_some(since)
 }
 
 #[cfg(test)]

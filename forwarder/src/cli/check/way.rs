@@ -1,5 +1,6 @@
 //! The way to a server, one step and one line each: its name, the proxy, the connection, TLS.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
@@ -17,11 +18,10 @@ use super::say;
 use crate::cli::Failure;
 use crate::delivery::settings::{self as sink, Transport};
 use crate::duplex::Duplex;
-use crate::source::cloud_apps::Settings;
-use crate::source::cloud_apps::portal::Portal;
 use crate::source::http::address::{self, bare};
+use crate::source::http::api::Api;
 use crate::source::http::connect;
-use crate::source::http::settings::Proxy;
+use crate::source::http::settings::{Auth, Proxy};
 use crate::tls::{Material, Peer, Side};
 
 /// A step takes this long at most.
@@ -35,51 +35,78 @@ struct Stop {
 
 type Step<T> = Result<T, Stop>;
 
-/// The way to a URL of the source: the API's or the identity provider's. Says each step; gives whether all were good.
-pub(super) async fn to_url(
-    name: &str,
-    url: &str,
-    settings: &Settings,
-    source: &Portal,
-) -> Result<bool, Failure> {
-    let Ok(url) = url.parse::<Uri>() else {
-        return say(false, name, "the URL cannot be read").map(|()| false);
-    };
-    let mut lines = Vec::new();
-    let walked = walk_to_url(name, &url, settings, &mut lines).await;
-    // Certificates have names that a server chooses, which may know the token from somebody else.
-    let walked = walked.map_err(|Stop { what, words }| {
-        let is_safe = !source.repeats_a_secret(&words);
-        let withheld =
-            || "the server repeats a part of the secret; its words are withheld".to_owned();
-        Stop { what, words: if is_safe { words } else { withheld() } }
-    });
-    told(lines, walked)
+/// What lies on the way to a source.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    proxy: Option<&'a Proxy>,
+    ca_bundle: Option<&'a PathBuf>,
+    api: &'a Api,
 }
 
-async fn walk_to_url(
-    name: &str,
-    url: &Uri,
-    settings: &Settings,
-    lines: &mut Vec<Line>,
-) -> Step<()> {
-    let (host, port) = (bare(address::host(url)), address::port(url));
-    let secure = url.scheme_str() == Some("https");
-    let proxy = settings.proxy.as_ref().filter(|proxy| proxy.serves(url));
-    let mut stream = match proxy {
-        None => connect(name, host, port, lines).await?,
-        Some(proxy) => {
-            let stream = enter(proxy, settings.ca_bundle.clone(), lines).await?;
-            if secure { tunnel(stream, proxy, url, lines).await? } else { stream }
-        }
-    };
-    if secure {
-        let material = Material { ca_bundle: settings.ca_bundle.clone(), client: None };
-        let what = format!("TLS, {name}, {host}");
-        stream = shake(&what, stream, host, &material, Side::Source, lines).await?;
+impl<'a> Way<'a> {
+    pub(super) fn new(
+        proxy: Option<&'a Proxy>,
+        ca_bundle: Option<&'a PathBuf>,
+        api: &'a Api,
+    ) -> Self {
+        Self { proxy, ca_bundle, api }
     }
-    drop(stream);
-    Ok(())
+
+    /// The way to a source and to the identity provider, unless that was tried before. Says each step; gives whether all were
+    /// good.
+    pub(super) async fn to_source(
+        self,
+        name: &str,
+        url: &str,
+        auth: &Auth,
+        seen: &mut BTreeSet<String>,
+    ) -> Result<bool, Failure> {
+        let mut is_clear = self.to_url(name, url).await?;
+        if let Auth::ClientCredentials { authority, .. } = auth
+            && seen.insert(authority.clone())
+        {
+            is_clear &= self.to_url("identity provider", authority).await?;
+        }
+        if !is_clear {
+            say(false, name, "not tried, because the connection to it fails")?;
+        }
+        Ok(is_clear)
+    }
+
+    async fn to_url(self, name: &str, url: &str) -> Result<bool, Failure> {
+        let Ok(url) = url.parse::<Uri>() else {
+            return say(false, name, "the URL cannot be read").map(|()| false);
+        };
+        let mut lines = Vec::new();
+        let walked = self.walk(name, &url, &mut lines).await;
+        // Certificates have names that a server chooses, which may know the token from somebody else.
+        let walked = walked.map_err(|Stop { what, words }| {
+            let is_safe = !self.api.repeats_a_secret(&words);
+            let withheld =
+                || "the server repeats a part of the secret; its words are withheld".to_owned();
+            Stop { what, words: if is_safe { words } else { withheld() } }
+        });
+        told(lines, walked)
+    }
+
+    async fn walk(self, name: &str, url: &Uri, lines: &mut Vec<Line>) -> Step<()> {
+        let (host, port) = (bare(address::host(url)), address::port(url));
+        let secure = url.scheme_str() == Some("https");
+        let mut stream = match self.proxy.filter(|proxy| proxy.serves(url)) {
+            None => connect(name, host, port, lines).await?,
+            Some(proxy) => {
+                let stream = enter(proxy, self.ca_bundle.cloned(), lines).await?;
+                if secure { tunnel(stream, proxy, url, lines).await? } else { stream }
+            }
+        };
+        if secure {
+            let material = Material { ca_bundle: self.ca_bundle.cloned(), client: None };
+            let what = format!("TLS, {name}, {host}");
+            stream = shake(&what, stream, host, &material, Side::Source, lines).await?;
+        }
+        drop(stream);
+        Ok(())
+    }
 }
 
 /// The way to the SIEM, as far as it can be walked without sending anything.

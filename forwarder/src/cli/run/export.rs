@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use siem_agent_crds::checkpoint as kept;
 use siem_agent_crds::config::{Config, Live};
 use siem_agent_crds::printable::printable;
+use siem_agent_crds::siem_agent::kind_of;
 use siem_agent_edge::clock;
 use siem_agent_edge::error_chain::chain;
 use tokio::task::AbortHandle;
@@ -20,10 +21,10 @@ use tracing::{info, warn};
 use super::super::Failure;
 use super::super::load::Loaded;
 use crate::checkpoint::Checkpoint;
-use crate::pipeline::{Pipeline, Shared, State};
+use crate::pipeline::{Budgets, Pipeline, Shared, State};
 use crate::progress::{Identity, Progress};
 use crate::resume::{self, Kept};
-use crate::source::http::gate::Gate;
+use crate::settings::{Budget, Served};
 use crate::state_folder::{self, StateFolder};
 use crate::store::Store;
 use crate::telemetry::LevelHandle;
@@ -35,7 +36,7 @@ const LIVE_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Export {
     pub(super) progress: Arc<Progress>,
     pub(super) began: Instant,
-    gate: Arc<Gate>,
+    budgets: Budgets,
     pipeline: Pipeline,
     live: Option<LiveFile>,
     state_folder: StateFolder,
@@ -58,11 +59,12 @@ impl Export {
     pub(super) fn start(
         loaded: Loaded,
         level: &LevelHandle,
-        gate: Arc<Gate>,
+        budgets: Budgets,
     ) -> Result<Self, Failure> {
         let identity = identity(&loaded);
         let Loaded { config, settings, .. } = loaded;
-        let progress = Progress::new(identity, settings.streams());
+        let served = settings.served.iter().map(|served| (served.stream, served.source));
+        let progress = Progress::new(identity, served);
         let agent = state_folder::agent(&config);
         let state_folder = StateFolder::open(&config.paths.state, &agent)
             .map_err(|error| Failure::settings(&error))?;
@@ -72,44 +74,46 @@ impl Export {
             progress.metrics.state_damaged();
             warn!(path = %path.display(), "a damaged state file was set aside, the other generation is used");
         }
-        refuse_another_source(&config, &settings.source.url, found.checkpoint.as_ref())?;
+        refuse_another_source(&config, &settings.served, found.checkpoint.as_ref())?;
         let life = resume::Life {
-            source: &settings.source.url,
+            source: &settings.sources.main,
             created: config.agent.creation_timestamp.map(clock::millis),
             now: clock::millis(clock::now()),
-            start_from: settings.plan.start_from,
+            start_from: settings.start_from,
         };
+        let served = settings.served.iter().map(|served| (served.stream, served.name.as_str()));
         let (checkpoint, begins) =
-            resume::resume(found.checkpoint, kept(&config), &life, settings.streams());
+            resume::resume(found.checkpoint, kept(&config), &life, served);
         for begins in &begins {
             info!(stream = %begins.stream, from = begins.origin.as_str(), "resuming stream");
         }
         let starts = begins.into_iter().map(|begins| (begins.stream, begins.start)).collect();
-        progress.metrics.budget(gate.per_minute());
-        let live = live(&config, level, &gate, &progress);
+        progress.metrics.budget(settings.budget.portal, settings.budget.hunting);
+        let live = live(&config, level, &budgets, &progress);
         let agent = format!("{}/{}", config.agent.namespace, config.agent.name);
-        let shared = Shared { agent, gate: Arc::clone(&gate), progress: Arc::clone(&progress) };
+        let shared =
+            Shared { agent, budgets: budgets.clone(), progress: Arc::clone(&progress) };
         let pipeline = Pipeline::start(shared, settings, State { checkpoint, starts, store });
-        Ok(Self { progress, began: Instant::now(), gate, pipeline, live, state_folder })
+        Ok(Self { progress, began: Instant::now(), budgets, pipeline, live, state_folder })
     }
 
     /// Goes on with another configuration of the same agent, source and folders, at the same cursors.
     pub(super) async fn reload(self, loaded: Loaded, level: &LevelHandle) -> Self {
-        let Self { progress, began, gate, pipeline, live: before, state_folder } = self;
+        let Self { progress, began, budgets, pipeline, live: before, state_folder } = self;
         let identity = identity(&loaded);
         let Loaded { config, settings, .. } = loaded;
-        let requests = settings.requests_per_minute;
+        let budget = settings.budget;
         let stays = before.as_ref().map(|live| &live.path) == config.paths.live.as_ref();
-        let live = if stays { before } else { live(&config, level, &gate, &progress) };
+        let live = if stays { before } else { live(&config, level, &budgets, &progress) };
         if live.is_none() {
-            gate.set_per_minute(requests);
-            progress.metrics.budget(requests);
+            budgets.set(budget);
+            progress.metrics.budget(budget.portal, budget.hunting);
             level.set(config.log_level);
         }
         // What is known of the old settings is nothing of the new ones.
-        let configured = || progress.configured(identity.agent, identity.config_hash);
+        let configured = || progress.configured(identity);
         let pipeline = pipeline.reload(settings, configured).await;
-        Self { progress, began, gate, pipeline, live, state_folder }
+        Self { progress, began, budgets, pipeline, live, state_folder }
     }
 
     /// Waits until it has ended by itself.
@@ -133,38 +137,42 @@ pub(super) fn identity(loaded: &Loaded) -> Identity {
             .map(|byte| format!("{byte:02x}"))
             .collect(),
         started_at: clock::now(),
-        source: loaded.settings.source.url.clone(),
+        source: loaded.settings.sources.main.clone(),
     }
 }
 
 fn live(
     config: &Config,
     level: &LevelHandle,
-    gate: &Arc<Gate>,
+    budgets: &Budgets,
     progress: &Arc<Progress>,
 ) -> Option<LiveFile> {
     let path = config.paths.live.clone()?;
-    let follow = follow_live(path.clone(), level.clone(), Arc::clone(gate), Arc::clone(progress));
+    let follow = follow_live(path.clone(), level.clone(), budgets.clone(), Arc::clone(progress));
     Some(LiveFile { path, task: tokio::spawn(follow).abort_handle() })
 }
 
-/// In a cluster whoever changes an agent's source wants a new export. On a server the manifest of another source is more
-/// likely a copy with the old name in it, and would have no record of the first source's where it ended.
+/// In a cluster whoever changes an agent's tenant wants a new export. On a server the manifest of another tenant is more
+/// likely a copy with the old name in it, and would have no record of the first one's where it ended.
 fn refuse_another_source(
     config: &Config,
-    source: &str,
+    served: &[Served],
     found: Option<&Checkpoint>,
 ) -> Result<(), Failure> {
-    let other = found.map(Checkpoint::source).filter(|found| *found != source);
-    match other {
-        Some(other) if config.paths.checkpoint.is_none() => Err(Failure::Settings(format!(
-            "the state folder {} belongs to the source {}, not to {source}: give each source its own folder \
-             (--state-dir); to export anew from another source, remove the folder",
-            config.paths.state.display(),
-            printable(other),
-        ))),
-        Some(_) | None => Ok(()),
+    if config.paths.checkpoint.is_some() {
+        return Ok(());
     }
+    let other = served.iter().find_map(|served| {
+        let of = found?.source_of(served.stream)?;
+        (of != served.name && kind_of(of) == served.source).then_some((of, &served.name))
+    });
+    let Some((other, name)) = other else { return Ok(()) };
+    Err(Failure::Settings(format!(
+        "the state folder {} belongs to the source {}, not to {name}: give each source its own folder \
+         (--state-dir); to export anew from another source, remove the folder",
+        config.paths.state.display(),
+        printable(other),
+    )))
 }
 
 /// What the operator keeps for a forwarder without a file, where there is an operator.
@@ -181,10 +189,8 @@ fn kept(config: &Config) -> Kept {
         }
     };
     // Its times are held against the server's clock once that is known; ours may be wrong.
-    let source = config.source.cloud_apps.url.trim_end_matches('/');
-    match kept::Checkpoint::read(&text, agent_uid, source, jiff::Timestamp::MAX) {
+    match kept::Checkpoint::read(&text, agent_uid, jiff::Timestamp::MAX) {
         Ok(checkpoint) => Kept::Here(checkpoint),
-        Err(kept::Refusal::OtherSource) => Kept::OtherSource,
         Err(refusal) => {
             warn!(reason = %refusal, "the operator's checkpoint is not used");
             Kept::Nothing
@@ -199,7 +205,12 @@ fn pod_uid() -> Option<String> {
 }
 
 /// What may change without a restart: our share of the requests, and the level of the logs.
-async fn follow_live(path: PathBuf, level: LevelHandle, gate: Arc<Gate>, progress: Arc<Progress>) {
+async fn follow_live(
+    path: PathBuf,
+    level: LevelHandle,
+    budgets: Budgets,
+    progress: Arc<Progress>,
+) {
     let mut last = None;
     loop {
         if let Ok(text) = tokio::fs::read_to_string(&path).await
@@ -207,10 +218,16 @@ async fn follow_live(path: PathBuf, level: LevelHandle, gate: Arc<Gate>, progres
         {
             match Live::read(&text) {
                 Ok(live) => {
-                    gate.set_per_minute(live.requests_per_minute);
-                    progress.metrics.budget(live.requests_per_minute);
+                    // Until the operator gives a share, one query a minute.
+                    let hunting = live.hunting_per_minute.unwrap_or(1);
+                    budgets.set(Budget { portal: live.requests_per_minute, hunting });
+                    progress.metrics.budget(live.requests_per_minute, hunting);
                     level.set(live.log_level);
-                    info!(requests_per_minute = live.requests_per_minute, "live settings applied");
+                    info!(
+                        requests_per_minute = live.requests_per_minute,
+                        hunting_per_minute = live.hunting_per_minute,
+                        "live settings applied"
+                    );
                 }
                 Err(problems) => warn!(
                     reason = chain(&problems),

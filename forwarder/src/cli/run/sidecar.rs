@@ -27,8 +27,8 @@ use super::Signals;
 use super::export::{self, Export};
 use crate::admin;
 use crate::files;
+use crate::pipeline::Budgets;
 use crate::progress::Progress;
-use crate::source::http::gate::Gate;
 use crate::state_folder;
 use crate::telemetry::LevelHandle;
 
@@ -92,7 +92,7 @@ pub(super) async fn follow(
         of,
         level,
         shown,
-        gate: None,
+        budgets: None,
         stand: Stand::Idle,
         known: None,
         complaint: None,
@@ -123,8 +123,8 @@ struct Follower {
     of: String,
     level: LevelHandle,
     shown: watch::Sender<Option<Arc<Progress>>>,
-    /// The tenant's budget and pauses, which outlive an export; of this source.
-    gate: Option<(String, Arc<Gate>)>,
+    /// The tenant's budgets and pauses, which outlive an export; of this source.
+    budgets: Option<(String, Budgets)>,
     stand: Stand,
     /// What was last acted upon.
     known: Option<Found>,
@@ -204,7 +204,7 @@ impl Follower {
         let wanted = Identity {
             // One folder, whatever the agent is called.
             agent: state_folder::agent(&loaded.config).replace('/', "."),
-            source: loaded.settings.source.url.clone(),
+            source: loaded.settings.sources.main.clone(),
         };
         // The pod outlives an agent that is made anew, and so does its folder.
         let of_agents = loaded.config.paths.state.clone();
@@ -224,8 +224,8 @@ impl Follower {
             other => {
                 self.stand = other;
                 self.idle().await;
-                let gate = self.gate_of(&loaded, &wanted.source);
-                match Export::start(loaded, &self.level, gate) {
+                let budgets = self.budgets_of(&loaded, &wanted.source);
+                match Export::start(loaded, &self.level, budgets) {
                     Ok(export) => {
                         files::remove_other_folders(&of_agents, &wanted.agent);
                         self.complaint = None;
@@ -243,15 +243,15 @@ impl Follower {
         }
     }
 
-    fn gate_of(&mut self, loaded: &Loaded, source: &str) -> Arc<Gate> {
-        if let Some((of, gate)) = &self.gate
+    fn budgets_of(&mut self, loaded: &Loaded, source: &str) -> Budgets {
+        if let Some((of, budgets)) = &self.budgets
             && of == source
         {
-            return Arc::clone(gate);
+            return budgets.clone();
         }
-        let gate = Arc::new(Gate::new(loaded.settings.requests_per_minute));
-        self.gate = Some((source.to_owned(), Arc::clone(&gate)));
-        gate
+        let budgets = Budgets::new(loaded.settings.budget);
+        self.budgets = Some((source.to_owned(), budgets.clone()));
+        budgets
     }
 
     /// What cannot be used changes nothing.
@@ -304,9 +304,10 @@ impl Follower {
 fn unmounted(config: &Config) -> Option<PathBuf> {
     let (source, paths) = (&config.source, &config.paths);
     let tls = config.syslog.tls.as_ref();
+    let application = source.auth.client_credentials.as_ref();
     let secrets = [
         source.auth.token_secret_ref.as_ref().map(|token| &token.name),
-        source.auth.client_credentials.as_ref().map(|client| &client.client_secret_ref.name),
+        application.and_then(|client| Some(&client.client_secret_ref.as_ref()?.name)),
         source.proxy.as_ref().and_then(|proxy| Some(&proxy.credentials_secret_ref.as_ref()?.name)),
         tls.and_then(|tls| Some(&tls.client_certificate_secret_ref.as_ref()?.name)),
     ];

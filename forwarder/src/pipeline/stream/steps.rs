@@ -57,6 +57,11 @@ impl<S: Source> Forwarder<S> {
                 *rejects.0.entry(reason.as_str()).or_default() += 1;
                 return None;
             }
+            Listed::Filtered => {
+                self.saver.offer(stream, Change::Records, || self.at(reader));
+                self.progress.metrics.filtered(stream);
+                return None;
+            }
         };
         if is_late {
             self.progress.metrics.late(stream);
@@ -86,7 +91,7 @@ impl<S: Source> Forwarder<S> {
 
     /// Counts a record that has no message; its stream's position has passed it.
     fn skipped(&self, stream: Stream, reader: &S::Reader, reason: RejectReason) {
-        self.saver.offer(stream, Change::Records, || at(reader));
+        self.saver.offer(stream, Change::Records, || self.at(reader));
         self.progress.rejected(stream, reason);
     }
 
@@ -150,7 +155,7 @@ impl<S: Source> Forwarder<S> {
             }
         }
         if n_settled > 0 {
-            self.progress.remembered(stream, reader.kept());
+            self.progress.remembered(stream, reader.kept(), self.name.clone());
         }
         unconfirmed.drain(..n_settled);
         Ok(())
@@ -167,7 +172,13 @@ impl<S: Source> Forwarder<S> {
         self.progress.delivered(stream, delivered.n_delivered() as u64);
         fail::fail_point!("after_confirmation", |_| std::process::abort());
         reader.delivered(delivered);
-        self.saver.offer(stream, Change::Records, || at(reader));
+        self.saver.offer(stream, Change::Records, || self.at(reader));
+    }
+
+    /// Where a stream stands.
+    pub(super) fn at(&self, reader: &S::Reader) -> StreamPosition {
+        let (through, position) = (reader.through(), reader.position());
+        StreamPosition { through, position, source: self.name.clone() }
     }
 
     /// A request was answered; the body may still break off.
@@ -194,12 +205,8 @@ impl<S: Source> Forwarder<S> {
             self.progress.rejected(stream, reason);
         }
         self.progress.moved(stream, reader.through(), reader.last_event());
-        self.saver.offer(stream, Change::Watermark, || at(reader));
+        self.saver.offer(stream, Change::Watermark, || self.at(reader));
         read
     }
 }
 
-/// Where a stream stands.
-pub(super) fn at(reader: &impl Reader) -> StreamPosition {
-    StreamPosition { through: reader.through(), position: reader.position() }
-}

@@ -30,10 +30,10 @@ impl<S: Source> Forwarder<S> {
         let (progress, words) = (&self.progress, reason.clone());
         match failure {
             Failure::Refused(Refusal::Credential | Refusal::Unusable) => {
-                progress.token_refused(TokenState::Invalid, words, now);
+                progress.token_refused(stream, TokenState::Invalid, words, now);
             }
             Failure::Refused(Refusal::Missing) => {
-                progress.token_refused(TokenState::Missing, words, now);
+                progress.token_refused(stream, TokenState::Missing, words, now);
             }
             Failure::Refused(Refusal::Stream) => progress.stream_forbidden(stream, words, now),
             Failure::Throttled { .. } => {
@@ -61,7 +61,7 @@ impl<S: Source> Forwarder<S> {
             }
         }
         if let Decision::PauseAll(wait) = decision {
-            self.clearance.pause(wait);
+            self.clearance.pause(stream, wait);
         }
         async move {
             match decision {

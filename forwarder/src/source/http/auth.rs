@@ -1,7 +1,8 @@
 //! Who we are to the API: a legacy token as it stands in its file, or an access token from Entra ID.
 //!
 //! Legacy: `Authorization: Token <value>`. Entra: the client credentials grant (RFC 6749, section 4.4) at
-//! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of the API; the access token is kept
+//! `<authority>/<tenant>/oauth2/v2.0/token` for the scope of the API, with the client secret or with a token of somebody
+//! whom the application trusts (`client_assertion`, RFC 7523, section 2.2); the access token is kept
 //! until a little before it expires, and thrown away when the API refuses it: one fresh one is tried then, and only when
 //! that is refused too is it the application that is not let in. When a secret may be tried is not decided here.
 
@@ -15,13 +16,15 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::answer::{self, TokenAnswer, TokenRefusal};
-use super::client::{Client, Failed};
+use super::client::{Client, Failed, READ_TIMEOUT, Sent};
 use super::connect::Challenge;
 use super::mend::{self, Mend};
 use super::refusal;
-use super::settings::Auth as Settings;
-use crate::secret::{self, Secret, SecretFile};
+use super::settings::{Auth as Settings, Proof};
+use crate::secret::{self, Secret};
 
+/// RFC 7523, section 2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// An access token is renewed when this share of its life is over…
 const RENEW_AFTER: f64 = 0.8;
 /// …but is used this long at least, so that a server that grants no time at all is not asked before each request.
@@ -67,7 +70,7 @@ pub(in crate::source) enum Error {
 pub(in crate::source) struct Auth {
     settings: Settings,
     /// What an access token is asked for.
-    scope: &'static str,
+    scope: String,
     state: Mutex<State>,
     /// Both streams may want an access token at once; one request for it is enough.
     renewing: tokio::sync::Mutex<()>,
@@ -104,19 +107,13 @@ struct Access {
 }
 
 impl Auth {
-    pub(in crate::source) fn new(settings: Settings, scope: &'static str) -> Self {
+    pub(in crate::source) fn new(settings: Settings, scope: String) -> Self {
         Self { settings, scope, state: Mutex::default(), renewing: tokio::sync::Mutex::default() }
-    }
-
-    fn file(&self) -> &SecretFile {
-        match &self.settings {
-            Settings::Token(file) | Settings::ClientCredentials { client_secret: file, .. } => file,
-        }
     }
 
     /// The secret as it lies in its file now.
     pub(in crate::source) fn read(&self) -> Result<Secret, secret::Error> {
-        self.file().read()
+        self.settings.file().read()
     }
 
     /// The API took it.
@@ -193,7 +190,7 @@ impl Auth {
 
     /// Every secret that a server may have been sent, and what lies in the file now.
     pub(in crate::source) fn secrets(&self) -> Vec<Secret> {
-        let stored = self.file().read().ok();
+        let stored = self.settings.file().read().ok();
         let state = self.lock();
         let access = state.access.iter().map(|access| access.token.clone());
         let thrown_away = state.thrown_away.iter().map(|(token, _)| token.clone());
@@ -208,21 +205,17 @@ impl Auth {
     }
 
     async fn renew(&self, client: &Client, secret: Secret) -> Result<Secret, Error> {
-        let Settings::ClientCredentials { tenant_id, client_id, authority, .. } = &self.settings
+        let Settings::ClientCredentials { tenant_id, client_id, authority, proof } = &self.settings
         else {
             return Err(Error::Answer("is not asked for"));
         };
-        let form = form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", client_id)
-            .append_pair("client_secret", secret.expose())
-            .append_pair("scope", self.scope)
-            .finish();
+        let form = grant_request(client_id, &self.scope, proof, &secret);
         let url = format!("{authority}/{tenant_id}/oauth2/v2.0/token");
         let asked = Instant::now();
         let kind = "application/x-www-form-urlencoded";
+        let sent = Sent::Post(kind, form.into_bytes());
         let mut answer =
-            client.post(&url, None, kind, form.into_bytes()).await.map_err(Error::Request)?;
+            client.send(&url, sent, None, None, READ_TIMEOUT).await.map_err(Error::Request)?;
         let body = answer.beginning().await;
         let body = answer::without_mark(&body);
         self.lock().used = Some(secret.clone());
@@ -253,7 +246,8 @@ impl Auth {
             }
             // Whoever refuses otherwise than OAuth demands is no identity provider, but something before it.
             (400 | 401 | 403, Some(refusal)) if !mend::is_passing(&refusal) => {
-                Error::Refused { detail, mend: Mend::of(&refusal, secret.expose()) }
+                let mend = Mend::of(&refusal, secret.expose(), matches!(proof, Proof::Assertion(_)));
+                Error::Refused { detail, mend }
             }
             _ => Error::Status { code, detail },
         })
@@ -263,6 +257,21 @@ impl Auth {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while the lock is held")
     }
+}
+
+/// The form that asks for an access token.
+fn grant_request(client_id: &str, scope: &str, proof: &Proof, secret: &Secret) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "client_credentials")
+        .append_pair("client_id", client_id)
+        .append_pair("scope", scope);
+    match proof {
+        Proof::Secret(_) => form.append_pair("client_secret", secret.expose()),
+        Proof::Assertion(_) => form
+            .append_pair("client_assertion_type", JWT_BEARER)
+            .append_pair("client_assertion", secret.expose()),
+    };
+    form.finish()
 }
 
 /// The access token of an answer, if it is one that can be used.
@@ -284,6 +293,7 @@ fn granted(body: &[u8]) -> Result<TokenAnswer, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::SecretFile;
 
     fn bearer(token: &str) -> Authorization {
         let header = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
@@ -295,10 +305,13 @@ mod tests {
             Settings::ClientCredentials {
                 tenant_id: "t".to_owned(),
                 client_id: "c".to_owned(),
-                client_secret: SecretFile::new("nowhere".into(), secret::Kind::ClientSecret),
+                proof: Proof::Secret(SecretFile::new(
+                    "nowhere".into(),
+                    secret::Kind::ClientSecret,
+                )),
                 authority: "https://login.example".to_owned(),
             },
-            "scope",
+            "scope".to_owned(),
         )
     }
 

@@ -25,8 +25,8 @@ use super::settings::Proxy;
 use crate::secret::{self, Secret};
 use crate::tls::{self, Material};
 
-/// The longest silence of a server; a page of 5,000 takes the API seconds to put together.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest silence of a server; a page of 5,000 takes the portal's API seconds to put together.
+pub(in crate::source) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// A refusal is a short text, and an access token too; more is not read, and not longer.
 const MAX_SHORT_BYTES: usize = 64 * 1024;
 const SHORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,8 +41,8 @@ pub enum Failed {
     #[error("the answer broke off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Nothing came for so long.
-    #[error("no answer within {} seconds", READ_TIMEOUT.as_secs())]
-    Silent,
+    #[error("no answer within {} seconds", .0.as_secs())]
+    Silent(Duration),
     /// The address is no URL.
     #[error("invalid URL")]
     Url,
@@ -75,6 +75,18 @@ pub enum Unusable {
     /// The proxy's URL cannot be read.
     #[error("invalid proxy URL")]
     ProxyUrl,
+}
+
+/// RFC 7240, section 2.
+const PREFER: http::HeaderName = http::HeaderName::from_static("prefer");
+
+/// What a request carries.
+#[derive(Debug)]
+pub(in crate::source) enum Sent {
+    /// Nothing.
+    Get,
+    /// A body of this type.
+    Post(&'static str, Vec<u8>),
 }
 
 /// A shorter password may be a word of our own.
@@ -112,29 +124,39 @@ impl Client {
         Self { http: Decompression::new(client) }
     }
 
-    /// Posts a body of this type.
-    pub(in crate::source) async fn post(
+    /// Sends a request, and waits at most `silence` for the beginning of its answer.
+    pub(in crate::source) async fn send(
         &self,
         url: &str,
+        sent: Sent,
         authorization: Option<&HeaderValue>,
-        content_type: &'static str,
-        body: Vec<u8>,
+        prefer: Option<&'static str>,
+        silence: Duration,
     ) -> Result<Response, Failed> {
         let uri: Uri = url.parse().map_err(|_url| Failed::Url)?;
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(USER_AGENT, HeaderValue::from_static(connect::US));
+        if let Some(prefer) = prefer {
+            headers.insert(PREFER, HeaderValue::from_static(prefer));
+        }
         if let Some(authorization) = authorization {
             headers.insert(http::header::AUTHORIZATION, authorization.clone());
         }
+        let (method, body) = match sent {
+            Sent::Get => (http::Method::GET, Vec::new()),
+            Sent::Post(content_type, body) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                (http::Method::POST, body)
+            }
+        };
         let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = http::Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         let mut http = self.http.clone();
-        let answer = timeout(READ_TIMEOUT, http.call(request)).await;
-        let answer = answer.map_err(|_elapsed| Failed::Silent)?.map_err(Failed::Send)?;
+        let answer = timeout(silence, http.call(request)).await;
+        let answer = answer.map_err(|_elapsed| Failed::Silent(silence))?.map_err(Failed::Send)?;
         let (parts, body) = answer.into_parts();
         let challenge = (parts.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED).then(|| {
             let values = parts.headers.get_all(PROXY_AUTHENTICATE);
@@ -154,7 +176,7 @@ impl Response {
     pub(in crate::source) async fn chunk(&mut self) -> Result<Option<Bytes>, Failed> {
         loop {
             let frame = timeout(READ_TIMEOUT, self.body.frame()).await;
-            match frame.map_err(|_elapsed| Failed::Silent)? {
+            match frame.map_err(|_elapsed| Failed::Silent(READ_TIMEOUT))? {
                 None => return Ok(None),
                 Some(frame) => {
                     // Trailers say nothing to us.

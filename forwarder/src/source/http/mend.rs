@@ -16,6 +16,16 @@ pub enum Mend {
     SecretWrong,
     /// The client secret is wrong, and has the form of a secret's ID.
     SecretId,
+    /// The application trusts no ServiceAccount of this name.
+    Subject,
+    /// The application does not trust this cluster.
+    Issuer,
+    /// The ServiceAccount token was made for somebody else.
+    Audience,
+    /// The ServiceAccount token has expired, or its clock is ahead.
+    AssertionExpired,
+    /// The ServiceAccount token cannot be verified.
+    Assertion,
     /// There is no such application in this directory.
     Application,
     /// The application is switched off.
@@ -35,9 +45,19 @@ pub enum Mend {
 }
 
 impl Mend {
-    /// What this refusal asks for; `secret` is what was sent.
-    pub(in crate::source) fn of(refusal: &TokenRefusal, secret: &str) -> Self {
+    /// What this refusal asks for; `secret` is what was sent, which may be a ServiceAccount's token.
+    pub(in crate::source) fn of(
+        refusal: &TokenRefusal,
+        secret: &str,
+        is_assertion: bool,
+    ) -> Self {
         match refusal.number() {
+            // Microsoft Entra ID, "Workload identity federation", error codes.
+            Some(700_213 | 700_223) => Self::Subject,
+            Some(700_211) => Self::Issuer,
+            Some(700_212) => Self::Audience,
+            Some(700_024) => Self::AssertionExpired,
+            Some(50_027 | 500_135 | 700_021 | 700_025 | 700_027) if is_assertion => Self::Assertion,
             Some(7_000_222) => Self::SecretExpired,
             Some(7_000_215 | 7_000_216 | 7_000_218 | 50_012) if is_id(secret) => Self::SecretId,
             Some(7_000_215 | 7_000_216 | 7_000_218 | 50_012) => Self::SecretWrong,
@@ -54,6 +74,7 @@ impl Mend {
             }
             Some(53_000..=53_011 | 530_000..=530_099 | 50_076 | 50_079) => Self::Policy,
             Some(_) | None => match refusal.error.as_str() {
+                "invalid_client" if is_assertion => Self::Assertion,
                 "invalid_client" if is_id(secret) => Self::SecretId,
                 "invalid_client" => Self::Client,
                 "unauthorized_client" => Self::Application,
@@ -90,6 +111,21 @@ impl fmt::Display for Mend {
             Self::SecretId => {
                 "What is stored has the form of a Secret ID: copy the secret's Value in Entra ID (Certificates & secrets; it is shown only once), and store it in the Secret of clientSecretRef"
             }
+            Self::Subject => {
+                "The application has no federated credential with this subject: add one whose subject is the one that the message names (system:serviceaccount:<namespace>:<name>-forwarder)"
+            }
+            Self::Issuer => {
+                "The application has no federated credential with this issuer: its issuer must be the cluster's, as kubectl get --raw /.well-known/openid-configuration shows it"
+            }
+            Self::Audience => {
+                "The audience of the federated credential is another one than spec.source.auth.clientCredentials.workloadIdentity.audience: make them equal"
+            }
+            Self::AssertionExpired => {
+                "The ServiceAccount token is not valid at this time: check the clocks of the node and of the API server, and that the kubelet renews the file"
+            }
+            Self::Assertion => {
+                "Entra ID cannot verify the ServiceAccount token: the issuer's keys (its jwks_uri) must be reachable from the internet and be the cluster's current ones"
+            }
             Self::Application => {
                 "Check clientId, and that tenantId is the directory in which this application is registered"
             }
@@ -98,10 +134,10 @@ impl fmt::Display for Mend {
                 "Check tenantId: it is the directory's ID or one of its domains; and authorityUrl, where the tenant is in a national cloud"
             }
             Self::Consent => {
-                "Give the application the permission Investigation.read of Microsoft Cloud App Security in Entra ID (API permissions, application permissions), and let an administrator grant consent"
+                "Give the application its permissions in Entra ID (API permissions, application permissions): Investigation.read of Microsoft Cloud App Security for cloudApps, SecurityAlert.Read.All and ThreatHunting.Read.All of Microsoft Graph for graph; and let an administrator grant consent"
             }
             Self::Resource => {
-                "The directory does not know the API Microsoft Cloud App Security: check that tenantId is the tenant with Defender for Cloud Apps, add the API's permission Investigation.read to the application and grant consent"
+                "The directory does not know the API (Microsoft Cloud App Security for cloudApps, Microsoft Graph for graph): check that tenantId is the tenant with Defender for Cloud Apps, add the API's permission (Investigation.read for cloudApps) to the application and grant consent"
             }
             Self::Policy => {
                 "A Conditional Access policy keeps the application out: let an administrator of Entra ID exempt it or its address"
@@ -120,7 +156,25 @@ mod tests {
 
     fn mend(error: &str, description: &str, secret: &str) -> Mend {
         let json = serde_json::json!({"error": error, "error_description": description});
-        Mend::of(&serde_json::from_value(json).unwrap(), secret)
+        Mend::of(&serde_json::from_value(json).unwrap(), secret, false)
+    }
+
+    #[test]
+    fn each_refusal_of_a_service_accounts_token_names_what_to_mend() {
+        for (number, expected) in [
+            (700_213, Mend::Subject),
+            (700_211, Mend::Issuer),
+            (700_212, Mend::Audience),
+            (700_024, Mend::AssertionExpired),
+            (50_027, Mend::Assertion),
+            (700_016, Mend::Application),
+            (0, Mend::Assertion),
+        ] {
+            let words = format!("AADSTS{number}: no.");
+            let json = serde_json::json!({"error": "invalid_client", "error_description": words});
+            let refusal = serde_json::from_value(json).unwrap();
+            assert_eq!(Mend::of(&refusal, "a.b.c", true), expected, "{number}");
+        }
     }
 
     const ID: &str = "0b5f0c4e-1f9e-4d6b-8a57-8d0f3a7c9e21";

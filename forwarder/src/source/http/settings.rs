@@ -13,11 +13,30 @@ pub enum Auth {
         tenant_id: String,
         /// Application (client) id.
         client_id: String,
-        /// Holds the client secret.
-        client_secret: SecretFile,
+        /// What proves who it is.
+        proof: Proof,
         /// Such as `https://login.microsoftonline.com`, without a slash at the end.
         authority: String,
     },
+}
+
+/// What proves that we are an application.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// Its client secret.
+    Secret(SecretFile),
+    /// A token of somebody whom the application trusts, such as a pod's ServiceAccount (RFC 7523).
+    Assertion(SecretFile),
+}
+
+impl Auth {
+    /// The file of what we are sent with.
+    pub fn file(&self) -> &SecretFile {
+        match self {
+            Self::Token(file)
+            | Self::ClientCredentials { proof: Proof::Secret(file) | Proof::Assertion(file), .. } => file,
+        }
+    }
 }
 
 /// A proxy on the way to the API.

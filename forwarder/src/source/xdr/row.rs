@@ -12,7 +12,7 @@ use crate::reject::RejectReason;
 use crate::source::parse::{self, Reject, identifier, object};
 
 /// A table that holds activities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// What was done in the apps.
     CloudAppEvents,
@@ -21,6 +21,14 @@ pub enum Table {
 }
 
 impl Table {
+    /// As queries name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CloudAppEvents => "CloudAppEvents",
+            Self::IdentityLogonEvents => "IdentityLogonEvents",
+        }
+    }
+
     /// The table of this name.
     pub fn named(name: &str) -> Option<Self> {
         match name {

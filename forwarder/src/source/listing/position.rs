@@ -75,6 +75,15 @@ pub(super) fn restore(stream: Stream, start: &Start, overlap: Duration) -> Curso
     let (at, floor, not_before) = match start {
         Start::Anew(from) => return Cursor::starting_at(*from),
         Start::At { at, floor, not_before } => (at, floor, not_before),
+        Start::Switched { through, floor, seen, not_before } => {
+            let seen = seen.iter().map(|key| (*key, *through));
+            let late = lateness(stream, overlap);
+            let mut cursor = Cursor::restore(*floor, None, *through, late, None, seen);
+            if let Some(not_before) = not_before {
+                cursor.skip_to(*not_before);
+            }
+            return cursor;
+        }
     };
     // What cannot be read remembers nothing, but everything up to its time is delivered all the same.
     let form: Form = at.position.read().unwrap_or_default();
@@ -106,7 +115,7 @@ mod tests {
 
     fn at(through: Millis, text: &str) -> Start {
         let position = serde_json::from_str(text).unwrap();
-        Start::At { at: StreamPosition { through, position }, floor: 10, not_before: None }
+        Start::At { at: StreamPosition { through, position, source: None }, floor: 10, not_before: None }
     }
 
     #[test]
@@ -115,7 +124,7 @@ mod tests {
         let cursor = Cursor::restore(0, Some(850), 900, 0, Some(899), seen);
         for stream in [Stream::Alerts, Stream::Activities] {
             let again = |position: Position, through| {
-                let at = StreamPosition { through, position };
+                let at = StreamPosition { through, position, source: None };
                 restore(stream, &Start::At { at, floor: 10, not_before: None }, OVERLAP)
             };
             assert_eq!(again(whole(&cursor), 900), cursor);

@@ -1,8 +1,10 @@
-//! What can go wrong at the source, in words for people and as a [`Failure`] for the next step.
+//! What can go wrong at a source that speaks HTTP, in words for people and as a [`Failure`] for the next step.
 
 use std::time::Duration;
 
-use super::walk::Endless;
+use siem_agent_crds::siem_agent::StreamSource;
+
+use super::listing::walk::Endless;
 use crate::source::failure::{Failure, Refusal};
 use crate::source::http::client::{Failed, Unusable};
 use crate::source::http::connect::{self, Challenge};
@@ -50,6 +52,17 @@ pub enum Error {
         /// The server's words.
         detail: String,
     },
+    /// 403 of Graph for one endpoint: in its own words, and the permission that it wants.
+    #[error(
+        "{}. Add the permission {permission} (application) and grant admin consent",
+        detail.trim_end_matches('.')
+    )]
+    NoPermission {
+        /// The server's words.
+        detail: String,
+        /// The application permission.
+        permission: &'static str,
+    },
     /// 401 of a data centre that does not know the tenant.
     #[error(
         "this data centre does not know the tenant (401): {detail}; use the tenant's own API URL"
@@ -65,11 +78,22 @@ pub enum Error {
         detail: String,
     },
     /// 429 or its like.
-    #[error("the API is throttling us (429)")]
+    #[error("the API is throttling us (429){}{detail}", if detail.is_empty() { "" } else { ": " })]
     Throttled {
         /// What the server asked for.
         retry_after: Option<Duration>,
+        /// The server's words, where they say more.
+        detail: String,
     },
+    /// The answer would be larger than the server gives: a smaller question is asked.
+    #[error("the API finds its answer too large: {detail}; less is being requested")]
+    ResultTooLarge {
+        /// The server's words.
+        detail: String,
+    },
+    /// The way to the next page leads to another host.
+    #[error("the API's link to the next page (@odata.nextLink) leads to another host and is not followed")]
+    ForeignLink,
     /// 429 of the identity provider.
     #[error("the identity provider is throttling us (429)")]
     IdentityThrottled {
@@ -143,6 +167,9 @@ pub enum Error {
     /// The list would not end.
     #[error("the list was given up and is read again from the watermark")]
     Endless(#[source] Endless),
+    /// Rows that are not in the order that was asked for prove nothing of what lies behind them.
+    #[error("the API's rows are not in the order that was asked for")]
+    Unordered,
     /// An empty page that announces another one, without a cursor to it.
     #[error(
         "the API says that there is more (hasNext), and not where: an empty page without nextQueryFilters"
@@ -190,7 +217,7 @@ impl From<auth::Error> for Error {
 
 impl Error {
     /// A request to the API got no whole answer.
-    pub(super) fn request(failed: Failed) -> Self {
+    pub(in crate::source) fn request(failed: Failed) -> Self {
         Self::on_the_way("the API", failed).unwrap_or_else(Self::Request)
     }
 
@@ -213,14 +240,22 @@ impl Error {
         }
     }
 
-    /// What somebody can do about it.
-    pub fn advice(&self) -> &'static str {
+    /// What somebody can do about it, where it is this source's.
+    pub fn advice(&self, source: StreamSource) -> String {
+        let url = match source {
+            StreamSource::CloudApps => "spec.source.cloudApps.url",
+            StreamSource::Graph => "spec.source.graph.url",
+        };
         match self {
             Self::Unauthorized { detail, .. } if detail.contains(NO_CREDENTIALS) => {
                 "Something on the way takes the Authorization header out of the request: check the proxy or gateway"
             }
             Self::Unauthorized { is_application: true, .. } => {
-                "Check that spec.source.cloudApps.url is the URL of the tenant tenantId, and that the application has the permission Investigation.read with an administrator's consent"
+                return match source {
+                    StreamSource::CloudApps => "Check that spec.source.cloudApps.url is the URL of the tenant tenantId, and that the application has the permission Investigation.read with an administrator's consent",
+                    StreamSource::Graph => "Check that tenantId is the tenant's, and that spec.source.graph.cloud is where it lives",
+                }
+                .to_owned();
             }
             Self::Unauthorized { is_application: false, .. } => {
                 "Make a new token in the portal and store it in the Secret; a token dies with its maker's account"
@@ -228,6 +263,7 @@ impl Error {
             // It says so itself.
             Self::IdentityRefused { .. }
             | Self::Secret(secret::Error::Malformed { .. })
+            | Self::NoPermission { .. }
             | Self::Handshake { .. }
             | Self::Tls(_) => "",
             Self::Forbidden { .. } => {
@@ -238,9 +274,14 @@ impl Error {
             Self::ProxySecret(_) => {
                 "Store username and password in the Secret of spec.source.proxy.credentialsSecretRef"
             }
-            Self::Throttled { .. } => {
-                "Other clients use up the tenant's 30 requests a minute; wait a minute, or lower theirs"
-            }
+            Self::Throttled { .. } => match source {
+                StreamSource::CloudApps => {
+                    "Other clients use up the tenant's 30 requests a minute; wait a minute, or lower theirs"
+                }
+                StreamSource::Graph => {
+                    "Other clients use up what Graph allows the tenant; wait, for a spent CPU quota 15 minutes, or lower theirs"
+                }
+            },
             Self::IdentityThrottled { .. } => "Wait a minute",
             Self::ProxyAuthentication(challenge) => challenge.advice(),
             Self::Tunnel { .. } | Self::ForbiddenByProxy => {
@@ -248,11 +289,14 @@ impl Error {
             }
             Self::WrongDataCentre { .. } => "The portal shows it: Settings, Cloud Apps, About",
             Self::Status { code: 500.., .. } => {
-                "The forwarder tries again by itself. Check spec.source.cloudApps.url, the proxy, and whether Microsoft reports an outage"
+                return format!(
+                    "The forwarder tries again by itself. Check {url}, the proxy, and whether Microsoft reports an outage"
+                );
             }
             Self::IdentityStatus { code: 500.., .. } => {
                 "The forwarder tries again by itself. Check authorityUrl, the proxy, and whether Microsoft reports an outage"
             }
+            Self::ResultTooLarge { .. } => "The forwarder asks for less by itself",
             Self::AccessTokenRefused { .. }
             | Self::Status { .. }
             | Self::NotJson { .. }
@@ -262,13 +306,18 @@ impl Error {
             | Self::ProxyUrl
             | Self::Endless(_)
             | Self::Nowhere
+            | Self::ForeignLink
+            | Self::Unordered
             | Self::Abandoned => {
-                "Check spec.source.cloudApps.url, DNS, the proxy, firewalls and spec.source.caBundleRef"
+                return format!(
+                    "Check {url}, DNS, the proxy, firewalls and spec.source.caBundleRef"
+                );
             }
             Self::Identity(_) | Self::IdentityStatus { .. } | Self::IdentityAnswer(_) => {
                 "Check authorityUrl, DNS, the proxy, firewalls and spec.source.caBundleRef"
             }
         }
+        .to_owned()
     }
 
     /// What it means for the next request.
@@ -279,13 +328,17 @@ impl Error {
             Self::Unauthorized { .. } | Self::IdentityRefused { .. } => {
                 Failure::Refused(Refusal::Credential)
             }
-            Self::Forbidden { .. } => Failure::Refused(Refusal::Stream),
+            Self::Forbidden { .. } | Self::NoPermission { .. } => {
+                Failure::Refused(Refusal::Stream)
+            }
             Self::Refused { .. } | Self::SkipLimit => Failure::Refused(Refusal::Question),
-            Self::Throttled { retry_after } | Self::IdentityThrottled { retry_after } => {
+            Self::Throttled { retry_after, .. } | Self::IdentityThrottled { retry_after } => {
                 Failure::Throttled { retry_after: *retry_after }
             }
             // A fresh access token is asked for, or the target holds the page up.
             Self::AccessTokenRefused { .. } | Self::Abandoned => Failure::Again,
+            // A smaller question is another one; where it is the smallest, waiting may help.
+            Self::ResultTooLarge { .. } => Failure::Transient,
             Self::WrongDataCentre { .. }
             | Self::ProxyAuthentication(_)
             | Self::Tunnel { .. }
@@ -296,6 +349,8 @@ impl Error {
             | Self::Body(_)
             | Self::Endless(_)
             | Self::Nowhere
+            | Self::ForeignLink
+            | Self::Unordered
             | Self::Slow
             | Self::Request(_)
             | Self::Identity(_)
@@ -313,8 +368,10 @@ impl Error {
             Self::Unauthorized { .. }
             | Self::AccessTokenRefused { .. }
             | Self::WrongDataCentre { .. } => Some("401".to_owned()),
-            Self::Forbidden { .. } | Self::ForbiddenByProxy => Some("403".to_owned()),
-            Self::Refused { .. } => Some("400".to_owned()),
+            Self::Forbidden { .. } | Self::NoPermission { .. } | Self::ForbiddenByProxy => {
+                Some("403".to_owned())
+            }
+            Self::Refused { .. } | Self::ResultTooLarge { .. } => Some("400".to_owned()),
             Self::Throttled { .. } => Some("429".to_owned()),
             Self::ProxyAuthentication(_) => Some("407".to_owned()),
             Self::Status { code, .. } => Some(code.to_string()),
@@ -328,6 +385,8 @@ impl Error {
             | Self::SkipLimit
             | Self::Endless(_)
             | Self::Nowhere
+            | Self::ForeignLink
+            | Self::Unordered
             | Self::ProxySecret(_)
             | Self::Identity(_)
             | Self::IdentityRefused { .. }

@@ -1,33 +1,31 @@
-//! The API of one tenant over HTTP: asks one page at a time and hands its records on as they arrive.
+//! One API over HTTP: asks one page at a time and hands its records on as they arrive.
 //!
-//! It decides nothing: which question is asked comes in as a [`Query`], and what a failure means for the next request is
+//! It decides nothing: which question is asked comes in as a [`Request`], and what a failure means for the next request is
 //! [`Error::failure`]'s. A body is split into records while it streams in, so a page of 5,000 is never held whole.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
+use serde_json::Value;
 use siem_agent_edge::clock;
 use siem_agent_edge::error_chain::chain;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
-use super::envelope::Envelope;
-use super::error::Error;
-use super::query::Query;
-use super::settings::Settings;
+use super::auth::{Auth, Authorization};
+use super::client::{Keeper, Response, Sent};
+use super::settings::{self, Proxy};
+use super::split::{Piece, Splitter};
+use super::{answer, echo, refusal};
 use crate::secret::Secret;
-use crate::source::http::auth::{Auth, Authorization};
-use crate::source::http::client::{Keeper, Response};
-use crate::source::http::split::{Piece, Splitter};
-use crate::source::http::{answer, echo, refusal};
+use crate::source::error::Error;
 use crate::source::{Failed, Offer};
 use crate::time::Millis;
 
-/// The application id of Microsoft Cloud App Security, with the permissions that an administrator consented to.
-const SCOPE: &str = "05a65629-4c1b-48c1-a78b-804c4abdd4af/.default";
-/// The API sends a page of 5,000 within seconds; one that trickles in is given up. While the target takes its time, this
+/// An API sends a page of 5,000 within seconds; one that trickles in is given up. While the target takes its time, this
 /// does not run.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(120);
 /// So much of a page is read in one go.
@@ -35,14 +33,33 @@ const YIELD_BYTES: usize = 64 * 1024;
 /// A wrong data centre answers this to a good token: not a token problem.
 const WRONG_DATA_CENTRE: &str = "Invalid JSON Web Key Set";
 
-/// The API of one tenant.
+/// What a refusal means to one API alone: its status, its words, and the same where they may be shown.
+pub(in crate::source) type Meaning = fn(StatusCode, &str, String) -> Result<Error, String>;
+
+/// One API, and who we are to it.
 #[derive(Debug)]
-pub struct Portal {
-    url: String,
+pub struct Api {
     auth: Auth,
     client: Keeper,
+    meaning: Meaning,
     /// Whether its clock and ours were last seen to differ, by either stream.
     is_clock_wrong: AtomicBool,
+}
+
+/// One question.
+#[derive(Debug)]
+pub(in crate::source) struct Request<'a> {
+    pub(in crate::source) url: &'a str,
+    /// A body to post, in JSON; without one it is a GET.
+    pub(in crate::source) body: Option<&'a Value>,
+    /// `Prefer` (RFC 7240).
+    pub(in crate::source) prefer: Option<&'static str>,
+    /// How long the server may take before it says anything.
+    pub(in crate::source) silence: Duration,
+    /// What the page is split by.
+    pub(in crate::source) splitter: Splitter,
+    /// The application permission that it needs, where a refusal is to name it.
+    pub(in crate::source) permission: Option<&'static str>,
 }
 
 /// A page whose body is still coming in.
@@ -63,26 +80,31 @@ pub struct Page {
 pub enum Arrived {
     /// Some records, possibly none yet.
     Pieces(Vec<Piece>),
-    /// The body is whole.
-    End(Envelope),
+    /// The body is whole: what it says besides its records.
+    End(Value),
 }
 
-impl Portal {
-    /// A portal that was asked nothing yet.
-    pub fn new(settings: Settings) -> Self {
-        let Settings { url, auth, proxy, ca_bundle } = settings;
+impl Api {
+    /// An API that was asked nothing yet.
+    pub(in crate::source) fn new(
+        auth: settings::Auth,
+        scope: String,
+        proxy: Option<Proxy>,
+        ca_bundle: Option<PathBuf>,
+        meaning: Meaning,
+    ) -> Self {
         let client = Keeper::new(proxy, ca_bundle);
-        Self { url, auth: Auth::new(auth, SCOPE), client, is_clock_wrong: AtomicBool::new(false) }
+        Self { auth: Auth::new(auth, scope), client, meaning, is_clock_wrong: AtomicBool::new(false) }
     }
 
     /// A stream found that the clocks differ, or do not any more. Says whether no other stream has found so before.
-    pub fn finds_clock(&self, is_wrong: bool) -> bool {
+    pub(crate) fn finds_clock(&self, is_wrong: bool) -> bool {
         self.is_clock_wrong.swap(is_wrong, Ordering::Relaxed) != is_wrong
     }
 
     /// What an error says, for logs, reports and people. Of one that repeats a secret of ours, be it in a server's words, in
     /// a certificate's names or in a proxy's, only what kind of error it is.
-    pub fn words(&self, error: &Error) -> String {
+    pub(crate) fn words(&self, error: &Error) -> String {
         let whole = chain(error);
         if !self.repeats_a_secret(&whole) {
             return whole;
@@ -95,19 +117,19 @@ impl Portal {
     }
 
     /// An error as a pipeline sees it.
-    pub(super) fn failed(&self, error: &Error) -> Failed {
+    pub(in crate::source) fn failed(&self, error: &Error) -> Failed {
         Failed { failure: error.failure(), reason: self.words(error), code: error.code() }
     }
 
     /// Whether a text repeats a secret of ours, in any usual encoding.
-    pub fn repeats_a_secret(&self, text: &str) -> bool {
+    pub(crate) fn repeats_a_secret(&self, text: &str) -> bool {
         let secrets: Vec<Secret> =
             self.auth.secrets().into_iter().chain(self.client.password()).collect();
         echo::repeats(text, secrets.iter().map(Secret::expose))
     }
 
     /// The secret as it is now, for one request.
-    pub fn offer(&self) -> Offer {
+    pub(crate) fn offer(&self) -> Offer {
         Offer::of(self.auth.read())
     }
 
@@ -115,14 +137,21 @@ impl Portal {
     ///
     /// # Errors
     /// [`Error`]: its [`failure`](Error::failure) says what to do.
-    pub async fn fetch(&self, query: &Query, offer: Offer) -> Result<Page, Error> {
+    pub(in crate::source) async fn ask(
+        &self,
+        request: Request<'_>,
+        offer: Offer,
+    ) -> Result<Page, Error> {
+        let Request { url, body, prefer, silence, splitter, permission } = request;
         let client = self.client.current()?;
         let secret = offer.into_secret().map_err(Error::Secret)?;
         let authorization = self.auth.authorization(secret, &client).await?;
-        let url = format!("{}/{}", self.url, query.path());
-        let body = query.body().to_string().into_bytes();
+        let sent = match body {
+            Some(body) => Sent::Post("application/json", body.to_string().into_bytes()),
+            None => Sent::Get,
+        };
         let response = client
-            .post(&url, Some(&authorization.header), "application/json", body)
+            .send(url, sent, Some(&authorization.header), prefer, silence)
             .await
             .map_err(Error::request)?;
         let date = response
@@ -130,7 +159,7 @@ impl Portal {
             .and_then(|value| httpdate::parse_http_date(value).ok())
             .and_then(|time| jiff::Timestamp::try_from(time).ok());
         if !response.status.is_success() {
-            return Err(self.refused(&url, &authorization, response, date).await);
+            return Err(self.refused(url, &authorization, response, date, permission).await);
         }
         let kind = response.header(CONTENT_TYPE).unwrap_or_default();
         if kind.starts_with("text/html") {
@@ -139,8 +168,7 @@ impl Portal {
             });
         }
         self.auth.accepted(&authorization);
-        let (splitter, patience) = (Splitter::new(), PAGE_TIMEOUT);
-        let date = date.map(clock::millis);
+        let (patience, date) = (PAGE_TIMEOUT, date.map(clock::millis));
         Ok(Page { response: Some(response), splitter, patience, n_unyielded: 0, date })
     }
 
@@ -150,6 +178,7 @@ impl Portal {
         authorization: &Authorization,
         mut response: Response,
         date: Option<jiff::Timestamp>,
+        permission: Option<&'static str>,
     ) -> Error {
         if let Some(challenge) = response.challenge.take() {
             return Error::ProxyAuthentication(challenge);
@@ -160,6 +189,17 @@ impl Portal {
         let header = response.header(RETRY_AFTER);
         let words = refusal::words(&body, status);
         let detail = self.auth.shown(&words, "", Some(authorization));
+        let detail = match (self.meaning)(status, &words, detail) {
+            Ok(Error::Throttled { detail, .. }) => {
+                return Error::Throttled { retry_after: refusal::wait(header, &body, now), detail };
+            }
+            Ok(error) => return error,
+            Err(detail) => detail,
+        };
+        let throttled = || Error::Throttled {
+            retry_after: refusal::wait(header, &body, now),
+            detail: String::new(),
+        };
         // The API refuses in JSON; where a proxy is on the way, any other refusal is the proxy's.
         let from_the_api = answer::refusal(&body).is_some()
             || (!self.client.has_proxy(url) && !refusal::is_html(&body));
@@ -173,20 +213,15 @@ impl Portal {
             StatusCode::UNAUTHORIZED => {
                 Error::Unauthorized { detail, is_application: self.auth.is_application() }
             }
-            StatusCode::FORBIDDEN if is_throttling(&words) => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            StatusCode::FORBIDDEN if from_the_api => Error::Forbidden { detail },
+            StatusCode::FORBIDDEN if is_throttling(&words) => throttled(),
+            StatusCode::FORBIDDEN if from_the_api => match permission {
+                Some(permission) => Error::NoPermission { detail, permission },
+                None => Error::Forbidden { detail },
+            },
             StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
-            StatusCode::TOO_MANY_REQUESTS => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            StatusCode::SERVICE_UNAVAILABLE if header.is_some() => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
-            _ if is_throttling(&words) => {
-                Error::Throttled { retry_after: refusal::wait(header, &body, now) }
-            }
+            StatusCode::TOO_MANY_REQUESTS => throttled(),
+            StatusCode::SERVICE_UNAVAILABLE if header.is_some() => throttled(),
+            _ if is_throttling(&words) => throttled(),
             StatusCode::BAD_REQUEST => Error::Refused { detail },
             _ => Error::Status { code: status.as_u16(), detail },
         }
@@ -203,7 +238,7 @@ impl Page {
     ///
     /// # Errors
     /// The connection broke, the body is cut, or it is no page. Records handed out before are whole all the same.
-    pub async fn next(&mut self) -> Result<Arrived, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Arrived, Error> {
         // What expands a thousandfold must not keep the thread for the whole page.
         if self.n_unyielded >= YIELD_BYTES {
             self.n_unyielded = 0;
@@ -223,13 +258,13 @@ impl Page {
             None => {
                 let splitter = std::mem::take(&mut self.splitter);
                 let envelope = splitter.finish().map_err(Error::Body)?;
-                Ok(Arrived::End(Envelope::of(&envelope)))
+                Ok(Arrived::End(envelope))
             }
         }
     }
 
     /// Closes the connection; the rest is asked for again later.
-    pub fn abandon(&mut self) {
+    pub(in crate::source) fn abandon(&mut self) {
         self.response = None;
     }
 }

@@ -10,11 +10,15 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
-use super::*;
+use super::list::RETENTION;
+use super::query::{Next, Query};
+use crate::event::Stream;
 use crate::record::{Mark, RecordKey};
-use crate::source::cloud_apps::query::Next;
-use crate::source::cloud_apps::schedule::lateness;
-use crate::source::cloud_apps::walk::Admission;
+use crate::source::listing::cursor::Cursor;
+use crate::source::listing::schedule::{Due, PollKind, Schedule, lateness};
+use crate::source::listing::stream_state::{Answer, Limits, StreamState};
+use crate::source::listing::walk::Admission;
+use crate::time::{Millis, Now};
 
 /// The true time when the steady clock began.
 const BEGAN: Millis = 1_790_000_000_000;
@@ -236,7 +240,9 @@ fn live(history: &History, forgets_early: bool) -> Outcome {
         let stop = stops.next();
         let mut left = stop.map_or(usize::MAX, |(n_records, _)| *n_records);
         let schedule = Schedule::new(history.stream, history.interval, history.overlap, steady);
-        let mut state = StreamState::new(history.stream, Map::new(), cursor, schedule, start_from);
+        let limits =
+            Limits { largest_page: Query::largest_page(history.stream), retention: RETENTION };
+        let mut state = StreamState::new(history.stream, limits, cursor, schedule, start_from);
         let end = (last - BEGAN).max(steady) + late.min(HOUR) + 20 * MINUTE;
         let now = |steady: Millis| Now { steady, wall: BEGAN + steady + history.ours };
         'life: while steady < end {
@@ -247,7 +253,10 @@ fn live(history: &History, forgets_early: bool) -> Outcome {
                     continue;
                 }
             };
-            let (mut walk, mut query) = state.set_out(kind, steady);
+            let ask = |from, limit| {
+                Query::since(history.stream, Map::new(), from).at_most(limit)
+            };
+            let (mut walk, mut query) = state.set_out(kind, steady, ask);
             loop {
                 outcome.n_polls += 1;
                 n_answers += 1;

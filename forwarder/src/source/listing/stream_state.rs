@@ -1,15 +1,12 @@
 //! All that one stream knows of itself: its cursor, its polls, the server's clock, and what each page means for them.
 //!
 //! Owned by the one task that follows the stream. It asks nothing and sends nothing: the loop brings answers and
-//! proofs, and takes the next question. Pure.
+//! proofs, and takes where the next question begins. What a question looks like, `Q`, it does not know. Pure.
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use super::cursor::Cursor;
 use super::notices::{Gap, Notices};
-use super::query::Query;
 use super::schedule::{Due, PollKind, Schedule};
 use super::server_clock::{Heard, ServerClock};
 use super::walk::{Evidence, Walk};
@@ -17,8 +14,6 @@ use crate::event::Stream;
 use crate::record::RecordKey;
 use crate::time::{Millis, Now, millis};
 
-/// The API keeps events this long (vendor: "data is retained for 180 days").
-const RETENTION: Millis = 180 * 24 * 3_600_000;
 /// A start may lie this far ahead of the server's clock before it is mistrusted.
 const AHEAD: Millis = 5 * 60_000;
 
@@ -46,18 +41,27 @@ pub struct PageRead {
     pub restarted: Option<Millis>,
 }
 
-/// One stream.
+/// What a source says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long it keeps records.
+    pub retention: Millis,
+    /// The most records that a page can have.
+    pub largest_page: usize,
+}
+
+/// One stream, whose rescan's next question is a `Q`.
 #[derive(Debug)]
-pub struct StreamState {
+pub struct StreamState<Q> {
     stream: Stream,
-    filters: Map<String, Value>,
+    limits: Limits,
     start_from: Duration,
     /// Where it stands.
     pub cursor: Cursor,
     schedule: Schedule,
     clock: ServerClock,
     evidence: Evidence,
-    rescan: Option<(Walk, Query)>,
+    rescan: Option<(Walk, Q)>,
     unasked: Option<Millis>,
     /// What is counted or logged once.
     pub notices: Notices,
@@ -68,18 +72,18 @@ pub struct StreamState {
 /// A page of this many records stays below the limit, however long each is: a record above 4 MiB is skipped.
 const SMALLEST_PAGE: usize = 10;
 
-impl StreamState {
+impl<Q> StreamState<Q> {
     /// A stream that has asked nothing in this life.
     pub fn new(
         stream: Stream,
-        filters: Map<String, Value>,
+        limits: Limits,
         cursor: Cursor,
         schedule: Schedule,
         start_from: Duration,
     ) -> Self {
         Self {
             stream,
-            filters,
+            limits,
             start_from,
             unasked: Some(cursor.watermark()),
             cursor,
@@ -88,7 +92,7 @@ impl StreamState {
             evidence: Evidence::default(),
             rescan: None,
             notices: Notices::default(),
-            page_limit: Query::largest_page(stream),
+            page_limit: limits.largest_page,
         }
     }
 
@@ -102,21 +106,25 @@ impl StreamState {
         self.schedule.due(self.rescan.is_some(), now)
     }
 
-    /// The walk of a poll that is due, with its question.
-    pub fn set_out(&mut self, kind: PollKind, now: Millis) -> (Walk, Query) {
+    /// The walk of a poll that is due, with its question: `ask` makes one from a time on, of so many records a page.
+    pub fn set_out(
+        &mut self,
+        kind: PollKind,
+        now: Millis,
+        ask: impl FnOnce(Millis, usize) -> Q,
+    ) -> (Walk, Q) {
         let begun = self.rescan.take_if(|_| kind == PollKind::RescanPage);
         begun.filter(|(walk, _)| !walk.is_overtaken(&self.cursor)).unwrap_or_else(|| {
             let from = self.schedule.from(kind, &self.cursor);
             let late = self.schedule.late();
             let evident = self.evidence.settled(now, late);
-            let query =
-                Query::since(self.stream, self.filters.clone(), from).at_most(self.page_limit);
+            let query = ask(from, self.page_limit);
             (Walk::new(&self.cursor, from, now, late, evident), query)
         })
     }
 
     /// Keeps a rescan for its next page.
-    pub fn put_off(&mut self, walk: Walk, query: Query) {
+    pub fn put_off(&mut self, walk: Walk, query: Q) {
         self.rescan = Some((walk, query));
     }
 
@@ -138,12 +146,12 @@ impl StreamState {
         has_next: bool,
         now: Now,
     ) -> PageRead {
-        self.page_limit = (self.page_limit * 2).min(Query::largest_page(self.stream));
+        self.page_limit = (self.page_limit * 2).min(self.limits.largest_page);
         let heard = self.clock.hear(answer.asked, answer.answered, answer.date);
         let sure = self.clock.sure(now, now.steady);
         let gap = sure.and_then(|sure| {
             let asked = self.unasked.take().unwrap_or_else(|| self.cursor.watermark());
-            self.notices.gap(asked, sure - RETENTION)
+            self.notices.gap(asked, sure - self.limits.retention)
         });
         let restarted = self.correction(now);
         if let Some(start) = restarted {
@@ -196,6 +204,3 @@ impl StreamState {
             .then(|| server - millis(self.start_from))
     }
 }
-
-#[cfg(test)]
-mod laws;

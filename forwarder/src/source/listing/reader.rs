@@ -1,5 +1,5 @@
-//! One stream of the API as a pipeline reads it: brings answers and the time to the stream's state, and its questions to
-//! the portal. What a page means is decided in `stream_state`.
+//! One stream of an API that lists, as a pipeline reads it: brings answers and the time to the stream's state, and its
+//! questions to the [`List`]. What a page means is decided in `stream_state`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use siem_agent_edge::clock;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::envelope::Envelope;
-use super::error::Error;
-use super::portal::{Arrived, Page, Portal};
-use super::query::{Next, Query};
+use serde_json::Value;
+
 use super::schedule::{self, PollKind, Schedule};
 use super::server_clock::Heard;
 use super::stream_state::{Answer, StreamState};
 use super::walk::{Admission, Walk};
-use super::{parse, position};
+use super::{List, Next, position};
 use crate::delivery::Delivered;
 use crate::event::Stream;
-use crate::plan::Plan;
+use crate::plan::Pace;
 use crate::record::{Mark, RecordKey};
 use crate::reject::RejectReason;
+use crate::source::error::Error;
+use crate::source::http::api::{Arrived, Page};
 use crate::source::http::split::{self, Piece};
-use crate::source::{self, Due, Failed, Listed, Offer, PageRead, Start};
+use crate::source::{self, Due, Failed, Listed, Offer, PageRead, Read, Start};
 use crate::time::{Millis, Now, millis};
 
 /// A watermark that is older than this leaves a backlog to be read.
@@ -32,20 +32,20 @@ const BACKLOG: Millis = 3_600_000;
 
 /// Reads one stream.
 #[derive(Debug)]
-pub struct Reader {
-    portal: Arc<Portal>,
-    state: StreamState,
+pub struct Reader<L: List> {
+    list: Arc<L>,
+    state: StreamState<L::Query>,
     began: Instant,
     due: PollKind,
-    poll: Option<Poll>,
+    poll: Option<Poll<L::Query>>,
 }
 
 /// A poll under way.
 #[derive(Debug)]
-struct Poll {
+struct Poll<Q> {
     kind: PollKind,
     walk: Walk,
-    query: Query,
+    query: Q,
     page: Option<UnderWay>,
 }
 
@@ -55,18 +55,19 @@ struct UnderWay {
     page: Page,
     answer: Answer,
     n_listed: usize,
-    envelope: Option<Envelope>,
+    end: Option<Value>,
 }
 
-impl Reader {
-    pub(super) fn new(portal: Arc<Portal>, plan: &Plan, stream: Stream, start: &Start) -> Self {
-        let Plan { poll_interval, overlap, start_from, .. } = *plan;
-        let filters = plan.streams.iter().find(|(of, _)| *of == stream);
-        let filters = filters.map(|(_, filters)| filters.clone()).unwrap_or_default();
+impl<L: List> Reader<L> {
+    /// What reads the list from here on.
+    pub(in crate::source) fn new(list: L, pace: &Pace, start: &Start) -> Self {
+        let Pace { poll_interval, overlap, start_from } = *pace;
+        let stream = list.stream();
         let cursor = position::restore(stream, start, overlap);
         let schedule = Schedule::new(stream, poll_interval, overlap, 0);
-        let state = StreamState::new(stream, filters, cursor, schedule, start_from);
-        Self { portal, state, began: Instant::now(), due: PollKind::Poll, poll: None }
+        let state = StreamState::new(stream, list.limits(), cursor, schedule, start_from);
+        let (began, due) = (Instant::now(), PollKind::Poll);
+        Self { list: Arc::new(list), state, began, due, poll: None }
     }
 
     /// The moment on both clocks; the steady one counts from the reader's beginning.
@@ -78,22 +79,26 @@ impl Reader {
         if matches!(error, Error::Body(split::Error::Endless)) {
             self.state.page_too_large();
         }
-        self.portal.failed(error)
+        self.list.api().failed(error)
     }
 
     /// Reads a piece of a page and says whether it is to be sent; a bad one is counted once and never touches its
     /// neighbours.
     fn admit(&mut self, piece: &Piece, now: Now) -> Option<Listed> {
-        let stream = self.state.stream();
         let poll = self.poll.as_mut()?;
-        let (json, parsed) = match piece {
-            Piece::Record(json) => {
-                (json.as_slice(), parse::record(stream, json).map_err(|reject| reject.reason))
-            }
+        let (json, read) = match piece {
+            Piece::Record(json) => (json.as_slice(), self.list.read(json)),
             Piece::TooLarge => (&[][..], Err(RejectReason::TooLarge)),
         };
-        let event = match parsed {
-            Ok(event) => event,
+        let event = match read {
+            Ok(Read::Event(event)) => event,
+            Ok(Read::Filtered { key, .. }) => {
+                let is_new = poll.walk.admit(&self.state.cursor, key, None) != Admission::Repeated;
+                if is_new {
+                    self.state.skip(&mut poll.walk, key, now);
+                }
+                return is_new.then_some(Listed::Filtered);
+            }
             Err(reason) => {
                 let key = RecordKey::of(json);
                 let is_new = poll.walk.admit(&self.state.cursor, key, None) != Admission::Repeated;
@@ -103,10 +108,7 @@ impl Reader {
                 return is_new.then_some(Listed::Unusable(reason));
             }
         };
-        let listed = match stream {
-            Stream::Alerts => Some(event.timestamp()),
-            Stream::Activities => event.created(),
-        };
+        let listed = self.list.listed(&event);
         let key = RecordKey::of(event.id().as_bytes());
         let admission = poll.walk.admit(&self.state.cursor, key, listed);
         if admission == Admission::Repeated {
@@ -114,25 +116,22 @@ impl Reader {
         }
         let time = listed.unwrap_or_else(|| self.state.unlisted(&poll.walk, now));
         if self.state.notices.begins() && now.wall - self.state.cursor.watermark() >= BACKLOG {
-            log_backlog(stream, poll.query.from(), time);
+            log_backlog(self.state.stream(), self.list.from(&poll.query), time);
         }
         let mark = Mark::with_event_time(key, time, event.timestamp());
         Some(Listed::New { event, mark, is_late: admission == Admission::Late })
     }
 
     /// What follows the page: the next one of this poll, or nothing for now.
-    fn next_page(&mut self, envelope: Envelope, n_listed: usize) -> Result<bool, Error> {
-        let Some(mut poll) = self.poll.take().filter(|_| envelope.has_next) else {
+    fn next_page(&mut self, end: &Value, n_listed: usize) -> Result<bool, Error> {
+        let Some(mut poll) = self.poll.take() else { return Ok(false) };
+        if !self.list.has_next(&poll.query, end, n_listed) {
             return Ok(false);
-        };
-        let cursor = envelope.next_query_filters;
-        let text = cursor.as_ref().map(serde_json::Value::to_string);
-        poll.walk.go_on(text.as_deref().map(str::as_bytes)).map_err(Error::Endless)?;
-        poll.query = match poll.query.next(cursor, poll.walk.highest(), n_listed) {
-            Next::Page(next) => next,
-            Next::Nowhere => return Err(Error::Nowhere),
-            Next::SkipUsedUp => return Err(Error::SkipLimit),
-        };
+        }
+        let next = self.list.next(&poll.query, end, poll.walk.highest(), n_listed);
+        let Next { query, cursor } = next?;
+        poll.walk.go_on(cursor.as_deref().map(str::as_bytes)).map_err(Error::Endless)?;
+        poll.query = query;
         if poll.kind == PollKind::Poll {
             self.poll = Some(poll);
             return Ok(true);
@@ -146,7 +145,7 @@ impl Reader {
         let stream = self.state.stream();
         let skew_seconds = skew.unwrap_or_default() / 1_000;
         let turned = skew.and_then(|skew| self.state.notices.skew(skew));
-        match turned.filter(|is_wrong| self.portal.finds_clock(*is_wrong)) {
+        match turned.filter(|is_wrong| self.list.api().finds_clock(*is_wrong)) {
             Some(true) => warn!(
                 %stream,
                 skew_seconds,
@@ -177,7 +176,7 @@ fn log_backlog(stream: Stream, from: Millis, first: Millis) {
     );
 }
 
-impl source::Reader for Reader {
+impl<L: List> source::Reader for Reader<L> {
     fn due(&mut self) -> Due {
         let now = self.now().steady;
         match self.state.due(now) {
@@ -193,8 +192,9 @@ impl source::Reader for Reader {
 
     fn begin(&mut self) {
         let (kind, now) = (self.due, self.now().steady);
-        let (walk, query) = self.state.set_out(kind, now);
-        debug!(stream = %self.state.stream(), ?kind, from = query.from(), whole = walk.is_whole(), "poll");
+        let ask = |from, limit| self.list.question(from, None, limit);
+        let (walk, query) = self.state.set_out(kind, now, ask);
+        debug!(stream = %self.state.stream(), ?kind, from = self.list.from(&query), whole = walk.is_whole(), "poll");
         self.poll = Some(Poll { kind, walk, query, page: None });
     }
 
@@ -203,11 +203,11 @@ impl source::Reader for Reader {
         let Some(query) = self.poll.as_ref().map(|poll| poll.query.clone()) else {
             return Err(self.failure(&Error::Abandoned));
         };
-        match self.portal.fetch(&query, offer).await {
+        match self.list.ask(&query, offer).await {
             Ok(page) => {
                 let answer = Answer { asked, answered: self.now(), date: page.date };
                 if let Some(poll) = &mut self.poll {
-                    poll.page = Some(UnderWay { page, answer, n_listed: 0, envelope: None });
+                    poll.page = Some(UnderWay { page, answer, n_listed: 0, end: None });
                 }
                 Ok(())
             }
@@ -225,8 +225,8 @@ impl source::Reader for Reader {
                 let now = self.now();
                 Ok(Some(pieces.iter().filter_map(|piece| self.admit(piece, now)).collect()))
             }
-            Ok(Arrived::End(envelope)) => {
-                under_way.envelope = Some(envelope);
+            Ok(Arrived::End(end)) => {
+                under_way.end = Some(end);
                 Ok(None)
             }
             Err(error) => Err(self.failure(&error)),
@@ -257,12 +257,12 @@ impl source::Reader for Reader {
         let (now, stream) = (self.now(), self.state.stream());
         let mut means = PageRead::default();
         let Some(poll) = &mut self.poll else { return means };
-        let Some(UnderWay { answer, n_listed, envelope: Some(envelope), .. }) = poll.page.take()
-        else {
+        let Some(UnderWay { answer, n_listed, end: Some(end), .. }) = poll.page.take() else {
             return means;
         };
         means.n_listed = n_listed;
-        let read = self.state.page_read(&mut poll.walk, answer, envelope.has_next, now);
+        let has_next = self.list.has_next(&poll.query, &end, n_listed);
+        let read = self.state.page_read(&mut poll.walk, answer, has_next, now);
         self.compare_clocks(read.heard, read.skew);
         means.is_date_ignored = read.heard == Heard::Differs;
         means.skew = read.skew;
@@ -270,7 +270,7 @@ impl source::Reader for Reader {
             means.gap_seconds = Some(gap.seconds);
             if gap.is_another {
                 let gap_seconds = gap.seconds;
-                warn!(%stream, gap_seconds, "events lost: older than the API's 180-day retention");
+                warn!(%stream, gap_seconds, "events lost: older than what the API still holds");
             }
         }
         if let Some(start) = read.restarted {
@@ -278,7 +278,7 @@ impl source::Reader for Reader {
             means.next = Err(self.failure(&Error::Abandoned));
             return means;
         }
-        means.next = match self.next_page(envelope, n_listed) {
+        means.next = match self.next_page(&end, n_listed) {
             Ok(more) => Ok(more),
             Err(Error::SkipLimit) => {
                 warn!(%stream, "more records of one millisecond than the API lets anyone read");
