@@ -318,6 +318,16 @@ impl Defender {
         self.lock().records(stream).iter().map(|record| record.json.to_string()).collect()
     }
 
+    /// The JSON of every record as Graph has it, without those of other products: alerts, or hunting rows that name their
+    /// table in a column `Table`.
+    pub fn graph_records(&self, stream: Stream) -> Vec<String> {
+        let tenant = self.lock();
+        match stream {
+            Stream::Alerts => tenant.own_alerts(),
+            Stream::Activities => tenant.own_rows(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tenant> {
         tenant::lock(&self.tenant)
     }

@@ -162,8 +162,9 @@ async fn main() -> anyhow::Result<()> {
     for fault in fault {
         defender.fault(fault);
     }
-    writeln!(std::io::stdout(), "{}", defender.url())?;
-    writeln!(std::io::stdout(), "Microsoft Graph: {}/v1.0", defender.url())?;
+    // At once: who wants the first line alone may close the pipe behind it.
+    let url = defender.url();
+    write!(std::io::stdout(), "{url}\nMicrosoft Graph: {url}/v1.0\n")?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed?,

@@ -151,6 +151,13 @@ impl Tenant {
         Ok(Body { text, ids })
     }
 
+    /// Every alert of the tenant's own.
+    pub(in crate::defender) fn own_alerts(&self) -> Vec<String> {
+        let alerts =
+            self.alerts.iter().filter_map(|it| it.derived.alerts(&it.json, it.listed).first());
+        alerts.map(|alert| alert.print(true)).collect()
+    }
+
     /// One alert by its id.
     pub(super) fn alert(&self, id: &str) -> Result<Body, Refusal> {
         let now = self.now();

@@ -29,6 +29,22 @@ pub(super) fn too_large() -> Refusal {
 }
 
 impl Tenant {
+    /// Every row of the tenant's own, with its table.
+    pub(in crate::defender) fn own_rows(&self) -> Vec<String> {
+        let mut shown = Vec::new();
+        for table in TABLES {
+            let query = format!("{0} | extend Table = '{0}'", table.name);
+            let answer = kql::run(&query, &TABLES, self.now() * MILLISECOND, |_| {
+                let rows = self.activities.iter();
+                let rows = rows.filter_map(|it| it.derived.rows(&it.json, self.delay(it)).first());
+                rows.filter(|row| row.table.name == table.name).map(|row| &row.fact).collect()
+            });
+            let rows = answer.map(|answer| answer.rows).unwrap_or_default();
+            shown.extend(rows.into_iter().map(|(_, row)| print(&Value::Object(row))));
+        }
+        shown
+    }
+
     /// The result of a query.
     pub(super) fn hunt(&self, question: &Value) -> Result<Body, Refusal> {
         let now = self.now();
