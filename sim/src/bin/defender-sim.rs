@@ -164,7 +164,8 @@ async fn main() -> anyhow::Result<()> {
     }
     // At once: who wants the first line alone may close the pipe behind it.
     let url = defender.url();
-    write!(std::io::stdout(), "{url}\nMicrosoft Graph: {url}/v1.0\n")?;
+    let text = format!("{url}\nMicrosoft Graph: {url}/v1.0\n");
+    std::io::stdout().write_all(text.as_bytes())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed?,

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::value::Value;
 
-/// A comparison of two values. A null equals nothing and differs from all but another null, of which nobody knows.
+/// A comparison of two values. A null equals no value and differs from each; of two nulls it is unknown.
 pub(super) fn compare(word: &str, left: Value, right: Value) -> Value {
     let (left, right) = (left.plain(), right.plain());
     match (word, &left, &right) {

@@ -199,7 +199,7 @@ fn user(entity: &Value, draw: &mut Draw) -> Value {
     json!({"@odata.type": "#microsoft.graph.security.userEvidence", "userAccount": user})
 }
 
-/// An alert that is none of this product's, from the same time.
+/// An alert of another product, from the same time.
 fn other(listed: i64, draw: &mut Draw) -> Alert {
     let (created, text) = time(listed, draw);
     let (prefix, source) = draw.pick(&[
