@@ -4,6 +4,10 @@ use super::super::ticks::{self, Form};
 
 /// How deep parentheses may nest.
 const DEEPEST: usize = 50;
+/// How many conditions a filter may join.
+const MOST_JOINED: usize = 200;
+
+const TOO_MUCH: &str = "Invalid filter clause: The node count limit has been exceeded.";
 
 /// What a field is compared with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +79,7 @@ impl Filter {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut parser = Parser { words: words(text)?, next: 0, depth: 0 };
+        let mut parser = Parser { words: words(text)?, next: 0, depth: 0, n_joined: 0 };
         let filter = parser.either()?;
         match parser.word() {
             None => Ok(filter),
@@ -167,6 +171,7 @@ struct Parser {
     words: Vec<Word>,
     next: usize,
     depth: usize,
+    n_joined: usize,
 }
 
 impl Parser {
@@ -202,7 +207,7 @@ impl Parser {
     fn either(&mut self) -> Result<Filter, String> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err("Invalid filter clause: The node count limit has been exceeded.".to_owned());
+            return Err(TOO_MUCH.to_owned());
         }
         let mut left = self.both()?;
         while self.takes("or") {
@@ -236,6 +241,10 @@ impl Parser {
     }
 
     fn comparison(&mut self) -> Result<Filter, String> {
+        self.n_joined += 1;
+        if self.n_joined > MOST_JOINED {
+            return Err(TOO_MUCH.to_owned());
+        }
         let Some(Word::Plain(name)) = self.word().cloned() else { return Err(self.wrong()) };
         let field = Field::named(&name).ok_or_else(|| {
             format!("Invalid filter clause: The property '{name}' cannot be filtered by.")

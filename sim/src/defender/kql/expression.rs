@@ -1,5 +1,7 @@
 //! Expressions as functions of a row: columns found, types held against each other. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value as Json;
 
 use super::Error;
@@ -63,8 +65,12 @@ impl Scope<'_> {
                 self.binary(word, self.compile(left)?, self.compile(right)?)
             }
             Expression::In(word, left, list) => {
+                let of = self.compile(left)?;
+                if let (Type::Text, Some(texts)) = (of.kind, texts(list, word.ends_with('~'))) {
+                    return Ok(among(word, of, texts));
+                }
                 let list: Result<Vec<_>, _> = list.iter().map(|one| self.compile(one)).collect();
-                self.membership(word, self.compile(left)?, list?)
+                self.membership(word, of, list?)
             }
             Expression::Minus(of) => {
                 let zero = match self.compile(of)?.kind {
@@ -169,6 +175,25 @@ impl Scope<'_> {
             "Cannot compare values of types {left} and {right}. Try adding explicit casts"
         ))
     }
+}
+
+/// The texts of a list that holds nothing else: long ones are looked up, not walked through for each row.
+fn texts(list: &[Expression], folded: bool) -> Option<BTreeSet<String>> {
+    let text = |one: &Expression| match one {
+        Expression::Literal(_, Value::Text(text)) if folded => Some(text.to_lowercase()),
+        Expression::Literal(_, Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    };
+    list.iter().map(text).collect()
+}
+
+fn among(word: &str, of: Compiled, texts: BTreeSet<String>) -> Compiled {
+    let (folded, wanted) = (word.ends_with('~'), !word.starts_with('!'));
+    Compiled::new(Type::Bool, move |row| {
+        let text = (of.run)(row).text();
+        let text = if folded { text.to_lowercase() } else { text };
+        Value::Bool(texts.contains(&text) == wanted)
+    })
 }
 
 fn is_text(kind: Type) -> bool {

@@ -6,6 +6,8 @@ use super::value::{Type, Value};
 
 /// How deep parentheses may nest.
 const DEEPEST: usize = 100;
+/// How many values operators may join: each is a level of the tree that they make.
+const MOST_JOINED: usize = 500;
 
 /// A query.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ const RESERVED: [&str; 6] = ["and", "or", "in", "by", "asc", "desc"];
 
 /// Reads a query.
 pub(super) fn parse(query: &str) -> Result<Query, Error> {
-    let mut parser = Parser { words: words(query)?, next: 0, depth: 0 };
+    let mut parser = Parser { words: words(query)?, next: 0, depth: 0, n_joined: 0 };
     let table = parser.name()?;
     let mut operators = Vec::new();
     while !parser.ends() {
@@ -86,6 +88,7 @@ struct Parser {
     words: Vec<Word>,
     next: usize,
     depth: usize,
+    n_joined: usize,
 }
 
 impl Parser {
@@ -127,6 +130,20 @@ impl Parser {
         let found = wanted.contains(&word).then(|| word.to_owned())?;
         self.next += 1;
         Some(found)
+    }
+
+    /// Two expressions as one.
+    fn join(
+        &mut self,
+        word: String,
+        left: Expression,
+        right: Expression,
+    ) -> Result<Expression, Error> {
+        self.n_joined += 1;
+        if self.n_joined > MOST_JOINED {
+            return Err(self.wrong());
+        }
+        Ok(Expression::Binary(word, Box::new(left), Box::new(right)))
     }
 
     fn name(&mut self) -> Result<String, Error> {
@@ -199,7 +216,8 @@ impl Parser {
         }
         let mut left = self.both()?;
         while let Some(word) = self.one_of(&["or"]) {
-            left = Expression::Binary(word, Box::new(left), Box::new(self.both()?));
+            let right = self.both()?;
+            left = self.join(word, left, right)?;
         }
         self.depth -= 1;
         Ok(left)
@@ -208,7 +226,8 @@ impl Parser {
     fn both(&mut self) -> Result<Expression, Error> {
         let mut left = self.comparison()?;
         while let Some(word) = self.one_of(&["and"]) {
-            left = Expression::Binary(word, Box::new(left), Box::new(self.comparison()?));
+            let right = self.comparison()?;
+            left = self.join(word, left, right)?;
         }
         Ok(left)
     }
@@ -228,7 +247,8 @@ impl Parser {
     fn sum(&mut self) -> Result<Expression, Error> {
         let mut left = self.product()?;
         while let Some(word) = self.one_of(&["+", "-"]) {
-            left = Expression::Binary(word, Box::new(left), Box::new(self.product()?));
+            let right = self.product()?;
+            left = self.join(word, left, right)?;
         }
         Ok(left)
     }
@@ -236,7 +256,8 @@ impl Parser {
     fn product(&mut self) -> Result<Expression, Error> {
         let mut left = self.single()?;
         while let Some(word) = self.one_of(&["*", "/", "%"]) {
-            left = Expression::Binary(word, Box::new(left), Box::new(self.single()?));
+            let right = self.single()?;
+            left = self.join(word, left, right)?;
         }
         Ok(left)
     }

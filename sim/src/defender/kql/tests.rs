@@ -104,6 +104,9 @@ fn conditions() {
     ] {
         holds(condition, n_rows);
     }
+    holds(&format!("false{}", " or ReportId == 'b'".repeat(500)), 1);
+    holds(&format!("ReportId in ({}'b')", "'x', ".repeat(10_000)), 1);
+    holds("ReportId in (tolower('B'), 'x')", 1);
 }
 
 #[test]
@@ -200,6 +203,7 @@ fn what_is_not_known_is_refused() {
         "Events | where ReportId == `a`",
         "Events; Events",
         &format!("Events | where {}true", "(".repeat(500)),
+        &format!("Events | where true{}", " or true".repeat(501)),
     ] {
         let wrong = ask(syntax).unwrap_err();
         assert!(wrong.starts_with("Syntax error: "), "{syntax}: {wrong}");

@@ -102,6 +102,8 @@ async fn filters_are_read_by_their_grammar() -> Result<()> {
         "createdDateTime ge yesterday",
         "severity eq 2026-01-01T00:00:00Z",
         "severity eq 'high' severity eq 'low'",
+        &format!("severity eq 'a'{}", " or severity eq 'b'".repeat(200)),
+        &format!("{}severity eq 'a'", "(".repeat(200)),
     ] {
         let (status, code, message) = refused(graph.alerts(&[("$filter", wrong)]).await).await;
         ensure!(status == 400 && code == "BadRequest" && !message.is_empty(), "{wrong}: {message}");
