@@ -52,11 +52,13 @@ pub trait Receiver {
     }
 }
 
-/// A portal without a limit of requests, with this many activities a second and this many from the last hour.
+/// A portal and a Graph without limits of requests, with this many activities a second and this many from the last hour.
 pub fn quick(rate: f64, n_history: usize) -> Options {
     Options {
         rate,
         budget: 0,
+        graph_budget: 0,
+        hunting_budget: 0,
         history: (n_history, Duration::from_secs(3_600)),
         ..Options::default()
     }

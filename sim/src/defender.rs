@@ -1,4 +1,8 @@
-//! A simulated portal: the API of Defender for Cloud Apps with its quirks, and the identity provider's token endpoint.
+//! A simulated portal: the API of Defender for Cloud Apps with its quirks, Microsoft Graph for the same tenant, and the
+//! identity provider's token endpoint.
+//!
+//! Graph gives the tenant's own records once more, as alerts of `alerts_v2` and as rows of hunting tables, with the same
+//! ids, beside alerts and rows of other products, which count for nothing.
 //!
 //! It keeps the limits of the real one (requests a minute, records a page, how far `skip` reaches, a scan cursor that
 //! drops the last records of a page that is not the last), refuses the filters that the real one refuses, makes realistic
@@ -15,19 +19,27 @@ mod identity;
 mod page;
 mod serve;
 mod tenant;
+mod draw;
+mod ticks;
+mod kql;
+mod xdr;
+mod spoil;
+mod assertion;
+mod graph;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use jiff::SignedDuration;
 use serde_json::Value;
 use siem_agent_crds::report::Stream;
 
 use crate::pki::Identity;
 use crate::real_node;
+use assertion::Trust;
 use tenant::{Shared, Tenant};
 
 pub use data::Hostility;
@@ -75,6 +87,14 @@ pub struct Options {
     pub token: String,
     /// How long an access token lives.
     pub access_life: Duration,
+    /// Requests a minute for alerts of Graph; 0 for no limit.
+    pub graph_budget: usize,
+    /// Hunting queries a minute; 0 for no limit.
+    pub hunting_budget: usize,
+    /// How many bytes the result of a hunting query may have.
+    pub result_limit: usize,
+    /// A few rows show up this much later, at most, than rows that are ingested after them.
+    pub out_of_order: Duration,
     /// Speaks TLS with this certificate.
     pub tls: Option<Identity>,
 }
@@ -108,6 +128,10 @@ impl Default for Options {
             retry_after: RetryAfter::default(),
             token: DEMO_TOKEN.to_owned(),
             access_life: Duration::from_secs(3599),
+            graph_budget: 150,
+            hunting_budget: 45,
+            result_limit: 50_000_000,
+            out_of_order: Duration::ZERO,
             tls: None,
         }
     }
@@ -118,7 +142,7 @@ impl Default for Options {
 pub struct Request {
     /// When, by the machine's clock, ms.
     pub at: i64,
-    /// `alerts`, `activities` or `token`.
+    /// `alerts`, `activities`, `graph-alerts`, `graph-hunting` or `token`.
     pub what: &'static str,
     /// The status that was answered; 0 while none was.
     pub status: u16,
@@ -148,7 +172,7 @@ impl Defender {
         clippy::unused_async,
         reason = "what starts it awaits it, as everything else that starts"
     )]
-    pub async fn start(options: Options) -> anyhow::Result<Self> {
+    pub async fn start(options: Options) -> Result<Self> {
         let (listen, tls, (n_records, span)) =
             (options.listen, options.tls.clone(), options.history);
         ensure!(
@@ -161,10 +185,13 @@ impl Defender {
         tenant.make(Stream::Alerts, n_alerts, span);
         let tenant = Arc::new(Mutex::new(tenant));
         let (address, server) = serve::start(listen, tls.as_ref(), Arc::clone(&tenant))?;
+        let names = [address.ip().to_string(), "localhost".to_owned(), NAME_FOR_PODS.to_owned()];
+        tenant::lock(&tenant).origins =
+            names.into_iter().map(|name| format!("{name}:{}", address.port())).collect();
         Ok(Self { address, tls: tls.is_some(), tenant, _server: server })
     }
 
-    /// The tenant's URL.
+    /// The tenant's URL, which is Graph's and the identity provider's as well.
     pub fn url(&self) -> String {
         if self.tls {
             // As certificates of tests name it.
@@ -225,7 +252,7 @@ impl Defender {
         self.lock().issued.clone()
     }
 
-    /// Answers 403 on a stream, or no longer.
+    /// Answers 403 on a stream, at the portal and at Graph, or no longer.
     pub fn forbid(&self, stream: Stream, forbidden: bool) {
         let mut tenant = self.lock();
         if forbidden {
@@ -233,6 +260,22 @@ impl Defender {
         } else {
             tenant.forbidden.remove(&stream);
         }
+    }
+
+    /// Accepts assertions of an issuer in place of the client secret: those for this subject and audience that a key of
+    /// this JWK set has signed.
+    ///
+    /// # Errors
+    /// When it is no set of RSA keys.
+    pub fn trust(&self, issuer: &str, jwks: &str, subject: &str, audience: &str) -> Result<()> {
+        let trust = Trust::new(issuer, jwks, subject, audience)?;
+        self.lock().trust.push(trust);
+        Ok(())
+    }
+
+    /// Hunting has used up its share of CPU, or has it back.
+    pub fn spend_cpu_quota(&self, spent: bool) {
+        self.lock().cpu_spent = spent;
     }
 
     /// Fails some of the next requests.
@@ -273,6 +316,16 @@ impl Defender {
     /// The JSON of every record, in the order in which they are listed.
     pub fn records(&self, stream: Stream) -> Vec<String> {
         self.lock().records(stream).iter().map(|record| record.json.to_string()).collect()
+    }
+
+    /// The JSON of every record as Graph has it, without those of other products: alerts, or hunting rows that name their
+    /// table in a column `Table`.
+    pub fn graph_records(&self, stream: Stream) -> Vec<String> {
+        let tenant = self.lock();
+        match stream {
+            Stream::Alerts => tenant.own_alerts(),
+            Stream::Activities => tenant.own_rows(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tenant> {

@@ -5,6 +5,7 @@
 pub mod arrival;
 pub mod clock;
 pub mod pki;
+pub mod issuer;
 pub mod defender;
 pub mod forwarder;
 pub mod eventually;

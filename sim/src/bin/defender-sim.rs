@@ -12,7 +12,8 @@ use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Fault, Hostility, Options, 
 use siem_agent_sim::pki::Authority;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Simulates the API of Microsoft Defender for Cloud Apps on loopback. GET /_sim/ tells how to ask and change it.
+/// Simulates the API of Microsoft Defender for Cloud Apps, and Microsoft Graph for the same tenant, on loopback. GET /_sim/
+/// lists how to ask and change it.
 #[derive(Debug, Parser)]
 #[command(name = "defender-sim", version)]
 struct Cli {
@@ -55,6 +56,30 @@ struct Cli {
     /// The Retry-After of a request that is one too many.
     #[arg(long, value_enum, default_value_t)]
     retry_after: RetryAfter,
+    /// Requests a minute for alerts of Microsoft Graph; 0 for no limit.
+    #[arg(long, default_value_t = 150)]
+    graph_budget: usize,
+    /// Hunting queries a minute; 0 for no limit.
+    #[arg(long, default_value_t = 45)]
+    hunting_budget: usize,
+    /// How many bytes the result of a hunting query may have.
+    #[arg(long, default_value_t = 50_000_000)]
+    result_limit: usize,
+    /// A few hunting rows show up so many seconds later, at most, than rows that are ingested after them.
+    #[arg(long, default_value_t = 0)]
+    out_of_order: u64,
+    /// Accepts assertions of this issuer in place of the client secret.
+    #[arg(long, value_name = "ISSUER", requires_all = ["trust_jwks", "trust_subject"])]
+    trust_issuer: Option<String>,
+    /// The file with the JWK set of the issuer.
+    #[arg(long, value_name = "FILE", requires = "trust_issuer")]
+    trust_jwks: Option<PathBuf>,
+    /// The subject of the assertions.
+    #[arg(long, value_name = "SUBJECT", requires = "trust_issuer")]
+    trust_subject: Option<String>,
+    /// The audience of the assertions.
+    #[arg(long, value_name = "AUDIENCE", default_value = "api://AzureADTokenExchange")]
+    trust_audience: String,
     /// The accepted token, which is the client secret as well.
     #[arg(long, default_value = DEMO_TOKEN)]
     token: String,
@@ -63,8 +88,8 @@ struct Cli {
     access_life: u64,
     /// `KIND[:ARGUMENT][xCOUNT][@CONDITION,…]`. Kinds: 429, 429:SECONDS, 429:date+SECONDS, 429-in-words:SECONDS, 500
     /// and other statuses, refusal:STATUS:BODY, hang:SECONDS, cut:BYTES, short:BYTES, broken, html, type:CONTENT-TYPE,
-    /// empty, mark, more, 401:TEXT, 403:TEXT, jwks, grant:JSON. COUNT is a number or *. Conditions:
-    /// stream=alerts|activities|token, page=first|continued, after=N, p=0.1. May be given several times.
+    /// empty, mark, more, 401:TEXT, 403:TEXT, jwks, grant:JSON, 504-html, too-large. COUNT is a number or *. Conditions:
+    /// stream=alerts|activities|graph-alerts|graph-hunting|token, page=first|continued, after=N, p=0.1. May be given several times.
     #[arg(long)]
     fault: Vec<Fault>,
 }
@@ -85,6 +110,14 @@ async fn main() -> anyhow::Result<()> {
         hostile,
         budget,
         retry_after,
+        graph_budget,
+        hunting_budget,
+        result_limit,
+        out_of_order,
+        trust_issuer,
+        trust_jwks,
+        trust_subject,
+        trust_audience,
         token,
         access_life,
         fault,
@@ -112,15 +145,27 @@ async fn main() -> anyhow::Result<()> {
         hostile,
         budget,
         retry_after,
+        graph_budget,
+        hunting_budget,
+        result_limit,
+        out_of_order: Duration::from_secs(out_of_order),
         token,
         access_life: Duration::from_secs(access_life),
         tls,
     };
     let defender = Defender::start(options).await?;
+    if let (Some(issuer), Some(jwks), Some(subject)) = (trust_issuer, trust_jwks, trust_subject) {
+        let keys = std::fs::read_to_string(&jwks)
+            .with_context(|| format!("read the JWK set {} (--trust-jwks)", jwks.display()))?;
+        defender.trust(&issuer, &keys, &subject, &trust_audience)?;
+    }
     for fault in fault {
         defender.fault(fault);
     }
-    writeln!(std::io::stdout(), "{}", defender.url())?;
+    // At once: who wants the first line alone may close the pipe behind it.
+    let url = defender.url();
+    let text = format!("{url}\nMicrosoft Graph: {url}/v1.0\n");
+    std::io::stdout().write_all(text.as_bytes())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed?,

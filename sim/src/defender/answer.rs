@@ -32,6 +32,19 @@ impl Answer {
         Self { status, content_type, retry_after: None, body, cut: None }
     }
 
+    /// A refusal in a form of its own.
+    pub(super) fn refusal(status: u16, body: &str) -> Self {
+        let kind = if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        Self::text(status, kind, body.to_owned())
+    }
+
+    /// What a gateway says of a server that did not answer it.
+    pub(super) fn gateway_page() -> Self {
+        let page = "<html><head><title>504 Gateway Time-out</title></head><body></body></html>";
+        Self::text(StatusCode::GATEWAY_TIMEOUT, "text/html", page.to_owned())
+    }
+
     /// A refusal in the style of Django REST framework.
     pub(super) fn detail(status: StatusCode, words: &str) -> Self {
         Self::json(status, &json!({"detail": words}))

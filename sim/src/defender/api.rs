@@ -13,10 +13,11 @@ use siem_agent_crds::report::Stream;
 use super::answer::{Answer, http_date, takes_gzip};
 use super::fault::{Endpoint, FaultKind};
 use super::page::CURSOR;
-use super::tenant::{Shared, Tenant, lock};
-use super::{OWNER_NOT_PERMITTED, RetryAfter, control, identity};
+use super::spoil::spoil;
+use super::tenant::{Budget, Shared, Tenant, lock};
+use super::{OWNER_NOT_PERMITTED, control, graph, identity};
 
-/// The portal, the identity provider and the control endpoint on one listener.
+/// The portal, Microsoft Graph, the identity provider and the control endpoint on one listener.
 pub(super) fn routes(tenant: Shared) -> Router {
     let mut router = Router::new();
     for prefix in ["/api/v1", "/cas/api/v1"] {
@@ -35,6 +36,7 @@ pub(super) fn routes(tenant: Shared) -> Router {
         .route("/{tenant}/oauth2/token", post(identity::first))
         .route("/_sim/", get(control::help))
         .nest("/_sim", control::routes())
+        .merge(graph::routes())
         .with_state(tenant)
 }
 
@@ -113,7 +115,7 @@ fn before(fault: &FaultKind) -> Option<Answer> {
             let words = format!("Request was throttled. Expected available in {seconds} seconds.");
             Answer::detail(StatusCode::TOO_MANY_REQUESTS, &words)
         }
-        FaultKind::Refusal(status, body) => refusal(*status, body),
+        FaultKind::Refusal(status, body) => Answer::refusal(*status, body),
         FaultKind::More => {
             Answer::json(StatusCode::OK, &json!({"data": [], "hasNext": true, "total": 1}))
         }
@@ -127,6 +129,8 @@ fn before(fault: &FaultKind) -> Option<Answer> {
             let page = "<html><title>Sign in to your account</title></html>";
             Answer::text(StatusCode::OK, "text/html; charset=utf-8", page.to_owned())
         }
+        FaultKind::GatewayPage => Answer::gateway_page(),
+        FaultKind::ResultTooLarge => Answer::detail(StatusCode::BAD_REQUEST, "too large"),
         FaultKind::Empty => Answer::text(StatusCode::OK, "application/json", String::new()),
         FaultKind::Hang(_)
         | FaultKind::Cut(_)
@@ -136,13 +140,6 @@ fn before(fault: &FaultKind) -> Option<Answer> {
         | FaultKind::Grant(_)
         | FaultKind::ContentType(_) => return None,
     })
-}
-
-/// A refusal in a form of its own.
-pub(super) fn refusal(status: u16, body: &str) -> Answer {
-    let kind = if body.starts_with(['{', '[']) { "application/json" } else { "text/plain" };
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    Answer::text(status, kind, body.to_owned())
 }
 
 impl Tenant {
@@ -155,14 +152,10 @@ impl Tenant {
 
     /// Too many requests of this tenant.
     fn throttled(&self) -> Answer {
-        let seconds = self.throttled_for();
+        let seconds = self.throttled_for(Budget::Portal);
         let words = format!("Request was throttled. Expected available in {seconds} seconds.");
         let mut answer = Answer::detail(StatusCode::TOO_MANY_REQUESTS, &words);
-        answer.retry_after = match self.options.retry_after {
-            RetryAfter::Absent => None,
-            RetryAfter::Seconds => Some(seconds.to_string()),
-            RetryAfter::Date => Some(format!("date+{seconds}")),
-        };
+        answer.retry_after = self.retry_after(seconds);
         answer
     }
 
@@ -202,24 +195,7 @@ impl Tenant {
         };
         self.more.insert(stream, page.has_next);
         let mut answer = Answer::text(StatusCode::OK, "application/json", page.body);
-        let mut n_shown = usize::MAX;
-        match fault {
-            Some(FaultKind::Cut(n_bytes)) => {
-                answer.cut = Some(*n_bytes);
-                n_shown = *n_bytes;
-            }
-            Some(FaultKind::Short(n_bytes)) => {
-                answer.body = answer.body.chars().take(*n_bytes).collect();
-                n_shown = answer.body.len();
-            }
-            Some(FaultKind::BrokenJson) => {
-                answer.body = answer.body.replacen("\"data\":", "\"data\"", 1);
-                n_shown = 0;
-            }
-            Some(FaultKind::Mark) => answer.body.insert(0, '\u{FEFF}'),
-            Some(FaultKind::ContentType(kind)) => answer.content_type.clone_from(kind),
-            Some(_) | None => {}
-        }
+        let n_shown = spoil(&mut answer, fault);
         let whole = page.ids.into_iter().filter(|(end, _)| *end <= n_shown);
         self.shown.extend(whole.map(|(_, id)| (stream, id)));
         answer

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
 
 use super::answer::Answer;
+use super::assertion::Trust;
 use super::fault::Fault;
 use super::tenant::{Shared, Tenant, lock};
 
@@ -23,6 +24,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/forbidden/{stream}", post(forbid).delete(permit))
         .route("/records/{stream}", post(inject))
         .route("/produce/{stream}", post(produce))
+        .route("/trust", post(trust))
+        .route("/cpu-quota", post(spend_cpu).delete(spare_cpu))
         .route("/rate", post(set_rate))
         .route("/skew", post(set_skew))
 }
@@ -31,8 +34,10 @@ const HELP: &str = "GET /_sim/produced, /_sim/shown: ids\n\
     GET /_sim/requests: what was asked and answered\n\
     GET /_sim/access-tokens: how many were issued; DELETE revokes them\n\
     POST /_sim/token: the token, or client secret, that is good from now on\n\
-    GET, POST, DELETE /_sim/faults: such as `429:5x3@stream=alerts,page=continued`\n\
-    POST, DELETE /_sim/forbidden/alerts: 403, or no longer\n\
+    GET, POST, DELETE /_sim/faults: such as `429:5x3@stream=alerts,page=continued` or `504-html@stream=graph-hunting`\n\
+    POST, DELETE /_sim/forbidden/alerts: 403 at the portal and at Graph, or no longer\n\
+    POST, DELETE /_sim/cpu-quota: hunting has used up its share of CPU, or no longer\n\
+    POST /_sim/trust: {\"issuer\", \"subject\", \"audience\", \"jwks\"} whose assertions are good for a token\n\
     POST /_sim/records/activities: a record's JSON, listed now\n\
     POST /_sim/produce/alerts: make so many now\n\
     POST /_sim/rate: activities a second\n\
@@ -134,6 +139,29 @@ async fn produce(
         }
         Err(_digits) => refuse(&tenant, "the body must be a number of records"),
     }
+}
+
+async fn trust(State(tenant): State<Shared>, body: String) -> Response {
+    let mut tenant = lock(&tenant);
+    match Trust::read(&body) {
+        Ok(trust) => {
+            tenant.trust.push(trust);
+            done(&tenant, &json!({}))
+        }
+        Err(wrong) => refuse(&tenant, &format!("{wrong:#}")),
+    }
+}
+
+async fn spend_cpu(State(tenant): State<Shared>) -> Response {
+    let mut tenant = lock(&tenant);
+    tenant.cpu_spent = true;
+    done(&tenant, &json!({}))
+}
+
+async fn spare_cpu(State(tenant): State<Shared>) -> Response {
+    let mut tenant = lock(&tenant);
+    tenant.cpu_spent = false;
+    done(&tenant, &json!({}))
 }
 
 async fn set_rate(State(tenant): State<Shared>, rate: String) -> Response {

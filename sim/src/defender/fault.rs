@@ -43,6 +43,10 @@ pub enum FaultKind {
     Unauthorized(String),
     /// 403 with this detail.
     Forbidden(String),
+    /// 504 with the page of a gateway.
+    GatewayPage,
+    /// 400, because the result is too large, whatever its size.
+    ResultTooLarge,
 }
 
 /// Whom a fault meets.
@@ -50,6 +54,10 @@ pub enum FaultKind {
 pub enum Endpoint {
     /// A stream of records.
     Records(Stream),
+    /// Alerts of Microsoft Graph.
+    GraphAlerts,
+    /// Hunting queries of Microsoft Graph.
+    GraphHunting,
     /// The identity provider.
     Token,
 }
@@ -81,7 +89,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Meets the next request of either stream.
+    /// Meets the next request but those of the identity provider.
     pub fn once(kind: FaultKind) -> Self {
         Self { kind, n_requests: Some(1), after: 0, endpoint: None, pages: None, probability: 1.0 }
     }
@@ -117,8 +125,8 @@ impl FromStr for Fault {
     ///
     /// Kinds: `429`, `429:SECONDS`, `429:date+SECONDS`, `429-in-words:SECONDS`, a status, `refusal:STATUS:BODY`,
     /// `hang:SECONDS`, `cut:BYTES`, `short:BYTES`, `broken`, `html`, `type:CONTENT-TYPE`, `empty`, `mark`, `more`,
-    /// `401[:TEXT]`, `403[:TEXT]`, `jwks`, `grant:JSON`. `COUNT` is a number or `*`.
-    /// Conditions: `stream=alerts|activities|token`, `page=first|continued`, `after=N`, `p=0.1`.
+    /// `401[:TEXT]`, `403[:TEXT]`, `jwks`, `grant:JSON`, `504-html`, `too-large`. `COUNT` is a number or `*`.
+    /// Conditions: `stream=alerts|activities|graph-alerts|graph-hunting|token`, `page=first|continued`, `after=N`, `p=0.1`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (what, conditions) = match text.rsplit_once('@') {
             Some((what, conditions)) if conditions.contains('=') => (what, conditions),
@@ -147,6 +155,8 @@ impl Fault {
         match condition.split_once('=').ok_or_else(wrong)? {
             ("stream", "alerts") => self.endpoint = Some(Endpoint::Records(Stream::Alerts)),
             ("stream", "activities") => self.endpoint = Some(Endpoint::Records(Stream::Activities)),
+            ("stream", "graph-alerts") => self.endpoint = Some(Endpoint::GraphAlerts),
+            ("stream", "graph-hunting") => self.endpoint = Some(Endpoint::GraphHunting),
             ("stream", "token") => self.endpoint = Some(Endpoint::Token),
             ("page", "first") => self.pages = Some(Pages::First),
             ("page", "continued") => self.pages = Some(Pages::Continued),
@@ -189,6 +199,8 @@ fn kind(text: &str) -> Result<FaultKind, String> {
         "401" => FaultKind::Unauthorized(words("Invalid token")),
         "403" => FaultKind::Forbidden(words(super::OWNER_NOT_PERMITTED)),
         "jwks" => FaultKind::Unauthorized(WRONG_DATA_CENTRE.to_owned()),
+        "504-html" => FaultKind::GatewayPage,
+        "too-large" => FaultKind::ResultTooLarge,
         "hang" => FaultKind::Hang(number(60)?.into()),
         "cut" => FaultKind::Cut(number(500)? as usize),
         "short" => FaultKind::Short(number(500)? as usize),
@@ -216,6 +228,11 @@ mod tests {
         assert_eq!(fault.endpoint, Some(Endpoint::Records(Stream::Alerts)));
         assert_eq!(fault.pages, Some(Pages::Continued));
         assert_eq!("jwks".parse::<Fault>().unwrap().n_requests, Some(1));
+        let graph: Fault = "504-htmlx*@stream=graph-hunting".parse().unwrap();
+        assert_eq!(
+            (graph.kind, graph.endpoint),
+            (FaultKind::GatewayPage, Some(Endpoint::GraphHunting))
+        );
         assert_eq!("500x*".parse::<Fault>().unwrap().n_requests, None);
         let refusal: Fault = "refusal:403:{\"error\": \"no x\"}x2".parse().unwrap();
         assert_eq!(refusal.kind, FaultKind::Refusal(403, "{\"error\": \"no x\"}".to_owned()));

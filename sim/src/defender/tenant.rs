@@ -10,9 +10,12 @@ use serde_json::Value;
 use siem_agent_crds::report::Stream;
 use tokio::time::Instant;
 
+use super::assertion::Trust;
 use super::data::Factory;
+use super::draw::Draw;
 use super::fault::{Endpoint, Fault, FaultKind};
-use super::{Options, Request, data};
+use super::xdr::{Delay, Derived};
+use super::{Options, Request, RetryAfter};
 use crate::clock;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -27,6 +30,8 @@ pub(super) struct Record {
     /// From when on the API shows it.
     pub(super) visible: i64,
     pub(super) json: Arc<str>,
+    /// What it is at Microsoft Graph.
+    pub(super) derived: Derived,
 }
 
 impl Record {
@@ -36,11 +41,48 @@ impl Record {
     }
 }
 
+/// Whom an access token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    Portal,
+    Graph,
+}
+
+/// What requests are counted against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Budget {
+    Portal,
+    GraphAlerts,
+    GraphHunting,
+}
+
+impl Endpoint {
+    /// As requests are noted.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Records(stream) => stream.as_str(),
+            Self::GraphAlerts => "graph-alerts",
+            Self::GraphHunting => "graph-hunting",
+            Self::Token => "token",
+        }
+    }
+
+    fn budget(self) -> Option<Budget> {
+        match self {
+            Self::Records(_) => Some(Budget::Portal),
+            Self::GraphAlerts => Some(Budget::GraphAlerts),
+            Self::GraphHunting => Some(Budget::GraphHunting),
+            Self::Token => None,
+        }
+    }
+}
+
 /// An access token that was issued.
 #[derive(Debug, Clone)]
 pub(super) struct Access {
     pub(super) token: String,
     pub(super) until: Instant,
+    pub(super) audience: Audience,
 }
 
 #[derive(Debug)]
@@ -54,12 +96,18 @@ pub(super) struct Tenant {
     pub(super) faults: Vec<Fault>,
     pub(super) forbidden: BTreeSet<Stream>,
     pub(super) access: Vec<Access>,
+    /// Whose assertions stand for a client secret.
+    pub(super) trust: Vec<Trust>,
+    /// The hosts and ports by which it is reached, besides the one that a request names.
+    pub(super) origins: Vec<String>,
+    /// Whether hunting has used up its share of CPU.
+    pub(super) cpu_spent: bool,
     /// Every access token ever issued.
     pub(super) issued: Vec<String>,
     /// Whether the last page of a stream said that there is another.
     pub(super) more: BTreeMap<Stream, bool>,
-    pub(super) chance: data::Draw,
-    recent: VecDeque<Instant>,
+    pub(super) chance: Draw,
+    recent: BTreeMap<Budget, VecDeque<Instant>>,
     factory: Factory,
 }
 
@@ -81,10 +129,13 @@ impl Tenant {
             faults: Vec::new(),
             forbidden: BTreeSet::new(),
             access: Vec::new(),
+            trust: Vec::new(),
+            origins: Vec::new(),
+            cpu_spent: false,
             issued: Vec::new(),
             more: BTreeMap::new(),
-            chance: data::Draw::new(options.seed ^ 0x000F_A017),
-            recent: VecDeque::new(),
+            chance: Draw::new(options.seed ^ 0x000F_A017),
+            recent: BTreeMap::new(),
             factory: Factory::new(options.seed, options.hostile),
             options,
         }
@@ -137,7 +188,10 @@ impl Tenant {
             .fold(json.to_owned(), |json, number| json.replace(number, "null"));
         let id = serde_json::from_str::<Value>(&known).ok();
         let id = id.and_then(|json| json.get("_id")?.as_str().map(str::to_owned));
-        self.place(stream, Record { id, listed, visible: listed, json: json.into() });
+        self.place(
+            stream,
+            Record { id, listed, visible: listed, json: json.into(), derived: Derived::default() },
+        );
     }
 
     /// Makes records of one stream, spread over a span that ends now.
@@ -163,7 +217,16 @@ impl Tenant {
         } else {
             0
         };
-        self.place(stream, Record { id, listed, visible: listed + delay, json: json.into() });
+        self.place(
+            stream,
+            Record {
+                id,
+                listed,
+                visible: listed + delay,
+                json: json.into(),
+                derived: Derived::default(),
+            },
+        );
     }
 
     /// Notes that a request came in. Gives its number, whether it is one too many, and the fault that meets it.
@@ -174,12 +237,9 @@ impl Tenant {
         continued: bool,
     ) -> (usize, bool, Option<FaultKind>) {
         let at = clock::millis();
-        let what = match endpoint {
-            Endpoint::Records(stream) => stream.as_str(),
-            Endpoint::Token => "token",
-        };
+        let what = endpoint.name();
         self.requests.push(Request { at, what, status: 0, continued, gzip: false, question });
-        let too_many = endpoint != Endpoint::Token && self.too_many();
+        let too_many = endpoint.budget().is_some_and(|budget| self.too_many(budget));
         let mut met = None;
         for fault in &mut self.faults {
             let chance = if fault.probability < 1.0 { self.chance.share() } else { 0.0 };
@@ -191,31 +251,59 @@ impl Tenant {
         (self.requests.len() - 1, too_many, met)
     }
 
-    /// Counts a request against the tenant's budget.
-    fn too_many(&mut self) -> bool {
+    /// Counts a request against a budget.
+    fn too_many(&mut self, budget: Budget) -> bool {
         let now = Instant::now();
-        while self.recent.front().is_some_and(|sent| now.duration_since(*sent) >= MINUTE) {
-            self.recent.pop_front();
+        let most = match budget {
+            Budget::Portal => self.options.budget,
+            Budget::GraphAlerts => self.options.graph_budget,
+            Budget::GraphHunting => self.options.hunting_budget,
+        };
+        let recent = self.recent.entry(budget).or_default();
+        while recent.front().is_some_and(|sent| now.duration_since(*sent) >= MINUTE) {
+            recent.pop_front();
         }
-        self.recent.push_back(now);
-        self.options.budget > 0 && self.recent.len() > self.options.budget
+        recent.push_back(now);
+        most > 0 && recent.len() > most
     }
 
-    /// Whole seconds until the oldest counted request is a minute old.
-    pub(super) fn throttled_for(&self) -> u64 {
-        let oldest = self.recent.front().map_or(Duration::ZERO, Instant::elapsed);
-        MINUTE.saturating_sub(oldest).as_secs() + 1
+    /// Whole seconds until the oldest request that counts against a budget is a minute old.
+    pub(super) fn throttled_for(&self, budget: Budget) -> u64 {
+        let oldest = self.recent.get(&budget).and_then(VecDeque::front);
+        MINUTE.saturating_sub(oldest.map_or(Duration::ZERO, Instant::elapsed)).as_secs() + 1
     }
 
-    /// Whether a value of the `Authorization` header lets its bearer in.
+    /// The `Retry-After` of a refusal, as the options want it.
+    pub(super) fn retry_after(&self, seconds: u64) -> Option<String> {
+        match self.options.retry_after {
+            RetryAfter::Absent => None,
+            RetryAfter::Seconds => Some(seconds.to_string()),
+            RetryAfter::Date => Some(format!("date+{seconds}")),
+        }
+    }
+
+    /// When a record's row comes to Graph.
+    pub(super) fn delay(&self, record: &Record) -> Delay {
+        Delay {
+            listed: record.listed,
+            ingested: record.visible,
+            out_of_order: i64::try_from(self.options.out_of_order.as_millis()).unwrap_or(0),
+        }
+    }
+
+    /// Whether a value of the `Authorization` header lets its bearer in at the portal.
     pub(super) fn lets_in(&self, authorization: &str) -> bool {
-        let now = Instant::now();
         match authorization.split_once(' ') {
             Some(("Token", token)) => token == self.token,
-            Some(("Bearer", token)) => {
-                self.access.iter().any(|access| access.token == token && now < access.until)
-            }
+            Some(("Bearer", token)) => self.audience(token) == Some(Audience::Portal),
             Some(_) | None => false,
         }
+    }
+
+    /// Whom an access token is for, while it lives.
+    pub(super) fn audience(&self, token: &str) -> Option<Audience> {
+        let now = Instant::now();
+        let found = self.access.iter().find(|access| access.token == token && now < access.until);
+        found.map(|access| access.audience)
     }
 }

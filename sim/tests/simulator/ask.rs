@@ -15,7 +15,13 @@ pub(crate) fn client() -> Client {
 }
 
 pub(crate) fn unlimited(n_history: usize) -> Options {
-    Options { budget: 0, history: (n_history, Duration::from_secs(3600)), ..Options::default() }
+    Options {
+        budget: 0,
+        graph_budget: 0,
+        hunting_budget: 0,
+        history: (n_history, Duration::from_secs(3600)),
+        ..Options::default()
+    }
 }
 
 pub(crate) async fn ask(defender: &Defender, what: &str, question: &Value) -> Response {

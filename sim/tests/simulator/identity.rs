@@ -57,7 +57,7 @@ async fn the_identity_provider_grants_short_tokens_and_says_why_not() -> Result<
         (vec![("client_secret", "wrong")], 401, "invalid_client", "AADSTS7000215"),
         (vec![("client_id", "nobody")], 400, "unauthorized_client", "AADSTS700016"),
         (
-            vec![("scope", "https://graph.microsoft.com/.default")],
+            vec![("scope", "https://management.azure.com/.default")],
             400,
             "invalid_scope",
             "AADSTS1002012",

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test ends the test")]
 
 mod ask;
+mod assertions;
 mod demo;
 mod filters;
+mod graph;
 mod identity;
 mod pages;
 mod program;

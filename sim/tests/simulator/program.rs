@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use siem_agent_crds::report::Stream;
 use siem_agent_sim::defender::{DEMO_TOKEN, Defender, Hostility, Options};
 use siem_agent_sim::forwarder::{PATIENCE, program};
+use siem_agent_sim::issuer::Issuer;
 use siem_agent_sim::pki::Authority;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::timeout;
@@ -153,6 +154,55 @@ async fn started(arguments: &[&str]) -> Result<(tokio::process::Child, String)> 
     let mut url = String::new();
     timeout(PATIENCE, out.read_line(&mut url)).await??;
     Ok((child, url.trim().to_owned()))
+}
+
+#[tokio::test]
+async fn the_program_speaks_graph_without_a_flag_and_has_some_for_its_limits() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let keys = folder.path().join("keys.json");
+    let issuer = Issuer::new()?;
+    std::fs::write(&keys, issuer.jwks())?;
+    let mut child = tokio::process::Command::new(program("defender-sim")?)
+        .args(["--listen=127.0.0.1:0", "--rate=0", "--history=50", "--hunting-budget=2"])
+        .args(["--graph-budget=1", "--result-limit=100", "--out-of-order=1", "--trust-issuer=me"])
+        .args(["--trust-subject=you", "--fault=504-html@stream=graph-alerts"])
+        .arg(format!("--trust-jwks={}", keys.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut line = async || timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+    let (url, graph) = (line().await, line().await);
+    ensure!(graph == format!("Microsoft Graph: {url}/v1.0"), "{graph}");
+    let assertion = issuer.token(&json!({
+        "iss": "me", "sub": "you", "aud": "api://AzureADTokenExchange", "exp": 4_000_000_000_u32,
+    }))?;
+    let form = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "11111111-2222-3333-4444-555555555555"),
+        ("scope", "https://graph.microsoft.com/.default"),
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", &assertion),
+    ];
+    let url = |path: &str| format!("{url}/{path}");
+    let granted = client().post(url("contoso.example/oauth2/v2.0/token")).form(&form).send();
+    let granted: Value = granted.await?.json().await?;
+    let bearer = format!("Bearer {}", granted["access_token"].as_str().unwrap_or_default());
+    let hunt = async |query: &str| {
+        let request = client().post(url("v1.0/security/runHuntingQuery"));
+        let request = request.header(header::AUTHORIZATION, &bearer).json(&json!({"Query": query}));
+        request.send().await.unwrap().status().as_u16()
+    };
+    ensure!(hunt("CloudAppEvents | count").await == 200, "--trust-issuer");
+    ensure!(hunt("CloudAppEvents").await == 400, "--result-limit");
+    ensure!(hunt("CloudAppEvents | count").await == 429, "--hunting-budget");
+    for status in [504, 429] {
+        let request = client().get(url("v1.0/security/alerts_v2"));
+        let answer = request.header(header::AUTHORIZATION, &bearer).send().await?;
+        ensure!(answer.status() == status, "--fault and --graph-budget");
+    }
+    Ok(())
 }
 
 #[tokio::test]
