@@ -177,8 +177,7 @@ impl Pipeline {
             start_from: settings.start_from,
         };
         let served = settings.served.iter().map(|served| (served.stream, served.name.as_str()));
-        let (checkpoint, begins) =
-            resume::resume(Some(checkpoint), Kept::Nothing, &life, served);
+        let (checkpoint, begins) = resume::resume(Some(checkpoint), Kept::Nothing, &life, served);
         for begins in &begins {
             let from = begins.origin.as_str();
             info!(stream = %begins.stream, from, "settings reloaded, resuming stream");

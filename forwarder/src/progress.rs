@@ -364,7 +364,8 @@ impl State {
     /// The token as it is reported: the worst that holds of it. A source that refuses it, or for which it is absent, reads no
     /// stream; with two of them the words begin with its name.
     fn worst_token(&self) -> (report::TokenState, Option<String>) {
-        let are_two = self.served.values().any(|source| Some(source) != self.served.values().next());
+        let are_two =
+            self.served.values().any(|source| Some(source) != self.served.values().next());
         let named = |source: StreamSource, reason: &str| {
             if are_two { format!("{}: {reason}", source.as_str()) } else { reason.to_owned() }
         };

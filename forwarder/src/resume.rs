@@ -231,13 +231,13 @@ mod tests {
         let position = Position::of(&serde_json::json!({"version": 1, "seen": [[5, 1]]}));
         let mut portal = Checkpoint::new(SOURCE).exporting([Stream::Alerts, Stream::Activities]);
         for stream in [Stream::Alerts, Stream::Activities] {
-            let at = StreamPosition { through: NOW - DAY, position: position.clone(), source: None };
+            let at =
+                StreamPosition { through: NOW - DAY, position: position.clone(), source: None };
             portal.set(stream, at);
         }
         // Alerts come from Graph from now on.
         let served = [(Stream::Alerts, GRAPH), (Stream::Activities, SOURCE)];
-        let (checkpoint, begins) =
-            resume(Some(portal), Kept::Nothing, &life(), served.into_iter());
+        let (checkpoint, begins) = resume(Some(portal), Kept::Nothing, &life(), served.into_iter());
         assert_eq!(begins[0].origin, Origin::Switched);
         let Start::Switched { through, seen, .. } = &begins[0].start else { panic!("{begins:?}") };
         assert_eq!((*through, seen.len()), (NOW - DAY, 1));

@@ -77,7 +77,8 @@ impl Sources {
 
     /// The proxy on the way to each of them, and whom to trust there.
     pub fn ways(&self) -> impl Iterator<Item = (Option<&Proxy>, Option<&PathBuf>)> {
-        let cloud_apps = self.cloud_apps.as_ref().map(|of| (of.proxy.as_ref(), of.ca_bundle.as_ref()));
+        let cloud_apps =
+            self.cloud_apps.as_ref().map(|of| (of.proxy.as_ref(), of.ca_bundle.as_ref()));
         let graph = self.graph.as_ref().map(|of| (of.proxy.as_ref(), of.ca_bundle.as_ref()));
         cloud_apps.into_iter().chain(graph)
     }

@@ -39,6 +39,7 @@ fn defaults() -> Config {
         state: "".into(),
         checkpoint: None,
         live: None,
+        identity: None,
     };
     Config::for_agent(&agent, nowhere)
 }

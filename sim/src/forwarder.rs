@@ -180,6 +180,7 @@ impl Forwarder {
             state: self.state(),
             checkpoint: Some(checkpoint.clone()),
             live: None,
+            identity: None,
         };
         let config = self.folder.path().join("config.json");
         fs::write(&config, serde_json::to_string(&Config::for_agent(&agent, paths))?)?;

@@ -17,7 +17,6 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::{CheckArguments, Failure, load, runtime};
-use way::Way;
 use crate::delivery::BatchBuilder;
 use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role, Target};
@@ -32,6 +31,7 @@ use crate::source::graph::Graph;
 use crate::source::http::api::Arrived;
 use crate::source::listing::List;
 use crate::syslog;
+use way::Way;
 
 /// Long enough for every time-out of the connection itself.
 const PATIENCE: Duration = Duration::from_secs(25);

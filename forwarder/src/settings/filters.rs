@@ -27,9 +27,7 @@ pub(super) fn tables(graph: &Graph, types: &EventTypes) -> Vec<Table> {
     let needs_columns = !filter.services.is_empty() || !filter.ip_categories.is_empty();
     let of = |table: &HuntingTable| match table {
         HuntingTable::CloudAppEvents => Some(Table::CloudAppEvents),
-        HuntingTable::IdentityLogonEvents => {
-            (!needs_columns).then_some(Table::IdentityLogonEvents)
-        }
+        HuntingTable::IdentityLogonEvents => (!needs_columns).then_some(Table::IdentityLogonEvents),
     };
     graph.tables.iter().filter_map(of).collect()
 }
@@ -156,7 +154,7 @@ mod tests {
         });
         assert_eq!(Value::Object(streams[1].1.clone()), expected);
         types.activities.filter.raw = json!({"service": {"eq": [1]}}).as_object().unwrap().clone();
-        let _ = super::portal(&types, Stream::Activities, &mut problems);
+        let _ = portal(&types, Stream::Activities, &mut problems);
         assert_eq!(problems[0].path, "spec.eventTypes.activities.filter.raw.service.eq");
     }
     #[test]

@@ -92,7 +92,9 @@ pub enum Error {
         detail: String,
     },
     /// The way to the next page leads to another host.
-    #[error("the API's link to the next page (@odata.nextLink) leads to another host and is not followed")]
+    #[error(
+        "the API's link to the next page (@odata.nextLink) leads to another host and is not followed"
+    )]
     ForeignLink,
     /// 429 of the identity provider.
     #[error("the identity provider is throttling us (429)")]
@@ -328,9 +330,7 @@ impl Error {
             Self::Unauthorized { .. } | Self::IdentityRefused { .. } => {
                 Failure::Refused(Refusal::Credential)
             }
-            Self::Forbidden { .. } | Self::NoPermission { .. } => {
-                Failure::Refused(Refusal::Stream)
-            }
+            Self::Forbidden { .. } | Self::NoPermission { .. } => Failure::Refused(Refusal::Stream),
             Self::Refused { .. } | Self::SkipLimit => Failure::Refused(Refusal::Question),
             Self::Throttled { retry_after, .. } | Self::IdentityThrottled { retry_after } => {
                 Failure::Throttled { retry_after: *retry_after }

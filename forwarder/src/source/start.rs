@@ -18,7 +18,8 @@ pub enum Start {
         floor: Millis,
         /// What lies before this time is left out.
         not_before: Option<Millis>,
-    },    /// Where another way to the same tenant was, less the overlap.
+    },
+    /// Where another way to the same tenant was, less the overlap.
     Switched {
         /// Everything up to this time is delivered.
         through: Millis,

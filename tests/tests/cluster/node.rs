@@ -134,6 +134,7 @@ async fn a_deployment_of_the_forwarder_runs_and_follows_its_secret() -> Result<(
         state: "/var/lib/state".into(),
         checkpoint: None,
         live: None,
+        identity: None,
     };
     let config = serde_json::to_string(&Config::for_agent(&manifest::read(&manifest)?, paths))?;
     let labels = json!({"app": "forwarder"});
@@ -309,21 +310,23 @@ async fn sidecars_start_before_and_end_after_the_containers() -> Result<()> {
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
         })])
         .await?;
-    let says = |name: &str| {
+    // A container that runs need not have said so yet: each waits for the words of the one that must run before it.
+    let after = |words: &str| format!("until grep -q '{words}' /kept/order; do sleep 0.1; done; ");
+    let says = |name: &str, before: &str| {
         let script = format!(
-            "trap 'echo {name} ended >>/kept/order; exit 0' TERM; echo {name} began >>/kept/order; while true; do sleep 0.1; done"
+            "trap 'echo {name} ended >>/kept/order; exit 0' TERM; {before}echo {name} began >>/kept/order; while true; do sleep 0.1; done"
         );
         let mut container = shell(name, &script);
         container["volumeMounts"] = json!([{"name": "kept", "mountPath": "/kept"}]);
         container
     };
-    let mut init = shell("init", "echo init >>/kept/order");
+    let mut init = shell("init", &format!("{}echo init >>/kept/order", after("first began")));
     init["volumeMounts"] = json!([{"name": "kept", "mountPath": "/kept"}]);
-    let [mut first, mut second] = [says("first"), says("second")];
+    let [mut first, mut second] = [says("first", ""), says("second", "")];
     first["restartPolicy"] = json!("Always");
     second["restartPolicy"] = json!("Always");
     let volumes = json!([{"name": "kept", "persistentVolumeClaim": {"claimName": "kept"}}]);
-    let spec = json!({"initContainers": [first, init, second], "containers": [says("main")], "volumes": volumes});
+    let spec = json!({"initContainers": [first, init, second], "containers": [says("main", &after("second began"))], "volumes": volumes});
     scene.pod("many", spec).await?;
     let pod = scene.until("many", &format!("{FIRST}/ready"), &json!(true)).await?;
     let started = pod.pointer("/status/initContainerStatuses/0/started");

@@ -79,6 +79,7 @@ impl Sidecar {
             state: self.state(),
             checkpoint,
             live: None,
+            identity: None,
         };
         let mut config = Config::for_agent(&agent, paths);
         config.sidecar_of = Some("Deployment/collector".to_owned());

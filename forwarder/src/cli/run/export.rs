@@ -82,8 +82,7 @@ impl Export {
             start_from: settings.start_from,
         };
         let served = settings.served.iter().map(|served| (served.stream, served.name.as_str()));
-        let (checkpoint, begins) =
-            resume::resume(found.checkpoint, kept(&config), &life, served);
+        let (checkpoint, begins) = resume::resume(found.checkpoint, kept(&config), &life, served);
         for begins in &begins {
             info!(stream = %begins.stream, from = begins.origin.as_str(), "resuming stream");
         }
@@ -91,8 +90,7 @@ impl Export {
         progress.metrics.budget(settings.budget.portal, settings.budget.hunting);
         let live = live(&config, level, &budgets, &progress);
         let agent = format!("{}/{}", config.agent.namespace, config.agent.name);
-        let shared =
-            Shared { agent, budgets: budgets.clone(), progress: Arc::clone(&progress) };
+        let shared = Shared { agent, budgets: budgets.clone(), progress: Arc::clone(&progress) };
         let pipeline = Pipeline::start(shared, settings, State { checkpoint, starts, store });
         Ok(Self { progress, began: Instant::now(), budgets, pipeline, live, state_folder })
     }
@@ -205,12 +203,7 @@ fn pod_uid() -> Option<String> {
 }
 
 /// What may change without a restart: our share of the requests, and the level of the logs.
-async fn follow_live(
-    path: PathBuf,
-    level: LevelHandle,
-    budgets: Budgets,
-    progress: Arc<Progress>,
-) {
+async fn follow_live(path: PathBuf, level: LevelHandle, budgets: Budgets, progress: Arc<Progress>) {
     let mut last = None;
     loop {
         if let Ok(text) = tokio::fs::read_to_string(&path).await

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use siem_agent_crds::position::Position;
 use siem_agent_crds::report::AgentIdentity;
+use siem_agent_crds::siem_agent::StreamSource;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -19,7 +20,7 @@ use crate::delivery::settings::{Settings as Target, Transport};
 use crate::delivery::sink::Sink;
 use crate::event::{Activity, Alert, Event, Stream};
 use crate::map::{Dialect, Format};
-use crate::pipeline::clearance::Clearance;
+use crate::pipeline::clearance::{Clearance, Gates};
 use crate::plan::Plan;
 use crate::progress::{Identity, Progress};
 use crate::record::{Mark, RecordKey};
@@ -127,7 +128,7 @@ impl Source for Memory {
 
     fn reader(&self, stream: Stream, start: &Start) -> MemoryReader {
         let n_through = match start {
-            Start::Anew(_) => 0,
+            Start::Anew(_) | Start::Switched { .. } => 0,
             Start::At { at, .. } => at.position.read().unwrap(),
         };
         let world = self.clone();
@@ -262,7 +263,8 @@ impl Life {
             started_at: Timestamp::UNIX_EPOCH,
             source: "memory".to_owned(),
         };
-        let progress = Progress::new(identity, BOTH);
+        let progress =
+            Progress::new(identity, BOTH.map(|stream| (stream, StreamSource::CloudApps)));
         let settings = Target {
             host: "127.0.0.1".to_owned(),
             port: self.receiver.local_addr().unwrap().port(),
@@ -271,14 +273,17 @@ impl Life {
         };
         let (stop, stopping) = watch::channel(false);
         let (sink, _) = Sink::start(settings, Arc::clone(&progress) as _, stopping.clone());
+        let gate = Arc::new(Gate::new(600));
+        let gates = Gates { alerts: Arc::clone(&gate), activities: gate };
         let forwarder = Forwarder {
+            name: None,
             agent: "ns/soc".to_owned(),
             plan: plan(),
             source: self.memory.clone(),
-            clearance: Clearance::new(Arc::new(Gate::new(600)), BOTH),
+            clearance: Clearance::new(gates, BOTH),
             sink,
             starts: BOTH.map(|stream| (stream, start(stream))).into(),
-            saver: Saver::new(checkpoint.clone(), store, progress.metrics.clone()),
+            saver: Arc::new(Saver::new(checkpoint.clone(), store, progress.metrics.clone())),
             progress,
         };
         let stopper = async {
@@ -310,14 +315,7 @@ fn plan() -> Plan {
         framing: Framing::Datagram,
         max_message_bytes: 8_192,
     };
-    Plan {
-        format: Format { dialect: Dialect::Legacy, version: "0".to_owned() },
-        streams: BOTH.map(|stream| (stream, serde_json::Map::new())).into(),
-        poll_interval: INTERVAL,
-        overlap: Duration::ZERO,
-        start_from: Duration::ZERO,
-        layout,
-    }
+    Plan { format: Format { dialect: Dialect::Legacy, version: "0".to_owned() }, layout }
 }
 
 #[tokio::test(start_paused = true)]

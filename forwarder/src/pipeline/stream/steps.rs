@@ -209,4 +209,3 @@ impl<S: Source> Forwarder<S> {
         read
     }
 }
-

@@ -253,9 +253,7 @@ fn live(history: &History, forgets_early: bool) -> Outcome {
                     continue;
                 }
             };
-            let ask = |from, limit| {
-                Query::since(history.stream, Map::new(), from).at_most(limit)
-            };
+            let ask = |from, limit| Query::since(history.stream, Map::new(), from).at_most(limit);
             let (mut walk, mut query) = state.set_out(kind, steady, ask);
             loop {
                 outcome.n_polls += 1;

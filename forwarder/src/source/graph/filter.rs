@@ -60,9 +60,8 @@ impl Alerts {
 
 /// `(FIELD eq 'a' or FIELD eq 'b')`.
 pub(super) fn any_of(field: &str, values: &[impl AsRef<str>]) -> String {
-    let one = |value: &dyn AsRef<str>| {
-        format!("{field} eq '{}'", value.as_ref().replace('\'', "''"))
-    };
+    let one =
+        |value: &dyn AsRef<str>| format!("{field} eq '{}'", value.as_ref().replace('\'', "''"));
     let all: Vec<String> = values.iter().map(|value| one(value)).collect();
     format!("({})", all.join(" or "))
 }
@@ -181,13 +180,16 @@ mod tests {
                 ..CloudAppEvent::default()
             }))
         };
-        let users = Activities { users: vec!["ada@example.com".to_owned()], ..Activities::default() };
+        let users =
+            Activities { users: vec!["ada@example.com".to_owned()], ..Activities::default() };
         assert!(users.passes(&row("Ada@Example.com", "x")) && !users.passes(&row("bob", "x")));
         let types = Activities {
             event_types: vec!["EVENT_CATEGORY_LOGIN".to_owned()],
             ..Activities::default()
         };
-        assert!(types.passes(&row("a", "UserLoggedIn")) && !types.passes(&row("a", "FileAccessed")));
+        assert!(
+            types.passes(&row("a", "UserLoggedIn")) && !types.passes(&row("a", "FileAccessed"))
+        );
         let logon = IdentityLogonEvent {
             action: Some("LogonSuccess".to_owned()),
             ..IdentityLogonEvent::default()

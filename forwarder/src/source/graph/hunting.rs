@@ -100,12 +100,7 @@ struct Asked {
 }
 
 impl Reader {
-    pub(super) fn new(
-        hunting: Hunting,
-        tables: &[xdr::Table],
-        pace: &Pace,
-        start: &Start,
-    ) -> Self {
+    pub(super) fn new(hunting: Hunting, tables: &[xdr::Table], pace: &Pace, start: &Start) -> Self {
         let Pace { poll_interval, overlap, start_from } = *pace;
         let (tables, last_event) = position::restore(tables, start, overlap, poll_interval);
         Self {
@@ -169,7 +164,8 @@ impl Reader {
             }
             return None;
         }
-        let time = place.as_ref().or(asked.last.as_ref()).unwrap_or(&query_end(&asked.query)).millis();
+        let time =
+            place.as_ref().or(asked.last.as_ref()).unwrap_or(&query_end(&asked.query)).millis();
         let row = match piece {
             Piece::Record(json) => xdr::row(table.table, json).map_err(|reject| reject.reason),
             Piece::TooLarge => Err(RejectReason::TooLarge),

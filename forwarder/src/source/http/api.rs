@@ -94,7 +94,12 @@ impl Api {
         meaning: Meaning,
     ) -> Self {
         let client = Keeper::new(proxy, ca_bundle);
-        Self { auth: Auth::new(auth, scope), client, meaning, is_clock_wrong: AtomicBool::new(false) }
+        Self {
+            auth: Auth::new(auth, scope),
+            client,
+            meaning,
+            is_clock_wrong: AtomicBool::new(false),
+        }
     }
 
     /// A stream found that the clocks differ, or do not any more. Says whether no other stream has found so before.
@@ -277,9 +282,29 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::event::Stream;
     use crate::secret::{Kind, SecretFile};
-    use crate::source::http::settings::Auth;
+    use crate::source::http::client::READ_TIMEOUT;
+    use crate::source::http::settings::{Auth, Proof};
+
+    /// An API at a URL.
+    struct Source {
+        url: String,
+        api: Api,
+    }
+
+    impl Source {
+        async fn fetch(&self) -> Result<Page, Error> {
+            let request = Request {
+                url: &self.url,
+                body: Some(&Value::Null),
+                prefer: None,
+                silence: READ_TIMEOUT,
+                splitter: Splitter::new(),
+                permission: None,
+            };
+            self.api.ask(request, self.api.offer()).await
+        }
+    }
 
     /// An API that answers with these bytes, and then with one more every ten seconds, for ever.
     async fn trickling(begins: &'static str, more: &'static [u8]) -> String {
@@ -301,13 +326,13 @@ mod tests {
         format!("http://{address}")
     }
 
-    fn source(url: &str, auth: impl FnOnce(SecretFile) -> Auth) -> (Portal, tempfile::TempDir) {
+    fn source(url: &str, auth: impl FnOnce(SecretFile) -> Auth) -> (Source, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let secret: PathBuf = folder.path().join("secret");
         std::fs::write(&secret, "secret").unwrap();
         let auth = auth(SecretFile::new(secret, Kind::Token));
-        let settings = Settings { url: url.to_owned(), auth, proxy: None, ca_bundle: None };
-        (Portal::new(settings), folder)
+        let api = Api::new(auth, "scope".to_owned(), None, None, |_, _, detail| Err(detail));
+        (Source { url: format!("{url}/api"), api }, folder)
     }
 
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -316,8 +341,7 @@ mod tests {
     async fn a_page_that_trickles_in_is_given_up_after_two_minutes() {
         let url = trickling(CHUNKED, b"1\r\n \r\n").await;
         let (source, _folder) = source(&url, Auth::Token);
-        let query = Query::probe(Stream::Alerts, 0);
-        let mut page = source.fetch(&query, source.offer()).await.unwrap();
+        let mut page = source.fetch().await.unwrap();
         let began = Instant::now();
         let error = loop {
             match page.next().await {
@@ -332,25 +356,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn headers_and_refusals_that_trickle_in_are_given_up() {
-        let query = Query::probe(Stream::Alerts, 0);
         let began = Instant::now();
         let url = trickling("HTTP/1.1 200 OK\r\nX: ", b"x").await;
         let (slow, _folder) = source(&url, Auth::Token);
-        let error = slow.fetch(&query, slow.offer()).await.unwrap_err();
+        let error = slow.fetch().await.unwrap_err();
         assert!(matches!(error, Error::Request(_) | Error::Secret(_)), "{error:?}");
         let url =
             trickling("HTTP/1.1 500 -\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n").await;
         let (source, _folder) = source(&url, Auth::Token);
-        let error = source.fetch(&query, source.offer()).await.unwrap_err();
+        let error = source.fetch().await.unwrap_err();
         assert!(matches!(error, Error::Status { code: 500, .. }), "{error:?}");
         assert!(began.elapsed() < PAGE_TIMEOUT);
     }
 
-    fn application(url: &str) -> (Portal, tempfile::TempDir) {
+    fn application(url: &str) -> (Source, tempfile::TempDir) {
         source(url, |client_secret| Auth::ClientCredentials {
             tenant_id: "contoso".to_owned(),
             client_id: "client".to_owned(),
-            client_secret,
+            proof: Proof::Secret(client_secret),
             authority: url.to_owned(),
         })
     }
@@ -363,7 +386,7 @@ mod tests {
             b"",
         );
         let (source, _folder) = application(&url.await);
-        assert!(source.fetch(&Query::probe(Stream::Alerts, 0), source.offer()).await.is_ok());
+        assert!(source.fetch().await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -371,8 +394,7 @@ mod tests {
         let url = trickling(CHUNKED, b"1\r\nx\r\n").await;
         let (source, _folder) = application(&url);
         let began = Instant::now();
-        let error =
-            source.fetch(&Query::probe(Stream::Alerts, 0), source.offer()).await.unwrap_err();
+        let error = source.fetch().await.unwrap_err();
         assert!(matches!(error, Error::IdentityAnswer(_)), "{error:?}");
         assert!(began.elapsed() < PAGE_TIMEOUT);
     }
@@ -383,12 +405,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, "Pl4nted0Token1").unwrap();
-        let source = Portal::new(Settings {
-            url: "https://portal.example".to_owned(),
-            auth: Auth::Token(SecretFile::new(path, Kind::Token)),
-            proxy: None,
-            ca_bundle: None,
-        });
+        let auth = Auth::Token(SecretFile::new(path, Kind::Token));
+        let source = Api::new(auth, String::new(), None, None, |_, _, detail| Err(detail));
         let forbidden = |detail: &str| Error::Forbidden { detail: detail.to_owned() };
         assert_eq!(source.words(&forbidden("not permitted")), "not permitted");
         assert_eq!(source.words(&forbidden("no role for l4nted0T")), refusal::WITHHELD);

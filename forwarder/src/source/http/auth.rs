@@ -246,7 +246,8 @@ impl Auth {
             }
             // Whoever refuses otherwise than OAuth demands is no identity provider, but something before it.
             (400 | 401 | 403, Some(refusal)) if !mend::is_passing(&refusal) => {
-                let mend = Mend::of(&refusal, secret.expose(), matches!(proof, Proof::Assertion(_)));
+                let mend =
+                    Mend::of(&refusal, secret.expose(), matches!(proof, Proof::Assertion(_)));
                 Error::Refused { detail, mend }
             }
             _ => Error::Status { code, detail },
@@ -305,10 +306,7 @@ mod tests {
             Settings::ClientCredentials {
                 tenant_id: "t".to_owned(),
                 client_id: "c".to_owned(),
-                proof: Proof::Secret(SecretFile::new(
-                    "nowhere".into(),
-                    secret::Kind::ClientSecret,
-                )),
+                proof: Proof::Secret(SecretFile::new("nowhere".into(), secret::Kind::ClientSecret)),
                 authority: "https://login.example".to_owned(),
             },
             "scope".to_owned(),

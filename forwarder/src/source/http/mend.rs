@@ -46,11 +46,7 @@ pub enum Mend {
 
 impl Mend {
     /// What this refusal asks for; `secret` is what was sent, which may be a ServiceAccount's token.
-    pub(in crate::source) fn of(
-        refusal: &TokenRefusal,
-        secret: &str,
-        is_assertion: bool,
-    ) -> Self {
+    pub(in crate::source) fn of(refusal: &TokenRefusal, secret: &str, is_assertion: bool) -> Self {
         match refusal.number() {
             // Microsoft Entra ID, "Workload identity federation", error codes.
             Some(700_213 | 700_223) => Self::Subject,

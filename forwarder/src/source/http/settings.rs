@@ -34,7 +34,9 @@ impl Auth {
     pub fn file(&self) -> &SecretFile {
         match self {
             Self::Token(file)
-            | Self::ClientCredentials { proof: Proof::Secret(file) | Proof::Assertion(file), .. } => file,
+            | Self::ClientCredentials {
+                proof: Proof::Secret(file) | Proof::Assertion(file), ..
+            } => file,
         }
     }
 }

@@ -115,7 +115,11 @@ mod tests {
 
     fn at(through: Millis, text: &str) -> Start {
         let position = serde_json::from_str(text).unwrap();
-        Start::At { at: StreamPosition { through, position, source: None }, floor: 10, not_before: None }
+        Start::At {
+            at: StreamPosition { through, position, source: None },
+            floor: 10,
+            not_before: None,
+        }
     }
 
     #[test]

@@ -103,6 +103,7 @@ impl Place {
             state: self.outputs.path().join("state"),
             checkpoint: None,
             live: None,
+            identity: None,
         };
         let config = self.outputs.path().join("config.json");
         fs::write(&config, serde_json::to_string(&Config::for_agent(&agent, paths))?)?;

@@ -53,8 +53,7 @@ impl Key {
 
 /// A time as KQL writes it.
 pub(super) fn datetime(ticks: i64) -> String {
-    let (seconds, fraction) =
-        (ticks.div_euclid(TICKS * 1_000), ticks.rem_euclid(TICKS * 1_000));
+    let (seconds, fraction) = (ticks.div_euclid(TICKS * 1_000), ticks.rem_euclid(TICKS * 1_000));
     let second = jiff::Timestamp::from_second(seconds).unwrap_or_default();
     format!("datetime({}.{fraction:07}Z)", second.strftime("%FT%T"))
 }

@@ -92,9 +92,9 @@ impl Query {
         kql.push_str("| order by IngestionTime asc, ReportId asc\n");
         match &self.select {
             Select::Rows(limit) => kql.push_str(&format!("| take {limit}\n")),
-            Select::Ids(limit) => kql.push_str(&format!(
-                "| take {limit}\n| project IngestionTime, ReportId\n"
-            )),
+            Select::Ids(limit) => {
+                kql.push_str(&format!("| take {limit}\n| project IngestionTime, ReportId\n"))
+            }
             Select::These(_) => {}
         }
         kql

@@ -79,9 +79,7 @@ impl List for Rows {
         let listed = place.map(|place| place.millis());
         match event {
             Some(event) if self.hunting.filter.passes(&event) => Ok(Read::Event(event)),
-            Some(event) => {
-                Ok(Read::Filtered { key: RecordKey::of(event.id().as_bytes()), listed })
-            }
+            Some(event) => Ok(Read::Filtered { key: RecordKey::of(event.id().as_bytes()), listed }),
             None => Ok(Read::Filtered { key: RecordKey::of(json), listed }),
         }
     }

@@ -232,7 +232,13 @@ impl Table {
     }
 
     /// All of an answer is delivered or skipped. Says whether the same is to be asked for further on at once.
-    pub(super) fn answered(&mut self, query: &Query, kind: Kind, is: &Answered, now: Millis) -> bool {
+    pub(super) fn answered(
+        &mut self,
+        query: &Query,
+        kind: Kind,
+        is: &Answered,
+        now: Millis,
+    ) -> bool {
         let is_full = is.n_rows >= query.limit();
         let last = is.last.clone();
         self.n_rows = (self.n_rows * 2).min(MOST_ROWS);
