@@ -301,15 +301,17 @@ mod tests {
         let both = &format!("{portal}, {graph}");
         let (no_alerts, no_activities) =
             ("alerts: {enabled: false}", "activities: {enabled: false}");
+        let crossed = "alerts: {from: CloudApps}, activities: {from: Graph}";
         let sign_ins = "graph: {tables: [IdentityLogonEvents]}";
         let governance = "graph: {serviceSources: [microsoftAppGovernance]}";
         for (one, one_types, two, two_types, expected) in [
             (portal, "", graph, "", false),
             (both, "", graph, "", true),
             (both, "", portal, "", true),
-            (both, no_activities, portal, "", false),
-            (both, no_alerts, graph, "", false),
-            (both, "alerts: {from: CloudApps}", graph, "", false),
+            (both, "", portal, no_activities, false),
+            (both, "", graph, no_alerts, false),
+            (both, crossed, portal, no_alerts, false),
+            (both, crossed, graph, no_alerts, true),
             ("graph: {tables: [CloudAppEvents]}", no_alerts, sign_ins, "", false),
             (graph, no_alerts, sign_ins, "", true),
             ("graph: {serviceSources: [a]}", no_activities, governance, "", false),
