@@ -28,7 +28,7 @@ pub use format::{Dialect, Format, FormatType, TimeFormat};
 pub use forwarder::{Forwarder, LogLevel, NetworkPolicy, Persistence, PodOverrides};
 pub use graph::{Cloud, Graph, HuntingTable};
 pub use placement::{ALLOW_SIDECAR_ANNOTATION, HostKind, Placement, SidecarOf};
-pub use serving::kind_of;
+pub use serving::{graph_name, kind_of};
 pub use source::{
     Auth, BundleKind, BundleRef, ClientCredentials, ClientSecretRef, CloudApps, Proxy,
     ProxyCredentialsRef, SecretKeyRef, SecretRef, Source, WorkloadIdentity,

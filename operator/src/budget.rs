@@ -1,6 +1,7 @@
-//! How the agents on one URL share the tenant's requests. Pure.
+//! How the agents of one tenant share the requests that its APIs allow. Pure.
 //!
-//! The API allows so many requests a minute for a whole tenant, whoever asks. They are divided evenly among the agents that
+//! An API allows so many requests a minute for a whole tenant, whoever asks: the portal's for a URL, and Graph's hunting for
+//! its tenant. An agent has a claim on each that serves a stream of it. Each API's requests are divided evenly among the agents that
 //! work: those whose report has said that the token is valid. A new agent counts for five minutes at most, and all new ones
 //! of a namespace count as one, so that nobody takes anything from others without a token for the tenant. A suspended,
 //! refused, impossible or silent agent does not count; it gets what it would have if it did, so that it can begin before
@@ -12,14 +13,14 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use siem_agent_crds::SiemAgent;
-use siem_agent_crds::siem_agent::TokenState;
+use siem_agent_crds::siem_agent::{SiemAgentSpec, Stream, StreamSource, TokenState};
 
 use crate::agent::Agent;
 use crate::key::Key;
 use crate::same;
 use crate::tenants::Tenants;
 
-/// What the API allows a tenant, requests a minute.
+/// What the portal allows a tenant, requests a minute; of the 45 that Graph's hunting allows, it is what agents take.
 const BY_DEFAULT: u32 = 30;
 /// How long an agent counts without a report that says that its token is valid.
 const GRACE: SignedDuration = SignedDuration::from_mins(5);
@@ -48,29 +49,45 @@ pub(crate) struct Heard {
     pub(crate) valid: Option<Timestamp>,
 }
 
+/// An agent's claim on a budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    /// Whose requests they are: the portal's, or Graph's for hunting. Graph's alerts have a budget that no agent uses up.
+    api: StreamSource,
+    /// Its name by [`same::tenant`], which no two APIs have in common.
+    tenant: String,
+    /// `requestsPerMinute` of the source.
+    ceiling: Option<u32>,
+}
+
 /// An agent with a claim on its tenant's requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Claimant {
     key: Key,
-    tenant: String,
-    /// `spec.source.cloudApps.requestsPerMinute`.
-    ceiling: Option<u32>,
+    claim: Claim,
     standing: Standing,
 }
 
-/// What an agent may ask.
+/// What an agent may ask of one API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Share {
+struct Share {
     /// Requests a minute.
-    pub(crate) requests: u32,
+    requests: u32,
     /// With whom the tenant is shared.
-    pub(crate) others: Others,
+    others: Others,
+}
+
+/// What an agent may ask of each API; `None` of one that it does not ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    portal: Option<Share>,
+    hunting: Option<Share>,
 }
 
 /// The other agents that ask the same tenant. Of many it is not said exactly how many they are, because every change is
 /// a write of each one's status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Others {
+struct Others {
     at_least: usize,
     is_exact: bool,
     namespaces: Vec<String>,
@@ -79,29 +96,85 @@ pub(crate) struct Others {
 
 /// What every agent may ask.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shares(BTreeMap<Key, Share>);
+pub(crate) struct Shares(BTreeMap<Key, Allowed>);
+
+/// The claims of an agent: of each API that serves a stream of it and has a budget.
+fn claims(spec: &SiemAgentSpec) -> impl Iterator<Item = Claim> + '_ {
+    let is_asked = |api: &StreamSource| match api {
+        StreamSource::CloudApps => spec.served_by(*api).next().is_some(),
+        StreamSource::Graph => spec.source_of(Stream::Activities) == Some(*api),
+    };
+    StreamSource::ALL.into_iter().filter(is_asked).filter_map(|api| {
+        let source = &spec.source;
+        let ceiling = match api {
+            StreamSource::CloudApps => source.cloud_apps.as_ref()?.requests_per_minute,
+            StreamSource::Graph => source.graph.as_ref()?.requests_per_minute,
+        };
+        let ceiling = ceiling.map(|ceiling| u32::try_from(ceiling).unwrap_or(1).max(1));
+        Some(Claim { api, tenant: same::tenant(&source.name(api)?), ceiling })
+    })
+}
+
+/// The tenants on whose budgets an agent has a claim, by [`same::tenant`].
+pub(crate) fn tenants(spec: &SiemAgentSpec) -> impl Iterator<Item = String> + '_ {
+    claims(spec).map(|claim| claim.tenant)
+}
 
 impl Claimant {
-    /// The claim of an agent, given what is heard of it.
+    /// The claims of an agent, given what is heard of it.
     pub(crate) fn of(
         agent: &Agent,
         heard: Option<Heard>,
         tenants: &Tenants,
         now: Timestamp,
-    ) -> Self {
-        let standing =
-            if tenants.may_export(agent) { standing(agent, heard, now) } else { Standing::Idle };
-        let ceiling = agent.spec.source.cloud_apps.requests_per_minute;
-        Self {
-            key: agent.key.clone(),
-            tenant: same::tenant(&agent.spec.source.cloud_apps.url),
-            ceiling: ceiling.map(|ceiling| u32::try_from(ceiling).unwrap_or(1).max(1)),
-            standing,
-        }
+    ) -> impl Iterator<Item = Self> {
+        let may_export = tenants.refused(agent).is_none();
+        let standing = if may_export { standing(agent, heard, now) } else { Standing::Idle };
+        claims(&agent.spec).map(move |claim| Self { key: agent.key.clone(), claim, standing })
     }
 
     fn most(&self) -> u32 {
-        self.ceiling.unwrap_or(u32::MAX)
+        self.claim.ceiling.unwrap_or(u32::MAX)
+    }
+}
+
+impl Allowed {
+    fn of(&mut self, api: StreamSource) -> &mut Option<Share> {
+        match api {
+            StreamSource::CloudApps => &mut self.portal,
+            StreamSource::Graph => &mut self.hunting,
+        }
+    }
+
+    /// Whether it is of the APIs that an agent asks.
+    pub(crate) fn is_for(&self, spec: &SiemAgentSpec) -> bool {
+        let asked = |api| claims(spec).any(|claim| claim.api == api);
+        self.portal.is_some() == asked(StreamSource::CloudApps)
+            && self.hunting.is_some() == asked(StreamSource::Graph)
+    }
+
+    /// Of the portal's requests; where it is not asked, a number that is never used.
+    pub(crate) fn requests_per_minute(&self) -> u32 {
+        self.portal.as_ref().or(self.hunting.as_ref()).map_or(1, |share| share.requests)
+    }
+
+    /// Of Graph's hunting queries, for an agent that asks them.
+    pub(crate) fn hunting_per_minute(&self) -> Option<u32> {
+        self.hunting.as_ref().map(|share| share.requests)
+    }
+
+    /// With whom each API's requests are shared, in words; empty where the tenant is the agent's alone.
+    pub(crate) fn shared(&self) -> String {
+        let mut words = String::new();
+        for (what, share) in [("requests", &self.portal), ("hunting queries", &self.hunting)] {
+            if let Some(share) = share.as_ref().filter(|share| !share.others.is_nobody()) {
+                words.push_str("; the tenant's ");
+                words.push_str(what);
+                words.push_str(" are shared with ");
+                words.push_str(&share.others.to_string());
+            }
+        }
+        words
     }
 }
 
@@ -122,7 +195,7 @@ impl Shares {
     pub(crate) fn of(claimants: &[Claimant], tenants: &Tenants) -> Self {
         let mut by_tenant: BTreeMap<&str, Vec<&Claimant>> = BTreeMap::new();
         for claimant in claimants {
-            by_tenant.entry(&claimant.tenant).or_default().push(claimant);
+            by_tenant.entry(&claimant.claim.tenant).or_default().push(claimant);
         }
         let mut shares = BTreeMap::new();
         for (tenant, mut claimants) in by_tenant {
@@ -132,23 +205,25 @@ impl Shares {
         Self(shares)
     }
 
-    /// The share of one agent.
-    pub(crate) fn share(&self, key: &Key) -> Option<&Share> {
+    /// What one agent may ask.
+    pub(crate) fn allowed(&self, key: &Key) -> Option<&Allowed> {
         self.0.get(key)
     }
 
-    /// An agent has been told this share.
-    pub(crate) fn told(&mut self, key: &Key, share: Share) {
-        self.0.insert(key.clone(), share);
+    /// An agent works with these shares.
+    pub(crate) fn given(&mut self, key: &Key, allowed: Allowed) {
+        self.0.insert(key.clone(), allowed);
     }
 
     /// The agents whose share is another one than before.
     pub(crate) fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a Key> {
-        self.0.iter().filter(|(key, share)| before.0.get(*key) != Some(*share)).map(|(key, _)| key)
+        let is_other = |(key, allowed): &(&Key, &Allowed)| before.0.get(*key) != Some(*allowed);
+        self.0.iter().filter(is_other).map(|(key, _)| key)
     }
 }
 
-fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<Key, Share>) {
+/// Divides what one API allows one tenant.
+fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<Key, Allowed>) {
     let of = |standing| claimants.iter().copied().filter(move |it| it.standing == standing);
     let working: Vec<_> = of(Standing::Working).collect();
     let mut new: BTreeMap<&str, Vec<&Claimant>> = BTreeMap::new();
@@ -176,7 +251,8 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
     let n_counting = counting.values().sum();
     let mut give = |claimant: &Claimant, requests: u32| {
         let others = Others::of(claimant, &counting, n_counting);
-        shares.insert(claimant.key.clone(), Share { requests: requests.max(1), others });
+        let allowed = shares.entry(claimant.key.clone()).or_default();
+        *allowed.of(claimant.claim.api) = Some(Share { requests: requests.max(1), others });
     };
     let parts = divide(total, &units.iter().map(Unit::most).collect::<Vec<_>>());
     for (unit, part) in units.iter().zip(parts) {
@@ -204,7 +280,7 @@ fn of_tenant(claimants: &[&Claimant], given: Option<u32>, shares: &mut BTreeMap<
 fn own_budget<'a>(claimants: impl Iterator<Item = &'a Claimant> + Clone) -> u32 {
     let namespaces: BTreeSet<_> =
         claimants.clone().map(|claimant| &claimant.key.namespace).collect();
-    let most = claimants.map(|claimant| claimant.ceiling.unwrap_or(BY_DEFAULT)).max();
+    let most = claimants.map(|claimant| claimant.claim.ceiling.unwrap_or(BY_DEFAULT)).max();
     if namespaces.len() == 1 { most.unwrap_or(BY_DEFAULT) } else { BY_DEFAULT }
 }
 
@@ -254,7 +330,7 @@ impl Others {
     }
 
     /// Whether the tenant is the agent's alone.
-    pub(crate) fn is_nobody(&self) -> bool {
+    fn is_nobody(&self) -> bool {
         self.at_least == 0
     }
 }
@@ -275,16 +351,18 @@ impl fmt::Display for Others {
     }
 }
 
-/// The share of an agent that has its tenant to itself.
-pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Share {
-    let source = &agent.spec.source.cloud_apps;
-    let ceiling = source.requests_per_minute.map(|ceiling| u32::try_from(ceiling).unwrap_or(1));
-    let given = tenants.requests_per_minute(&same::tenant(&source.url));
-    let requests = match (given, ceiling) {
-        (Some(given), Some(ceiling)) => given.min(ceiling),
-        (given, ceiling) => given.or(ceiling).unwrap_or(BY_DEFAULT),
-    };
-    Share { requests: requests.max(1), others: Others::default() }
+/// What an agent may ask that has its tenant to itself.
+pub(crate) fn alone(agent: &SiemAgent, tenants: &Tenants) -> Allowed {
+    let mut allowed = Allowed::default();
+    for claim in claims(&agent.spec) {
+        let requests = match (tenants.requests_per_minute(&claim.tenant), claim.ceiling) {
+            (Some(given), Some(ceiling)) => given.min(ceiling),
+            (given, ceiling) => given.or(ceiling).unwrap_or(BY_DEFAULT),
+        };
+        let share = Share { requests: requests.max(1), others: Others::default() };
+        *allowed.of(claim.api) = Some(share);
+    }
+    allowed
 }
 
 /// Whether an agent counts.

@@ -53,7 +53,7 @@ struct RunArguments {
     #[arg(long, value_name = "IMAGE", default_value = FORWARDER_IMAGE)]
     forwarder_image: String,
     /// A tenant's request budget and the namespaces that may export it, as `{"url": …, "requestsPerMinute": …,
-    /// "namespaces": […]}`; once for each tenant. Default: 30 requests a minute, and every namespace may.
+    /// "namespaces": […]}`, of Microsoft Graph with `tenantId` in place of `url`; once for each tenant. Default: 30 requests a minute, and every namespace may.
     #[arg(long = "tenant", value_name = "JSON")]
     tenants: Vec<String>,
     /// What is logged; RUST_LOG, where it is set, says more exactly what.

@@ -12,7 +12,7 @@ use siem_agent_edge::clock;
 use crate::agent::{Agent, Decoded};
 use crate::api::Server;
 use crate::apply::expectations::Expectations;
-use crate::budget::{self, Claimant, Heard, Share, Shares};
+use crate::budget::{self, Allowed, Claimant, Heard, Shares};
 use crate::caches::Scope;
 use crate::checkpoint::Keeper;
 use crate::forwarders::order::Target;
@@ -25,7 +25,6 @@ use crate::metrics::Metrics;
 use crate::names::Owned;
 use crate::observed_object::ObservedObject;
 use crate::release::Settings;
-use crate::same;
 use crate::tenants::Tenants;
 use crate::trim::Pod;
 use crate::turns::Turns;
@@ -146,22 +145,27 @@ impl Context {
         }
     }
 
-    /// The agent's share of its tenant's requests; for an agent that nobody has counted yet, what it will be, until all
-    /// are counted.
-    pub(crate) fn share(&self, agent: &Agent) -> Share {
+    /// The agent's shares of its tenant's requests; for an agent that nobody has counted yet, or not with the APIs that it
+    /// asks now, what they will be, until all are counted.
+    pub(crate) fn allowed(&self, agent: &Agent) -> Allowed {
         let key = &agent.key;
-        if let Some(known) = lock(&self.shares).share(key) {
-            return known.clone();
+        let known = lock(&self.shares).allowed(key).cloned();
+        if let Some(known) = known.filter(|known| known.is_for(&agent.spec)) {
+            return known;
         }
         // Of other tenants nothing has to be known.
-        let tenant = same::tenant(&agent.spec.source.cloud_apps.url);
+        let own: Vec<_> = budget::tenants(&agent.spec).collect();
+        if own.is_empty() {
+            return Allowed::default();
+        }
         let counted =
-            self.counted(|other| same::tenant(&other.spec.source.cloud_apps.url) == tenant);
-        let Some(share) = counted.share(key).cloned() else {
+            self.counted(|other| budget::tenants(&other.spec).any(|tenant| own.contains(&tenant)));
+        let counted = counted.allowed(key).filter(|counted| counted.is_for(&agent.spec)).cloned();
+        let Some(allowed) = counted else {
             return budget::alone(agent, &self.tenants);
         };
-        lock(&self.shares).told(key, share.clone());
-        share
+        lock(&self.shares).given(key, allowed.clone());
+        allowed
     }
 
     fn counted(&self, counts: impl Fn(&Agent) -> bool) -> Shares {
@@ -171,7 +175,7 @@ impl Context {
             .iter()
             .filter_map(|agent| agent.0.as_ref().ok())
             .filter(|agent| counts(agent))
-            .map(|agent| Claimant::of(agent, self.heard(agent), &self.tenants, now));
+            .flat_map(|agent| Claimant::of(agent, self.heard(agent), &self.tenants, now));
         Shares::of(&claimants.collect::<Vec<_>>(), &self.tenants)
     }
 

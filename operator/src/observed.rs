@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::Deployment;
 use siem_agent_crds::SiemAgent;
 
-use crate::budget::Others;
+use crate::budget::Allowed;
 use crate::forwarders::sighting::Sighting;
 use crate::host::{Host, HostPod};
 use crate::names::Owned;
@@ -28,10 +28,8 @@ pub(crate) struct Observed {
     /// The newest pod.
     pub(crate) pod: Option<PodSight>,
     pub(crate) sighting: Sighting,
-    /// This agent's share of the tenant's requests.
-    pub(crate) requests_per_minute: u32,
-    /// With whom the tenant is shared.
-    pub(crate) others: Others,
+    /// This agent's shares of the tenant's requests.
+    pub(crate) allowed: Allowed,
     /// Agents that export the same source to the same target.
     pub(crate) twins: Vec<Twin>,
     /// Whether the Deployment on the server has been seen through by its controller: a difference is then not the

@@ -7,6 +7,7 @@ use siem_agent_crds::manifest::{self, Problems};
 use siem_agent_crds::siem_agent::{HostKind, Placement, SidecarOf};
 use siem_agent_crds::{SiemAgent, SiemAgentStatus};
 
+use crate::budget::Allowed;
 use crate::drift;
 use crate::names::Owned;
 use crate::objects;
@@ -57,7 +58,7 @@ impl Settings {
                 platform: place.platform,
                 operator_namespace: place.namespace.clone(),
                 host: Traits::default(),
-                requests_per_minute: 1,
+                allowed: Allowed::default(),
             };
             let objects = objects::objects(&validated).map_err(Error::Build)?;
             let deployments =

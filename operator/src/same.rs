@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-/// One tenant, however its URL is written: case, the slash at the end, the root's dot, the default port and the form of an
-/// IPv6 address do not matter.
-pub(crate) fn tenant(url: &str) -> String {
-    let url = url.trim_end_matches('/').to_ascii_lowercase();
+/// One tenant, however the name of its source is written. Of a portal's URL case, the slash at the end, the root's dot, the
+/// default port and the form of an IPv6 address do not matter; of Graph's tenant, case.
+pub(crate) fn tenant(source: &str) -> String {
+    let url = source.trim_end_matches('/').to_ascii_lowercase();
     let Some((scheme, authority)) = url.split_once("://") else { return url };
     let (name, port) = match authority.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, port),
@@ -55,6 +55,7 @@ mod tests {
         assert_ne!(tenant("https://t.example:8443"), tenant("https://t.example"));
         assert_ne!(tenant("https://t.example:80"), tenant("https://t.example"));
         assert_ne!(tenant("http://127.0.0.1:443"), tenant("http://127.0.0.1"));
+        assert_eq!(tenant("graph:Contoso.com"), "graph:contoso.com");
     }
 
     #[test]

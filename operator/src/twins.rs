@@ -1,11 +1,13 @@
 //! Which agents export the same events to the same receiver, so that every event arrives there more than once. Pure.
 //!
-//! Agents are compared by what they are: the tenant, the receiver's host and port (of a sidecar's loopback, the host of the sidecar too), and the streams with their filters. No
-//! text that anybody else has written decides about it.
+//! Agents are compared by what they are: the receiver's host and port (of a sidecar's loopback, the host of the sidecar
+//! too), and each stream with its source and its filters. No text that anybody else has written decides about it. Whether a
+//! portal and Graph are of one tenant cannot be known, so agents of the two are no twins.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use siem_agent_crds::defaults;
+use siem_agent_crds::siem_agent::{Graph, Stream, StreamSource};
 
 use crate::agent::Agent;
 use crate::drift;
@@ -35,28 +37,33 @@ impl Twins {
             let spec = &agent.spec;
             // What is on loopback is in the pod, and another pod's is another one.
             let pod = spec.sidecar_of().filter(|_| is_loopback(&spec.syslog.host));
-            let route = (
-                same::tenant(&spec.source.cloud_apps.url),
-                same::host(&spec.syslog.host),
-                defaults::port(&spec.syslog),
-                pod.map(|of| (agent.key.namespace.as_str(), of)),
-            );
-            by_route.entry(route).or_default().push(agent);
+            for stream in [Stream::Alerts, Stream::Activities] {
+                let Some(source) = spec.source_name(stream) else { continue };
+                let route = (
+                    stream,
+                    same::tenant(&source),
+                    same::host(&spec.syslog.host),
+                    defaults::port(&spec.syslog),
+                    pod.map(|of| (agent.key.namespace.as_str(), of)),
+                );
+                by_route.entry(route).or_default().push(agent);
+            }
         }
-        let mut twins = BTreeMap::new();
-        for mut agents in by_route.into_values().filter(|agents| agents.len() > 1) {
+        let mut twins: BTreeMap<Key, Vec<Twin>> = BTreeMap::new();
+        for ((stream, ..), mut agents) in by_route {
             agents.sort_by(|one, two| one.key.cmp(&two.key));
             for agent in &agents {
                 let others = agents.iter().filter(|other| other.key != agent.key);
-                let found: Vec<_> = others
-                    .filter(|other| overlap(agent, other))
-                    .take(MOST)
-                    .map(|other| twin(other))
-                    .collect();
-                if !found.is_empty() {
-                    twins.insert(agent.key.clone(), found);
+                for other in others.filter(|other| overlap(stream, agent, other)).take(MOST) {
+                    twins.entry(agent.key.clone()).or_default().push(twin(other));
                 }
             }
+        }
+        // The first of both streams are among the first of each.
+        for found in twins.values_mut() {
+            found.sort_by(|one, two| one.key.cmp(&two.key));
+            found.dedup();
+            found.truncate(MOST);
         }
         Self(twins)
     }
@@ -110,20 +117,27 @@ fn exports(agent: &Agent) -> bool {
     !agent.is_suspended() && agent.metadata.deletion_timestamp.is_none() && !agent.is_stalled()
 }
 
-/// Whether there may be an event that both export.
-fn overlap(one: &Agent, two: &Agent) -> bool {
-    let (one, two) = (&one.spec.event_types, &two.spec.event_types);
-    let alerts = one.alerts.enabled && two.alerts.enabled && {
-        let (one, two) = (&one.alerts.filter, &two.alerts.filter);
-        meet(&one.severities, &two.severities)
-    };
-    let activities = one.activities.enabled && two.activities.enabled && {
-        let (one, two) = (&one.activities.filter, &two.activities.filter);
-        meet(&one.event_types, &two.event_types)
-            && meet(&one.ip_categories, &two.ip_categories)
-            && meet(&one.countries, &two.countries)
-    };
-    alerts || activities
+/// Whether there may be an event of a stream that both export, which have it from the same source.
+fn overlap(stream: Stream, one: &Agent, two: &Agent) -> bool {
+    let (one, two) = (&one.spec, &two.spec);
+    let is_graph = one.source_of(stream) == Some(StreamSource::Graph);
+    let graphs = one.source.graph.as_ref().zip(two.source.graph.as_ref()).filter(|_| is_graph);
+    match stream {
+        Stream::Alerts => {
+            let [one, two] = [one, two].map(|spec| &spec.event_types.alerts.filter);
+            let services =
+                |(one, two): (&Graph, &Graph)| meet(&one.service_sources, &two.service_sources);
+            meet(&one.severities, &two.severities) && graphs.is_none_or(services)
+        }
+        Stream::Activities => {
+            let [one, two] = [one, two].map(|spec| &spec.event_types.activities.filter);
+            let tables = |(one, two): (&Graph, &Graph)| meet(&one.tables, &two.tables);
+            meet(&one.event_types, &two.event_types)
+                && meet(&one.ip_categories, &two.ip_categories)
+                && meet(&one.countries, &two.countries)
+                && graphs.is_none_or(tables)
+        }
+    }
 }
 
 /// Whether one value, of which a record has exactly one, can be in both lists; an empty list sets no condition.
@@ -271,6 +285,43 @@ mod tests {
         assert!(!are_twins(&one, &two));
         two.status = stalled(1);
         assert!(are_twins(&one, &two), "the spec was mended");
+    }
+
+    #[test]
+    fn streams_are_compared_by_the_source_that_serves_them() {
+        let of = |name: &str, source: &str, types: &str| {
+            let text = format!(
+                "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: ns}}\nspec:\n  source: {{{source}, \
+                 auth: {{clientCredentials: {{tenantId: Contoso.com, clientId: 00000000-0000-0000-0000-000000000000, \
+                 clientSecretRef: {{name: a}}}}}}}}\n  syslog: {{host: h}}\n  eventTypes: {{{types}}}\n"
+            );
+            Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap())
+        };
+        let (portal, graph) = ("cloudApps: {url: 'https://t.example'}", "graph: {}");
+        let both = &format!("{portal}, {graph}");
+        let (no_alerts, no_activities) =
+            ("alerts: {enabled: false}", "activities: {enabled: false}");
+        let crossed = "alerts: {from: CloudApps}, activities: {from: Graph}";
+        let sign_ins = "graph: {tables: [IdentityLogonEvents]}";
+        let governance = "graph: {serviceSources: [microsoftAppGovernance]}";
+        for (one, one_types, two, two_types, expected) in [
+            (portal, "", graph, "", false),
+            (both, "", graph, "", true),
+            (both, "", portal, "", true),
+            (both, "", portal, no_activities, false),
+            (both, "", graph, no_alerts, false),
+            (both, crossed, portal, no_alerts, false),
+            (both, crossed, graph, no_alerts, true),
+            ("graph: {tables: [CloudAppEvents]}", no_alerts, sign_ins, "", false),
+            (graph, no_alerts, sign_ins, "", true),
+            ("graph: {serviceSources: [a]}", no_activities, governance, "", false),
+            (graph, no_activities, governance, "", true),
+        ] {
+            let agents = [of("one", one, one_types), of("two", two, two_types)];
+            let twins = Twins::of(&agents);
+            assert_eq!(!names(&twins, "ns", "one").is_empty(), expected, "{one} {two}");
+            assert_eq!(!names(&twins, "ns", "two").is_empty(), expected, "{one} {two}");
+        }
     }
 
     #[test]

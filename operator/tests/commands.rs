@@ -56,7 +56,7 @@ fn render_prints_what_is_expected() {
         assert_eq!(text(&output.stdout), expected, "{file}: UPDATE_EXPECT=1 rewrites it");
         n_compared += 1;
     }
-    assert_eq!(n_compared, 4);
+    assert_eq!(n_compared, 6);
 }
 
 #[test]
@@ -112,6 +112,38 @@ fn render_refuses_what_the_api_server_would_refuse() {
         assert!(output.stdout.is_empty());
         assert!(text(&output.stderr).contains(field), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn the_token_of_a_workload_identity_is_the_operators_own() {
+    let legal = fs::read_to_string("fixtures/render/graph.yaml").unwrap();
+    let with = |spec: &str| {
+        let forwarder = format!("  forwarder: {{podOverrides: {{spec: {spec}}}}}");
+        let manifest: String = legal
+            .lines()
+            .map(|line| if line.starts_with("  forwarder:") { &forwarder } else { line })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        operator(&["render", "-f", "-"], &manifest)
+    };
+    let mount = |path: &str| {
+        format!(
+            "{{containers: [{{name: forwarder, volumeMounts: [{{name: x, mountPath: {path}}}]}}]}}"
+        )
+    };
+    for (spec, field) in [
+        ("{volumes: [{name: identity, $patch: delete}]}", "volumes[identity]"),
+        ("{volumes: [{name: identity, emptyDir: {}}]}", "volumes[identity]"),
+        (&mount("/etc/siem-forwarder/identity"), "volumeMounts[/etc/siem-forwarder/identity]"),
+        (&mount("/etc/siem-forwarder/identity/token"), "volumeMounts[/etc/siem-forwarder/identity"),
+        (&mount("/etc/siem-forwarder"), "volumeMounts[/etc/siem-forwarder]"),
+    ] {
+        let output = with(spec);
+        assert_eq!(output.status.code(), Some(2), "{spec}");
+        let said = text(&output.stderr);
+        assert!(said.contains(field) && said.contains("needs itself"), "{said}");
+    }
+    assert!(with("{volumes: [{name: x, emptyDir: {}}]}").status.success());
 }
 
 #[test]
@@ -261,6 +293,76 @@ fn init_reads_lists_of_arguments_and_the_proxy_of_java() {
     assert!(text(&refused.stderr).contains("give --proxy"), "{}", text(&refused.stderr));
     let given = operator(&["init", "--from-jar", "-", "--proxy", "p:1"], &fixed_proxy);
     assert!(given.status.success() && text(&given.stdout).contains("http://p:1"));
+}
+
+#[test]
+fn init_asks_for_an_application_where_graph_is_the_source() {
+    let client = "--client-id=11111111-0000-0000-0000-000000000000";
+    let given = ["init", "--source=graph", "--name=soc", "--syslog-host=h", client];
+    let init = |more: &[&str]| operator(&[&given[..], more].concat(), "");
+    let with_secret =
+        init(&["--tenant-id=contoso.com", "--namespace=security", "--cloud=USGovernment"]);
+    let out = text(&with_secret.stdout);
+    for expected in [
+        "graph: {cloud: \"USGovernment\"}",
+        "tenantId: \"contoso.com\"",
+        "clientSecretRef: {name: \"defender\"}",
+        "generic defender --namespace security --from-file=clientSecret=FILE",
+        "SecurityAlert.Read.All, ThreatHunting.Read.All",
+    ] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+    assert!(!out.contains("cloudApps"), "{out}");
+    assert!(operator(&["render", "-f", "-"], &out).status.success(), "{out}");
+    let without_secret = init(&["--tenant-id=contoso.com", "--workload-identity", "--no-alerts"]);
+    let out = text(&without_secret.stdout);
+    for expected in [
+        "workloadIdentity: {}",
+        "subject:  system:serviceaccount:NAMESPACE:soc-forwarder",
+        "audience: api://AzureADTokenExchange",
+        "#   ThreatHunting.Read.All",
+    ] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+    assert!(!out.contains("create secret") && !out.contains("SecretRef"), "{out}");
+    assert!(operator(&["render", "-f", "-"], &out).status.success(), "{out}");
+    for (more, expected) in [
+        (&[][..], "needs --tenant-id and --client-id"),
+        (&["--tenant-id=t", "--url=https://t.example"], "--url is the portal's"),
+        (&["--tenant-id=t", "--cloud=China"], "spec.source.graph.cloud"),
+    ] {
+        let output = init(more);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+    let portal = ["init", "--name=soc", "--syslog-host=h"];
+    for (more, expected) in [
+        (&["--url=https://t.example", "--workload-identity"][..], "need --source graph"),
+        (&[], "--url is missing"),
+    ] {
+        let output = operator(&[&portal[..], more].concat(), "");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn init_moves_an_old_agent_to_graph_without_its_token() {
+    let line = "java -jar /opt/mcas-siemagent.jar --proxy proxy:3128 --token UExBTlRFRA==";
+    let old = ["init", "--from-jar=-", "--source=Graph"];
+    let output = operator(&old, line);
+    let (out, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(!out.contains("UExBTlRFRA") && !said.contains("UExBTlRFRA"), "{out}{said}");
+    assert!(out.contains("http://proxy:3128") && out.contains("graph: {}"), "{out}");
+    assert!(!said.contains("--token-out") && !said.contains("the portal; replace"), "{said}");
+    for expected in ["--tenant-id", "--client-id", "--syslog-host", "does not take it"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(operator(&["render", "-f", "-"], &out).status.success(), "{out}");
+    let refused = operator(&[&old[..], &["--token-out=/nowhere/token"]].concat(), line);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("leave it out"), "{}", text(&refused.stderr));
 }
 
 #[test]

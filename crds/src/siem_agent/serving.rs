@@ -65,7 +65,7 @@ impl Source {
             StreamSource::Graph => {
                 self.graph.as_ref()?;
                 let tenant = &self.auth.client_credentials.as_ref()?.tenant_id;
-                Some(format!("{GRAPH}{}", tenant.to_ascii_lowercase()))
+                Some(graph_name(tenant))
             }
         }
     }
@@ -75,6 +75,11 @@ impl Source {
         let names = [StreamSource::CloudApps, StreamSource::Graph].map(|source| self.name(source));
         names.into_iter().flatten().next().unwrap_or_default()
     }
+}
+
+/// The name of Graph as a source, for a tenant.
+pub fn graph_name(tenant_id: &str) -> String {
+    format!("{GRAPH}{}", tenant_id.to_ascii_lowercase())
 }
 
 /// The kind of the source that has this name.

@@ -6,8 +6,14 @@ const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 const URL: &str = "https://t.example";
 
 fn claimant(namespace: &str, name: &str, ceiling: Option<u32>, standing: Standing) -> Claimant {
-    let key = Key::new(namespace, name);
-    Claimant { key, tenant: same::tenant(URL), ceiling, standing }
+    let api = StreamSource::CloudApps;
+    let claim = Claim { api, tenant: same::tenant(URL), ceiling };
+    Claimant { key: Key::new(namespace, name), claim, standing }
+}
+
+fn of_tenant(tenant: &str, mut claimant: Claimant) -> Claimant {
+    claimant.claim.tenant = tenant.to_owned();
+    claimant
 }
 
 fn tenants(requests: u32) -> Tenants {
@@ -16,7 +22,8 @@ fn tenants(requests: u32) -> Tenants {
 
 fn shares(claimants: &[Claimant], tenants: &Tenants) -> Vec<u32> {
     let shares = Shares::of(claimants, tenants);
-    claimants.iter().map(|claimant| shares.share(&claimant.key).unwrap().requests).collect()
+    let allowed = |claimant: &Claimant| shares.allowed(&claimant.key).unwrap();
+    claimants.iter().map(|claimant| allowed(claimant).requests_per_minute()).collect()
 }
 
 fn by_default(claimants: &[Claimant]) -> Vec<u32> {
@@ -30,7 +37,7 @@ fn a_tenants_requests_are_divided_whole_among_those_that_work() {
     let working = |name| claimant("ns", name, None, Working);
     assert_eq!(by_default(&[working("a")]), [30]);
     assert_eq!(by_default(&[working("a"), working("b"), working("c"), working("d")]), [8, 8, 7, 7]);
-    let other = Claimant { tenant: same::tenant("https://other.example"), ..working("z") };
+    let other = of_tenant("https://other.example", working("z"));
     assert_eq!(by_default(&[working("a"), working("b"), other]), [15, 15, 30]);
     // It could begin at once with what it would have.
     let idle = claimant("ns", "c", None, Idle);
@@ -130,10 +137,10 @@ fn what_others_write_changes_nobodys_share_but_by_their_number() {
         let is_foreign = |claimant: &Claimant| claimant.key.namespace != "victim";
         // Other values: never less than if they all wanted as much as they can get.
         let mut greedy = fleet.clone();
-        greedy.iter_mut().filter(|it| is_foreign(it)).for_each(|it| it.ceiling = None);
+        greedy.iter_mut().filter(|it| is_foreign(it)).for_each(|it| it.claim.ceiling = None);
         assert!(before >= share(&greedy), "{fleet:?}");
         let mut largest = fleet.clone();
-        largest.iter_mut().filter(|it| is_foreign(it)).for_each(|it| it.ceiling = Some(6000));
+        largest.iter_mut().filter(|it| is_foreign(it)).for_each(|it| it.claim.ceiling = Some(6000));
         assert_eq!(share(&greedy), share(&largest), "{fleet:?}");
         // More that do not work, of whatever values.
         for n in 0..random.usize(1..20) {
@@ -158,7 +165,7 @@ fn the_others_are_named_by_number_and_namespace() {
     let working = |namespace: &str, n: usize| claimant(namespace, &format!("a{n}"), None, Working);
     let others = |fleet: &[Claimant]| {
         let shares = Shares::of(fleet, &Tenants::default());
-        shares.share(&fleet[0].key).unwrap().others.clone()
+        shares.allowed(&fleet[0].key).unwrap().portal.as_ref().unwrap().others.clone()
     };
     assert!(others(&[working("ns", 0), claimant("foe", "x", None, Silent)]).is_nobody());
     let two = [working("ns", 0), working("b", 1)];
@@ -237,7 +244,8 @@ fn an_agent_that_may_not_export_a_tenant_does_not_count_there() {
     let heard = Some(Heard { token: TokenState::Valid, valid: Some(NOW) });
     let standing = |namespaces: &str| {
         let text = format!(r#"{{"url": "{URL}", "namespaces": {namespaces}}}"#);
-        Claimant::of(&agent, heard, &Tenants::read(&[text]).unwrap(), NOW).standing
+        let tenants = Tenants::read(&[text]).unwrap();
+        Claimant::of(&agent, heard, &tenants, NOW).next().unwrap().standing
     };
     assert_eq!(standing(r#"["ns"]"#), Working);
     assert_eq!(standing(r#"["other"]"#), Idle);
@@ -245,13 +253,84 @@ fn an_agent_that_may_not_export_a_tenant_does_not_count_there() {
 
 #[test]
 fn only_those_are_told_whose_share_has_changed() {
-    let two = [claimant("ns", "a", None, Working), {
-        let other = claimant("ns", "b", None, Working);
-        Claimant { tenant: "https://u.example".to_owned(), ..other }
-    }];
+    let other = of_tenant("https://u.example", claimant("ns", "b", None, Working));
+    let two = [claimant("ns", "a", None, Working), other];
     let three = [two[0].clone(), two[1].clone(), claimant("ns", "c", None, Working)];
     let of = |claimants: &[Claimant]| Shares::of(claimants, &Tenants::default());
     let (before, after) = (of(&two), of(&three));
     let changed: Vec<_> = after.changed_since(&before).map(|key| key.name.as_str()).collect();
     assert_eq!(changed, ["a", "c"]);
+}
+
+/// An agent of which a source is given and a stream exported.
+fn agent_of(name: &str, source: &str, event_types: &str) -> Agent {
+    let text = format!(
+        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {name}, namespace: ns}}\nspec:\n  source: {{{source}, \
+         auth: {{clientCredentials: {{tenantId: Contoso.com, clientId: 00000000-0000-0000-0000-000000000000, clientSecretRef: {{name: a}}}}}}}}\n  \
+         syslog: {{host: h}}\n  eventTypes: {{{event_types}}}\n"
+    );
+    Agent::for_test(siem_agent_crds::manifest::read(&text).unwrap())
+}
+
+#[test]
+fn each_api_has_a_budget_of_its_own_and_one_agent_may_claim_both() {
+    let portal = format!("cloudApps: {{url: '{URL}', requestsPerMinute: 20}}");
+    let both = format!("{portal}, graph: {{requestsPerMinute: 40}}");
+    let from_graph = "activities: {from: Graph}, alerts: {from: CloudApps}";
+    let agents = [
+        agent_of("a", &both, from_graph),
+        agent_of("b", "graph: {}", ""),
+        agent_of("c", &portal, ""),
+        // Graph's alerts take nothing from anybody.
+        agent_of("d", "graph: {}", "activities: {enabled: false}"),
+    ];
+    let heard = Some(Heard { token: TokenState::Valid, valid: Some(NOW) });
+    let read = |texts: &[&str]| {
+        Tenants::read(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).unwrap()
+    };
+    let given = |tenants: &Tenants| {
+        let claimants = agents.iter().flat_map(|agent| Claimant::of(agent, heard, tenants, NOW));
+        let shares = Shares::of(&claimants.collect::<Vec<_>>(), tenants);
+        agents.each_ref().map(|agent| {
+            let allowed = shares.allowed(&agent.key).cloned().unwrap_or_default();
+            assert!(allowed.is_for(&agent.spec));
+            (allowed.requests_per_minute(), allowed.hunting_per_minute())
+        })
+    };
+    // In one namespace the largest given is the budget.
+    assert_eq!(given(&Tenants::default()), [(10, Some(20)), (20, Some(20)), (10, None), (1, None)]);
+    let tenants = read(&[r#"{"tenantId": "contoso.COM", "requestsPerMinute": 8}"#]);
+    assert_eq!(given(&tenants), [(10, Some(4)), (4, Some(4)), (10, None), (1, None)]);
+    let alone = |tenants: &Tenants| {
+        agents.each_ref().map(|agent| {
+            let allowed = alone(agent, tenants);
+            (allowed.requests_per_minute(), allowed.hunting_per_minute())
+        })
+    };
+    assert_eq!(alone(&Tenants::default()), [(20, Some(40)), (30, Some(30)), (20, None), (1, None)]);
+    assert_eq!(alone(&tenants), [(20, Some(8)), (8, Some(8)), (20, None), (1, None)]);
+}
+
+#[test]
+fn with_whom_each_api_is_shared_is_said_apart() {
+    let both = format!("cloudApps: {{url: '{URL}'}}, graph: {{}}");
+    let agents = [
+        agent_of("a", &both, "activities: {from: Graph}, alerts: {from: CloudApps}"),
+        agent_of("b", "graph: {}", ""),
+    ];
+    let shared = |agents: &[Agent]| {
+        let heard = Some(Heard { token: TokenState::Valid, valid: Some(NOW) });
+        let tenants = Tenants::default();
+        let claimants = agents.iter().flat_map(|agent| Claimant::of(agent, heard, &tenants, NOW));
+        let shares = Shares::of(&claimants.collect::<Vec<_>>(), &tenants);
+        shares.allowed(&agents[0].key).unwrap().shared()
+    };
+    assert_eq!(shared(&agents[..1]), "");
+    let hunting =
+        "; the tenant's hunting queries are shared with 1 other agent, in the namespace ns";
+    assert_eq!(shared(&agents), hunting);
+    let third = agent_of("c", &both, "activities: {from: CloudApps}");
+    let [one, two] = agents;
+    let requests = "; the tenant's requests are shared with 1 other agent, in the namespace ns";
+    assert_eq!(shared(&[one, two, third]), format!("{requests}{hunting}"));
 }

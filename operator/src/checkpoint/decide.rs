@@ -3,6 +3,8 @@
 //!
 //! A stream's watermark never goes back, and never lies ahead of this operator's clock or of what the same report calls
 //! delivered; a kept one that does is replaced. The position beside it is kept as it came: only its source reads it.
+//! Each position names its source. Of a stream that has changed its source the position of the source before is kept until
+//! the present one has reported one, because that is where the present one begins.
 //! A write is due only when events were delivered since the last one, which the ConfigMap itself remembers in an
 //! annotation, so that an operator that was started again knows it too.
 
@@ -16,8 +18,12 @@ use siem_agent_crds::SiemAgent;
 use siem_agent_crds::checkpoint::{CLOCK_TOLERANCE, Checkpoint, KEY, VERSION, VERSION_1};
 use siem_agent_crds::position::{MAX_BYTES, Position, StreamPosition};
 use siem_agent_crds::report::{Report, Stream};
+use siem_agent_crds::siem_agent::{StreamSource, kind_of};
 
 use crate::names::{self, Owned};
+
+/// No source's name is longer: a URL's 512 characters are the most.
+const LONGEST_NAME: usize = 512;
 
 /// How many records the forwarder had delivered since its start when the checkpoint was written.
 pub(crate) const DELIVERED_ANNOTATION: &str = "siemagent.dev/delivered";
@@ -85,28 +91,44 @@ fn watermark(report: &Report, stream: Stream, told: i64) -> Option<i64> {
     Some(delivered.map_or(told, |delivered| told.min(delivered.as_millisecond())))
 }
 
-/// What to keep, given what is kept. `None` for a report of another source, or from the future.
+/// Whether a position is kept: it is of the source that serves its stream. Of a stream that is not exported it may be of any
+/// source that is given, or of a kind that is not given any more.
+fn is_taken(agent: &SiemAgent, stream: Stream, source: &str) -> bool {
+    let spec = &agent.spec;
+    if let Some(name) = spec.source_name(stream) {
+        return source == name;
+    }
+    let is_given = StreamSource::ALL
+        .into_iter()
+        .any(|given| spec.source.name(given).as_deref() == Some(source));
+    is_given || (!spec.source.has(kind_of(source)) && (1..=LONGEST_NAME).contains(&source.len()))
+}
+
+/// What to keep, given what is kept. `None` for a report without a position of a present source, or from the future.
 pub(crate) fn next(
     agent: &SiemAgent,
     stored: Option<&str>,
     report: &Report,
     now: Timestamp,
 ) -> Option<Checkpoint> {
-    let source = agent.spec.source.cloud_apps.url.trim_end_matches('/');
+    let main = agent.spec.source.main_name();
     let uid = agent.metadata.uid.as_deref()?;
     let told = &report.checkpoint;
-    if told.source != source {
-        return None;
-    }
+    // Named where it is not of the main source.
+    let of = |source: &str, through: i64, position: Position| {
+        let source = (source != main).then(|| source.to_owned());
+        StreamPosition { through, position, source }
+    };
     let position = |(stream, at): (&Stream, &StreamPosition)| {
+        let source = at.source.as_deref().unwrap_or(&told.source);
         let through = watermark(report, *stream, at.through)?;
-        Some((*stream, StreamPosition { through, position: at.position.clone() }))
+        is_taken(agent, *stream, source)
+            .then(|| (*stream, of(source, through, at.position.clone())))
     };
     let mut next = Checkpoint {
-        // A forwarder that is not brought to this release yet must be able to read it.
-        version: if told.version == VERSION_1 { VERSION_1 } else { VERSION },
+        version: VERSION,
         agent_uid: uid.to_owned(),
-        source: source.to_owned(),
+        source: main.clone(),
         exported: report
             .streams
             .iter()
@@ -115,15 +137,25 @@ pub(crate) fn next(
             .collect(),
         positions: told.positions.iter().filter_map(position).collect(),
     };
-    if next.is_ahead_of(now) {
+    if next.positions.is_empty() || next.is_ahead_of(now) {
         return None;
     }
     // What cannot be believed is replaced.
-    let stored = stored.and_then(|text| Checkpoint::read(text, uid, source, now).ok());
-    for (stream, stored) in stored.into_iter().flat_map(|stored| stored.positions) {
-        if next.through(stream).is_none_or(|through| through < stored.through) {
-            next.positions.insert(stream, stored);
+    if let Some(stored) = stored.and_then(|text| Checkpoint::read(text, uid, now).ok()) {
+        for (stream, at) in stored.positions {
+            let at = of(at.source.as_deref().unwrap_or(&stored.source), at.through, at.position);
+            let is_kept = next
+                .positions
+                .get(&stream)
+                .is_none_or(|told| told.source == at.source && told.through < at.through);
+            if is_kept {
+                next.positions.insert(stream, at);
+            }
         }
+    }
+    // A forwarder that is not brought to this release yet must be able to read it.
+    if told.version == VERSION_1 && next.positions.values().all(|at| at.source.is_none()) {
+        next.version = VERSION_1;
     }
     // Clocks may differ by a little; what is kept still never lies ahead of this one.
     for at in next.positions.values_mut() {

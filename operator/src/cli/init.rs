@@ -3,6 +3,7 @@
 //! What is printed is a manifest that `kubectl apply` takes, and where its Secret goes. The token is never printed: with
 //! `--token-out` it goes into a file that only its owner can read, otherwise nowhere.
 
+mod graph;
 mod old_agent;
 
 use std::fs::OpenOptions;
@@ -14,6 +15,7 @@ use clap::Args;
 use siem_agent_crds::{manifest, proxy_address};
 
 use super::{Failure, complain, print, read};
+use graph::{GraphArguments, SourceKind, Whose};
 use old_agent::{OldAgent, Proxy};
 
 /// Legal, and plainly not meant: what the old start line does not know.
@@ -29,9 +31,14 @@ pub(super) struct InitArguments {
     /// The SiemAgent's name. With --from-jar the default is siem-agent
     #[arg(long, required_unless_present = "from_jar")]
     name: Option<String>,
-    /// The tenant's API URL: in the portal Settings, Cloud Apps, About.
-    #[arg(long, required_unless_present = "from_jar")]
+    /// Where alerts and activities come from.
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
+    source: SourceKind,
+    /// The tenant's API URL: in the portal Settings, Cloud Apps, About. Needed but with --from-jar or --source graph
+    #[arg(long)]
     url: Option<String>,
+    #[command(flatten)]
+    graph: GraphArguments,
     /// Remote syslog host.
     #[arg(long, value_name = "HOST", required_unless_present = "from_jar")]
     syslog_host: Option<String>,
@@ -47,7 +54,7 @@ pub(super) struct InitArguments {
     /// The name that people read.
     #[arg(long)]
     display_name: Option<String>,
-    /// The Secret with the API token, under the key `token`.
+    /// The Secret with the API token, under the key `token`; with --source graph the client secret, under `clientSecret`.
     #[arg(long, value_name = "NAME", default_value = "defender")]
     secret_name: String,
     /// What listens there, such as Rsyslog, SyslogNg, SC4S, Sentinel or QRadar: it sets the defaults that this receiver takes.
@@ -77,7 +84,7 @@ pub(super) struct InitArguments {
     /// Only what concerns this app, by the portal's number; may be given several times.
     #[arg(long = "service", value_name = "NUMBER")]
     services: Vec<i64>,
-    /// The proxy on the way to the portal; port 8080 unless given.
+    /// The proxy on the way to the source; port 8080 unless given.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     proxy: Option<String>,
     /// Reads an old `java -jar …` line or the file that holds it: script, unit file, Dockerfile, pod, compose file, task;
@@ -90,6 +97,9 @@ pub(super) struct InitArguments {
 }
 
 pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
+    if let Some(problem) = problem(arguments) {
+        return Err(Failure::Given(problem.to_owned()));
+    }
     let old = match &arguments.from_jar {
         Some(path) => old_agent::read(&start_line(path)?).map_err(Failure::Given)?,
         None => OldAgent::default(),
@@ -118,6 +128,29 @@ pub(super) fn run(arguments: &InitArguments) -> Result<(), Failure> {
     print(&(text + &secret(arguments, &token_file)))
 }
 
+/// What is missing for the source, or belongs to the other one.
+fn problem(arguments: &InitArguments) -> Option<&'static str> {
+    let InitArguments { graph, url, from_jar, token_out, .. } = arguments;
+    match arguments.source {
+        SourceKind::CloudApps if graph.is_given() => {
+            Some("--tenant-id, --client-id, --cloud and --workload-identity need --source graph")
+        }
+        SourceKind::CloudApps if url.is_none() && from_jar.is_none() => {
+            Some("--url is missing: in the portal Settings, Cloud Apps, About")
+        }
+        SourceKind::Graph if url.is_some() => {
+            Some("--url is the portal's, which --source graph does not ask: leave one of them out")
+        }
+        SourceKind::Graph if token_out.is_some() => Some(
+            "--token-out keeps a token of the portal, which Microsoft Graph does not take: leave it out",
+        ),
+        SourceKind::Graph if !graph.is_whole() && from_jar.is_none() => {
+            Some("--source graph needs --tenant-id and --client-id, of an application in Entra ID")
+        }
+        SourceKind::CloudApps | SourceKind::Graph => None,
+    }
+}
+
 /// The text with the old start line. What was given as the file's name is not repeated: it may be the line itself.
 fn start_line(path: &Path) -> Result<String, Failure> {
     read(path).map_err(|failure| {
@@ -139,8 +172,7 @@ fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String])
         yaml.push_str(&text);
         yaml.push('\n');
     };
-    let name = arguments.name.as_deref().unwrap_or("siem-agent");
-    line(1, format!("name: {}", quoted(name)));
+    line(1, format!("name: {}", quoted(name(arguments))));
     if let Some(namespace) = &arguments.namespace {
         line(1, format!("namespace: {}", quoted(namespace)));
     }
@@ -149,10 +181,19 @@ fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String])
         line(1, format!("displayName: {}", quoted(display_name)));
     }
     line(1, "source:".to_owned());
-    line(2, "cloudApps:".to_owned());
-    line(3, format!("url: {}", quoted(arguments.url.as_deref().unwrap_or(UNKNOWN_URL))));
-    line(2, "auth:".to_owned());
-    line(3, format!("tokenSecretRef: {{name: {}}}", quoted(&arguments.secret_name)));
+    match arguments.source {
+        SourceKind::CloudApps => {
+            line(2, "cloudApps:".to_owned());
+            line(3, format!("url: {}", quoted(arguments.url.as_deref().unwrap_or(UNKNOWN_URL))));
+            line(2, "auth:".to_owned());
+            line(3, format!("tokenSecretRef: {{name: {}}}", quoted(&arguments.secret_name)));
+        }
+        SourceKind::Graph => {
+            for (depth, text) in arguments.graph.lines(&arguments.secret_name) {
+                line(depth, text);
+            }
+        }
+    }
     if let Some(proxy) = proxy {
         line(2, "proxy:".to_owned());
         line(3, format!("url: {}", quoted(proxy)));
@@ -197,7 +238,25 @@ fn manifest(arguments: &InitArguments, proxy: Option<&str>, no_proxy: &[String])
     yaml
 }
 
+fn name(arguments: &InitArguments) -> &str {
+    arguments.name.as_deref().unwrap_or("siem-agent")
+}
+
 fn secret(arguments: &InitArguments, token_file: &str) -> String {
+    if arguments.source == SourceKind::Graph {
+        let permissions = [
+            (arguments.no_alerts, "SecurityAlert.Read.All"),
+            (arguments.no_activities, "ThreatHunting.Read.All"),
+        ];
+        let needed =
+            permissions.into_iter().filter_map(|(without, name)| (!without).then_some(name));
+        return arguments.graph.words(&Whose {
+            namespace: arguments.namespace.as_deref(),
+            name: name(arguments),
+            secret: &arguments.secret_name,
+            permissions: &needed.collect::<Vec<_>>(),
+        });
+    }
     let namespace = arguments
         .namespace
         .as_ref()
@@ -211,7 +270,10 @@ fn secret(arguments: &InitArguments, token_file: &str) -> String {
 }
 
 fn tell(arguments: &InitArguments, old: &OldAgent) {
-    if arguments.url.is_none() {
+    let is_graph = arguments.source == SourceKind::Graph;
+    if is_graph {
+        arguments.graph.unknown().into_iter().for_each(complain);
+    } else if arguments.url.is_none() {
         complain(
             "note: the old line does not name the portal; replace CHANGE-ME in spec.source.cloudApps.url, or give --url",
         );
@@ -222,6 +284,9 @@ fn tell(arguments: &InitArguments, old: &OldAgent) {
         );
     }
     match &old.token {
+        _ if is_graph => complain(
+            "note: the old line's token is shown nowhere: it is the portal's, and Microsoft Graph does not take it",
+        ),
         Some(_) if arguments.token_out.is_none() => complain(
             "note: the old line's token is shown nowhere; --token-out FILE keeps it. The portal withdraws tokens of SIEM agents: better make an API token",
         ),

@@ -14,7 +14,7 @@ use siem_agent_crds::defaults::{self, EffectiveSpec};
 use siem_agent_crds::manifest;
 
 use super::{Failure, RenderArguments, print, read};
-use crate::budget::{self, Share};
+use crate::budget;
 use crate::error_chain::chain;
 use crate::forwarders::sighting::Sighting;
 use crate::objects;
@@ -71,7 +71,6 @@ fn render(
     };
     let agent = manifest::read(text)
         .map_err(|problems| refuse(problems.0.iter().map(ToString::to_string).collect()))?;
-    let Share { requests, others } = budget::alone(&agent, &Tenants::default());
     let observed = Observed {
         live: BTreeMap::new(),
         absent: BTreeSet::new(),
@@ -80,8 +79,7 @@ fn render(
         workload: Workload::Progressing("nothing is applied"),
         pod: None,
         sighting: Sighting::default(),
-        requests_per_minute: requests,
-        others,
+        allowed: budget::alone(&agent, &Tenants::default()),
         twins: Vec::new(),
         is_settled: false,
         is_shown: false,

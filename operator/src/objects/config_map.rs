@@ -23,11 +23,16 @@ const FIRST_REQUESTS_PER_MINUTE: i32 = 1;
 
 /// The configuration's text.
 pub(super) fn configuration(validated: &Validated<'_>) -> Result<String, Error> {
-    let mut config = Config::for_agent(validated.agent, paths::paths());
+    let mut config = Config::for_agent(validated.agent, paths::paths(validated.spec()));
     config.log_level = LogLevel::default();
     // A Deployment has no pod then; a sidecar's stays.
     config.suspend = validated.spec().suspend;
-    config.source.cloud_apps.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
+    if let Some(portal) = &mut config.source.cloud_apps {
+        portal.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
+    }
+    if let Some(graph) = &mut config.source.graph {
+        graph.requests_per_minute = Some(FIRST_REQUESTS_PER_MINUTE);
+    }
     let text = yaml(&config)?;
     Ok(format!("{HEADER}{CONFIG_HEADER}{text}"))
 }
@@ -38,7 +43,8 @@ pub(super) fn config_map(
 ) -> Result<ConfigMap, Error> {
     let live = Live {
         version: VERSION,
-        requests_per_minute: validated.requests_per_minute,
+        requests_per_minute: validated.allowed.requests_per_minute(),
+        hunting_per_minute: validated.allowed.hunting_per_minute(),
         log_level: validated.spec().forwarder.log_level,
     };
     let live = yaml(&live)?;

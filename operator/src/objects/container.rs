@@ -6,14 +6,17 @@
 //! In a host's pod nothing may keep the host from starting or being ready, so there is no probe and every volume is
 //! optional. Nothing may depend on the pod's own security context. A change of the agent may not start the host anew, so
 //! Secrets are mounted whole; and the host's ServiceAccount token is hidden behind an empty folder.
+//!
+//! An agent that authenticates by who its pod is has a token for that, which the API server of Kubernetes refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector,
-    PersistentVolumeClaimVolumeSource, Probe, SeccompProfile, SecretVolumeSource, SecurityContext,
-    Volume, VolumeMount,
+    PersistentVolumeClaimVolumeSource, Probe, ProjectedVolumeSource, SeccompProfile,
+    SecretVolumeSource, SecurityContext, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -21,7 +24,10 @@ use siem_agent_crds::config::ADMIN_PORT;
 use siem_agent_crds::defaults;
 use siem_agent_crds::siem_agent::{BundleKind, SidecarOf, SiemAgentSpec};
 
-use super::paths::{CHECKPOINT, CONFIG, CONFIG_KEY, CONFIG_MAPS, SECRETS, STATE};
+use super::paths::{
+    CHECKPOINT, CONFIG, CONFIG_KEY, CONFIG_MAPS, IDENTITY, IDENTITY_TOKEN, SECRETS, STATE,
+    workload_identity,
+};
 use super::validated::{Traits, Validated};
 use crate::names::{CONTAINER, Owned, SIDECAR};
 use crate::platform::Platform;
@@ -33,6 +39,8 @@ const USER: i64 = 65_532;
 /// Where the API server's admission mounts a ServiceAccount's token, unless something is mounted there already
 /// (Kubernetes, "Configure Service Accounts for Pods").
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// How long the token that says who the pod is may be used; the kubelet renews it before.
+const IDENTITY_SECONDS: i64 = 3_600;
 /// Nobody writes there.
 const NO_TOKEN_LIMIT: &str = "1Mi";
 
@@ -197,6 +205,9 @@ fn mounted(validated: &Validated<'_>, pod: Pod<'_>) -> Vec<(Volume, VolumeMount)
         let volume = pod.volume(&format!("config-map-{index}"));
         add(config_map(volume, bundle, items(keys), true), format!("{CONFIG_MAPS}/{bundle}"), true);
     }
+    if let Some(identity) = workload_identity(spec) {
+        add(token(pod.volume("identity"), &identity.audience), IDENTITY.to_owned(), true);
+    }
     if !pod.is_own() {
         add(empty(pod.volume("no-token"), NO_TOKEN_LIMIT), TOKEN.to_owned(), true);
     }
@@ -213,6 +224,21 @@ fn state(spec: &SiemAgentSpec, name: &str, pod: Pod<'_>) -> Volume {
             claim_name: Owned::Claim.name(name),
             read_only: None,
         }),
+        ..Volume::default()
+    }
+}
+
+fn token(volume: String, audience: &str) -> Volume {
+    let token = ServiceAccountTokenProjection {
+        audience: Some(audience.to_owned()),
+        expiration_seconds: Some(IDENTITY_SECONDS),
+        path: IDENTITY_TOKEN.to_owned(),
+    };
+    let source =
+        VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() };
+    Volume {
+        name: volume,
+        projected: Some(ProjectedVolumeSource { sources: Some(vec![source]), default_mode: None }),
         ..Volume::default()
     }
 }
@@ -256,8 +282,8 @@ fn references(spec: &SiemAgentSpec) -> (Keys<'_>, Keys<'_>) {
     if let Some(token) = &auth.token_secret_ref {
         secrets.entry(&token.name).or_default().insert(&token.key);
     }
-    if let Some(client) = &auth.client_credentials {
-        let secret = &client.client_secret_ref;
+    let client = auth.client_credentials.as_ref();
+    if let Some(secret) = client.and_then(|client| client.client_secret_ref.as_ref()) {
         secrets.entry(&secret.name).or_default().insert(&secret.key);
     }
     let proxy = spec.source.proxy.as_ref();

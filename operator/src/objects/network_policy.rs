@@ -65,12 +65,14 @@ pub(super) fn network_policy(validated: &Validated<'_>) -> NetworkPolicy {
 fn peers(validated: &Validated<'_>) -> BTreeSet<Peer> {
     let spec = validated.spec();
     let mut peers = BTreeSet::new();
+    let source = defaults::source(spec);
     let urls = [
-        Some(spec.source.cloud_apps.url.as_str()),
-        spec.source.auth.client_credentials.as_ref().map(|client| client.authority_url.as_str()),
-        spec.source.proxy.as_ref().map(|proxy| proxy.url.as_str()),
+        source.cloud_apps.map(|portal| portal.url),
+        source.graph.and_then(|graph| graph.url),
+        source.auth.client_credentials.and_then(|client| client.authority_url),
+        source.proxy.map(|proxy| proxy.url),
     ];
-    peers.extend(urls.into_iter().flatten().map(of_url));
+    peers.extend(urls.into_iter().flatten().map(|url| of_url(&url)));
     peers.insert(Peer {
         address: spec.syslog.bare_host().parse().ok(),
         port: defaults::port(&spec.syslog),

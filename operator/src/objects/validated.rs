@@ -2,6 +2,7 @@
 
 use siem_agent_crds::siem_agent::{SiemAgent, SiemAgentSpec};
 
+use crate::budget::Allowed;
 use crate::platform::Platform;
 use crate::rollout::Mark;
 
@@ -17,8 +18,8 @@ pub(crate) struct Validated<'a> {
     pub(crate) operator_namespace: String,
     /// Of the pods that host its sidecar.
     pub(crate) host: Traits,
-    /// This agent's share of the tenant's requests.
-    pub(crate) requests_per_minute: u32,
+    /// This agent's shares of the tenant's requests.
+    pub(crate) allowed: Allowed,
 }
 
 /// What of a host's pods its sidecar depends on.

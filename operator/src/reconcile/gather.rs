@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::Agent;
 use crate::api;
-use crate::budget::Share;
 use crate::context::Context;
 use crate::names::Owned;
 use crate::observed::{self, HostSight, Known, Observed, Source};
@@ -61,7 +60,6 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
         let written = written.get(&Owned::Deployment);
         written.is_none_or(|written| !shown.is_older_than(&written.live))
     });
-    let Share { requests, others } = context.share(agent);
     let (pod, workload, is_settled, is_shown) = match &host {
         None => {
             let is_settled = deployment.as_ref().is_some_and(observed::is_settled);
@@ -83,8 +81,7 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
         workload,
         sighting: context.reports.sighting(key, uid, pod.as_ref().map(|pod| pod.uid.as_str())),
         pod,
-        requests_per_minute: requests,
-        others,
+        allowed: context.allowed(agent),
         twins: context.twins(key),
         is_settled,
         is_shown,

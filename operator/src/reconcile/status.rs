@@ -16,12 +16,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use siem_agent_crds::SiemAgent;
 use siem_agent_crds::condition::Reason;
 use siem_agent_crds::report::{Report, Stream};
-use siem_agent_crds::siem_agent::{
-    SiemAgentStatus, StreamSource, StreamStatus, TokenState, TokenStatus,
-};
+use siem_agent_crds::siem_agent::{SiemAgentStatus, StreamStatus, TokenState, TokenStatus};
 
 use super::validate::Problem;
-use crate::budget::Others;
+use crate::budget::Allowed;
 use crate::forwarders::sighting::Sighting;
 use crate::objects::{Applied, Objects};
 use crate::rollout::Wait;
@@ -40,8 +38,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) sighting: &'a Sighting,
     /// Agents that export the same source to the same target.
     pub(crate) twins: &'a [Twin],
-    /// With whom the tenant's requests are shared.
-    pub(crate) others: &'a Others,
+    /// Its shares of the tenant's requests.
+    pub(crate) allowed: &'a Allowed,
     /// Whether there is a Deployment.
     pub(crate) has_deployment: bool,
     /// How long its controller has not seen it through; `None` when it has.
@@ -186,7 +184,7 @@ fn streams(
         let bucket_before = before.and_then(|before| before.lag.as_deref());
         Some(StreamStatus {
             name,
-            source: Some(StreamSource::CloudApps),
+            source: facts.agent.spec.source_of(name),
             lag: lag.map(|lag| lag::bucket(lag, bucket_before).to_owned()),
             delivered_through: match seen {
                 Some(seen) => time(seen.delivered_through),

@@ -37,7 +37,7 @@ pub(super) async fn update(
         workload: &observed.workload,
         sighting: &observed.sighting,
         twins: &observed.twins,
-        others: &observed.others,
+        allowed: &observed.allowed,
         has_deployment: observed.placed().is_some(),
         unsettled: context.expectations.unsettled(&agent.key, observed.is_settled, Instant::now()),
     };

@@ -99,19 +99,19 @@ pub(crate) fn validate<'a>(
         platform: place.platform,
         operator_namespace: place.namespace.clone(),
         host: observed.host.as_ref().map(HostSight::traits).unwrap_or_default(),
-        requests_per_minute: observed.requests_per_minute,
+        allowed: observed.allowed.clone(),
     })
 }
 
 /// Why an agent may not export its tenant. Its forwarder is stopped, where it has one.
 pub(crate) fn refused(agent: &SiemAgent, tenants: &Tenants) -> Option<Problem> {
-    (!tenants.may_export(agent)).then(|| Problem {
+    let (field, tenant) = tenants.refused(agent)?;
+    Some(Problem {
         cause: Cause::SourceNotAllowed,
         text: format!(
-            "spec.source.cloudApps.url: the cluster's administrator does not let the namespace {} export {}; the value `tenants` of the \
+            "{field}: the cluster's administrator does not let the namespace {} export {tenant}; the value `tenants` of the \
              operator's chart names the namespaces that may",
             names::namespace(agent),
-            agent.spec.source.cloud_apps.url,
         ),
     })
 }

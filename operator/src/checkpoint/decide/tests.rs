@@ -23,7 +23,7 @@ fn agent() -> SiemAgent {
 
 fn at(through: i64, ids: &[&str]) -> StreamPosition {
     let ids = ids.iter().map(|id| (*id).to_owned()).collect();
-    StreamPosition { through, position: Position::with_ids(ids) }
+    StreamPosition { through, position: Position::with_ids(ids), source: None }
 }
 
 /// The watermarks of alerts and activities.
@@ -195,7 +195,7 @@ fn what_is_no_digest_is_not_written_for_the_version_before() {
     let mut told = report(MILLIS, 1, &[ONE, "\u{202e}x"]);
     told.checkpoint.version = VERSION_1;
     let text = next(&agent(), None, &told, NOW).unwrap().write().unwrap();
-    assert!(Checkpoint::read(&text, "u", "https://t.example", NOW).is_ok(), "{text}");
+    assert!(Checkpoint::read(&text, "u", NOW).is_ok(), "{text}");
 }
 
 #[test]
@@ -218,4 +218,121 @@ fn a_forwarder_of_the_version_before_is_given_what_it_can_read() {
     assert_eq!(latest(&object(&current)), Some(MILLIS));
     let again = next(&agent, Some(&kept), &report(MILLIS + 1, 2, &[TWO]), NOW).unwrap();
     assert_eq!(again.version, VERSION);
+}
+
+const PORTAL: &str = "https://t.example";
+const GRAPH: &str = "graph:contoso.com";
+
+/// An agent with these sources and streams.
+fn agent_of(source: &str, event_types: &str) -> SiemAgent {
+    let text = format!(
+        "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: ns, uid: u}}\nspec:\n  source: {{{source}, \
+         auth: {{clientCredentials: {{tenantId: Contoso.com, clientId: 00000000-0000-0000-0000-000000000000, clientSecretRef: {{name: a}}}}}}}}\n  \
+         syslog: {{host: h}}\n  eventTypes: {{{event_types}}}\n"
+    );
+    siem_agent_crds::manifest::read(&text).unwrap()
+}
+
+/// A report of both streams, each with the name of its source.
+fn told(main: &str, alerts: (i64, &str), activities: (i64, &str)) -> Report {
+    let mut told = report(alerts.0, 1, &[]);
+    told.checkpoint.source = main.to_owned();
+    let position = |(through, source): (i64, &str)| StreamPosition {
+        source: (source != main).then(|| source.to_owned()),
+        ..at(through, &[])
+    };
+    told.checkpoint.positions = BTreeMap::from([
+        (Stream::Alerts, position(alerts)),
+        (Stream::Activities, position(activities)),
+    ]);
+    told
+}
+
+/// The source and watermark of alerts and activities.
+fn kept(checkpoint: &Checkpoint) -> [Option<(&str, i64)>; 2] {
+    [Stream::Alerts, Stream::Activities]
+        .map(|stream| Some((checkpoint.source_of(stream)?, checkpoint.through(stream)?)))
+}
+
+#[test]
+fn each_position_is_of_the_source_that_serves_its_stream() {
+    let portal = "cloudApps: {url: 'https://t.example'}";
+    let both = agent_of(&format!("{portal}, graph: {{}}"), "");
+    let report = told(PORTAL, (MILLIS - 1, GRAPH), (MILLIS - 2, PORTAL));
+    let first = next(&both, None, &report, NOW).unwrap();
+    assert_eq!(first.source, PORTAL);
+    assert_eq!(kept(&first), [Some((GRAPH, MILLIS - 1)), Some((PORTAL, MILLIS - 2))]);
+    assert_eq!(first.positions[&Stream::Activities].source, None);
+    // What another source says of a stream is not taken, and the rest is.
+    let old = told(PORTAL, (MILLIS, PORTAL), (MILLIS, PORTAL));
+    let text = first.write().unwrap();
+    let second = next(&both, Some(&text), &old, NOW).unwrap();
+    assert_eq!(kept(&second), [Some((GRAPH, MILLIS - 1)), Some((PORTAL, MILLIS))]);
+    let other = told("graph:fabrikam.com", (MILLIS, "graph:fabrikam.com"), (MILLIS, GRAPH));
+    assert_eq!(next(&both, Some(&text), &other, NOW), None);
+}
+
+#[test]
+fn a_stream_that_changes_its_source_keeps_its_position_until_the_other_has_one() {
+    let only_portal = agent_of("cloudApps: {url: 'https://t.example'}", "");
+    let only_graph = agent_of("graph: {}", "");
+    let of_portal = told(PORTAL, (MILLIS - 10, PORTAL), (MILLIS - 10, PORTAL));
+    let stored = next(&only_portal, None, &of_portal, NOW).unwrap().write().unwrap();
+    // The forwarder of the configuration before speaks still.
+    assert_eq!(next(&only_graph, Some(&stored), &of_portal, NOW), None);
+    // Alerts have come from Graph, activities not yet; an earlier watermark is the other source's word.
+    let half = told(GRAPH, (MILLIS - 20, GRAPH), (MILLIS - 5, PORTAL));
+    let moved = next(&only_graph, Some(&stored), &half, NOW).unwrap();
+    assert_eq!(moved.source, GRAPH);
+    assert_eq!(kept(&moved), [Some((GRAPH, MILLIS - 20)), Some((PORTAL, MILLIS - 10))]);
+    assert_eq!(moved.positions[&Stream::Alerts].source, None);
+    let stored = moved.write().unwrap();
+    let whole = told(GRAPH, (MILLIS - 30, GRAPH), (MILLIS - 4, GRAPH));
+    let moved = next(&only_graph, Some(&stored), &whole, NOW).unwrap();
+    assert_eq!(kept(&moved), [Some((GRAPH, MILLIS - 20)), Some((GRAPH, MILLIS - 4))]);
+    // And back.
+    let stored = moved.write().unwrap();
+    let back = told(PORTAL, (MILLIS - 8, PORTAL), (MILLIS - 4, GRAPH));
+    let back = next(&only_portal, Some(&stored), &back, NOW).unwrap();
+    assert_eq!(kept(&back), [Some((PORTAL, MILLIS - 8)), Some((GRAPH, MILLIS - 4))]);
+    assert_eq!(back.source, PORTAL);
+}
+
+#[test]
+fn a_stream_that_is_not_exported_keeps_a_position_of_any_source_it_may_return_to() {
+    let portal = "cloudApps: {url: 'https://t.example'}";
+    let no_activities = agent_of("graph: {}", "activities: {enabled: false}");
+    let with = |activities: &str| told(GRAPH, (MILLIS, GRAPH), (MILLIS - 1, activities));
+    let activities = |agent: &SiemAgent, source: &str| {
+        next(agent, None, &with(source), NOW)
+            .unwrap()
+            .source_of(Stream::Activities)
+            .map(str::to_owned)
+    };
+    // Its own, and a portal that is not given any more; not another tenant of Graph.
+    for source in [GRAPH, PORTAL] {
+        assert_eq!(activities(&no_activities, source).as_deref(), Some(source));
+    }
+    let long = format!("https://{}", "x".repeat(LONGEST_NAME));
+    for source in ["graph:fabrikam.com", "", &long] {
+        assert_eq!(activities(&no_activities, source), None);
+    }
+    let mut both = agent_of(&format!("{portal}, graph: {{}}"), "");
+    both.spec.event_types.activities.enabled = false;
+    assert_eq!(activities(&both, PORTAL).as_deref(), Some(PORTAL));
+    assert_eq!(activities(&both, "https://u.example"), None);
+}
+
+#[test]
+fn the_version_before_is_written_only_where_it_can_say_all() {
+    let both = agent_of("cloudApps: {url: 'https://t.example'}, graph: {}", "");
+    let mut report = told(PORTAL, (MILLIS, PORTAL), (MILLIS, PORTAL));
+    report.checkpoint.version = VERSION_1;
+    let only_portal = agent_of("cloudApps: {url: 'https://t.example'}", "");
+    assert_eq!(next(&only_portal, None, &report, NOW).unwrap().version, VERSION_1);
+    let current = told(PORTAL, (MILLIS, GRAPH), (MILLIS, PORTAL));
+    let stored = next(&both, None, &current, NOW).unwrap().write().unwrap();
+    let beside = next(&both, Some(&stored), &report, NOW).unwrap();
+    assert_eq!(beside.version, VERSION);
+    assert_eq!(kept(&beside), [Some((GRAPH, MILLIS)), Some((PORTAL, MILLIS))]);
 }

@@ -6,7 +6,7 @@ use siem_agent_crds::SiemAgentStatus;
 use siem_agent_crds::siem_agent::PAUSED_ANNOTATION;
 
 use super::*;
-use crate::budget::Others;
+use crate::budget::Allowed;
 use crate::forwarders::sighting::Sighting;
 use crate::observed::Left;
 use crate::observed_object::Written;
@@ -32,8 +32,7 @@ fn observed() -> Observed {
         workload: Workload::Running,
         pod: None,
         sighting: Sighting::default(),
-        requests_per_minute: 30,
-        others: Others::default(),
+        allowed: Allowed::default(),
         twins: Vec::new(),
         is_settled: true,
         is_shown: true,

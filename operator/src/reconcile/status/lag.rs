@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use siem_agent_crds::condition::{ConditionType, Reason};
 use siem_agent_crds::report::Stream;
-use siem_agent_crds::siem_agent::SiemAgentStatus;
+use siem_agent_crds::siem_agent::{SiemAgentStatus, StreamSource};
 
 use super::Facts;
 
@@ -71,14 +71,25 @@ pub(super) fn bucket(lag: f64, previous: Option<&str>) -> &'static str {
     BUCKETS.get(index).map_or(">=6h", |(_, name)| name)
 }
 
-/// Whether a lag is to be told; a source that is asked seldom is behind by as much.
-pub(super) fn is_lagging(lag: f64, facts: &Facts<'_>, previous: &SiemAgentStatus) -> bool {
-    let poll = facts.agent.spec.source.cloud_apps.poll_interval.0.as_secs_f64();
-    let limit = LAGGING_SECONDS.max(2.0 * poll + 60.0);
+/// Whether the lag of a stream is worth a condition; a source that is asked seldom is behind by as much.
+pub(super) fn is_lagging(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> bool {
     let was = previous
         .condition(ConditionType::Ready)
         .is_some_and(|ready| ready.reason == Reason::Lagging);
-    lag > if was { limit * CLEARLY } else { limit }
+    let spec = &facts.agent.spec;
+    spec.event_types.enabled().any(|stream| {
+        let source = &spec.source;
+        let poll = match spec.source_of(stream) {
+            Some(StreamSource::Graph) => source.graph.as_ref().map(|graph| graph.poll_interval),
+            Some(StreamSource::CloudApps) | None => {
+                source.cloud_apps.as_ref().map(|portal| portal.poll_interval)
+            }
+        };
+        let poll = poll.map_or(0.0, |poll| poll.0.as_secs_f64());
+        let limit = LAGGING_SECONDS.max(2.0 * poll + 60.0);
+        let limit = if was { limit * CLEARLY } else { limit };
+        of_stream(facts, stream, previous, now).is_some_and(|lag| lag > limit)
+    })
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ fn report(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
         && report.token.state == TokenState::Unknown
         && !matches!(report.target.state, TargetState::Down | TargetState::Stalled);
     (knows_nothing && !was_ready(previous))
-        .then(|| progressing("the forwarder has not reached the portal yet".to_owned()))
+        .then(|| progressing("the forwarder has not reached the source yet".to_owned()))
 }
 
 fn token(facts: &Facts<'_>, _: &SiemAgentStatus, _: Timestamp) -> Check {
@@ -243,10 +243,10 @@ fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
     let known = match report.source.state {
         SourceState::Unreachable => Situation::SourceUnreachable { message, since },
         SourceState::Throttled => {
-            Situation::SourceThrottled { message: format!("{message}{}", shared(facts)), since }
+            Situation::SourceThrottled { message: message + &facts.allowed.shared(), since }
         }
         SourceState::Unknown if !was_ready(previous) && !was_down(previous) => {
-            return Some(progressing("the forwarder has not reached the portal yet".to_owned()));
+            return Some(progressing("the forwarder has not reached the source yet".to_owned()));
         }
         SourceState::Unknown | SourceState::Reachable => return None,
     };
@@ -254,30 +254,21 @@ fn source(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Chec
 }
 
 fn lagging(facts: &Facts<'_>, previous: &SiemAgentStatus, now: Timestamp) -> Check {
-    let lag = lag::seconds(facts, previous, now)?;
     facts.sighting.report.as_ref()?;
-    let message = "delivery is more than 15 minutes behind though portal and SIEM answer: a backlog is being worked off, or \
+    let message = "delivery is more than 15 minutes behind though source and SIEM answer: a backlog is being worked off, or \
                    the request budget or the SIEM is too slow";
-    lag::is_lagging(lag, facts, previous)
-        .then(|| Situation::Lagging { message: format!("{message}{}", shared(facts)) })
+    lag::is_lagging(facts, previous, now)
+        .then(|| Situation::Lagging { message: message.to_owned() + &facts.allowed.shared() })
 }
 
 fn well(facts: &Facts<'_>) -> String {
     let mut message = "events are delivered as they appear".to_owned();
-    message.push_str(&shared(facts));
+    message.push_str(&facts.allowed.shared());
     if !facts.twins.is_empty() {
         message.push_str("; warning: ");
         message.push_str(&twins::words(facts.twins));
     }
     message
-}
-
-/// With whom the tenant's requests are shared.
-fn shared(facts: &Facts<'_>) -> String {
-    if facts.others.is_nobody() {
-        return String::new();
-    }
-    format!("; the tenant's requests are shared with {}", facts.others)
 }
 
 /// In words, the enabled streams that the token may not read.

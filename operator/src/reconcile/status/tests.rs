@@ -19,7 +19,7 @@ use siem_agent_crds::siem_agent::{PAUSED_ANNOTATION, State};
 use super::decide::is_premature;
 use super::*;
 use crate::agent::Agent;
-use crate::budget::{Others, Shares};
+use crate::budget::{Allowed, Claimant, Heard, Shares};
 use crate::forwarders::sighting::Failing;
 use crate::key::Key;
 use crate::objects::validated::{Traits, Validated};
@@ -48,7 +48,7 @@ struct World {
     workload: Workload,
     sighting: Sighting,
     twins: Vec<Twin>,
-    others: Others,
+    allowed: Allowed,
     unsettled: Option<Duration>,
 }
 
@@ -72,7 +72,7 @@ fn world() -> World {
             valid: Some(NOW),
         },
         twins: Vec::new(),
-        others: Others::default(),
+        allowed: Allowed::default(),
         unsettled: None,
     }
 }
@@ -88,7 +88,7 @@ fn objects(agent: &SiemAgent) -> Objects<Applied> {
         platform,
         operator_namespace,
         host: Traits::default(),
-        requests_per_minute: 30,
+        allowed: Allowed::default(),
     };
     let objects: Objects<Prepared> = objects::objects(&validated).unwrap();
     objects.into_applied()
@@ -136,13 +136,12 @@ fn whoever_shares_a_tenant_is_told_with_whom() {
     let claimant = |namespace: &str| {
         let mut agent = world.agent.clone();
         agent.metadata.namespace = Some(namespace.to_owned());
-        let heard = crate::budget::Heard { token: TokenState::Valid, valid: Some(NOW) };
+        let heard = Heard { token: TokenState::Valid, valid: Some(NOW) };
         let agent = Agent::for_test(agent);
-        crate::budget::Claimant::of(&agent, Some(heard), &Tenants::default(), NOW)
+        Claimant::of(&agent, Some(heard), &Tenants::default(), NOW).next().unwrap()
     };
     let shares = Shares::of(&[claimant("ns"), claimant("other")], &Tenants::default());
-    let own = Key::new("ns", "soc");
-    world.others = shares.share(&own).unwrap().others.clone();
+    world.allowed = shares.allowed(&Key::new("ns", "soc")).unwrap().clone();
     let told = "; the tenant's requests are shared with 1 other agent, in the namespace other";
     assert_eq!(message(&world), format!("{alone}{told}"));
     world.tell(|report| {
@@ -189,7 +188,7 @@ impl World {
             workload: &self.workload,
             sighting: &self.sighting,
             twins: &self.twins,
-            others: &self.others,
+            allowed: &self.allowed,
             has_deployment: true,
             unsettled: self.unsettled,
         };

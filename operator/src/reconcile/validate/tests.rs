@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Toleration;
 use serde_json::json;
 
 use super::*;
-use crate::budget::Others;
+use crate::budget::Allowed;
 use crate::forwarders::sighting::Sighting;
 use crate::platform::Platform;
 use crate::workload::Workload;
@@ -26,8 +26,7 @@ fn observed() -> Observed {
         workload: Workload::Running,
         pod: None,
         sighting: Sighting::default(),
-        requests_per_minute: 30,
-        others: Others::default(),
+        allowed: Allowed::default(),
         twins: Vec::new(),
         is_settled: true,
         is_shown: true,

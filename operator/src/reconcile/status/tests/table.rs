@@ -1,6 +1,6 @@
 //! The contract's table of causes, row by row.
 
-use siem_agent_crds::siem_agent::State;
+use siem_agent_crds::siem_agent::{State, StreamSource};
 
 use super::*;
 
@@ -418,4 +418,26 @@ fn every_cause_has_the_row_of_the_contract() {
 fn of_token(conditions: &[Condition]) -> (&str, &str) {
     let token = conditions.iter().find(|condition| condition.type_ == "TokenValid").unwrap();
     (&token.status, &token.reason)
+}
+
+#[test]
+fn each_stream_names_its_source_and_lags_by_that_ones_poll_interval() {
+    let mut world = world();
+    let graph = serde_json::json!({"pollInterval": "1h"});
+    world.agent.spec.source.graph = serde_json::from_value(graph).unwrap();
+    let config_hash = objects(&world.agent).config_hash;
+    world.tell(|report| report.config_hash = config_hash);
+    let ready_with = |world: &mut World, stream: Stream| {
+        world.tell(|report| {
+            for (name, told) in &mut report.streams {
+                told.lag_seconds = Some(if *name == stream { 1_000.0 } else { 1.0 });
+            }
+        });
+        let status = world.with_facts(|facts| status(facts, NOW));
+        let sources: Vec<_> = status.streams.iter().map(|stream| stream.source).collect();
+        assert_eq!(sources, [Some(StreamSource::Graph), Some(StreamSource::CloudApps)]);
+        status.is(ConditionType::Ready)
+    };
+    assert!(ready_with(&mut world, Stream::Alerts));
+    assert!(!ready_with(&mut world, Stream::Activities));
 }
