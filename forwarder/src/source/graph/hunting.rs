@@ -81,6 +81,7 @@ pub struct Reader {
     began: Instant,
     /// The table that is due, and what of it.
     due: (usize, Kind),
+    n_polls_in_a_row: usize,
     asked: Option<Asked>,
 }
 
@@ -112,6 +113,7 @@ impl Reader {
             notices: Notices::default(),
             began: Instant::now(),
             due: (0, Kind::Live),
+            n_polls_in_a_row: 0,
             asked: None,
         }
     }
@@ -245,14 +247,15 @@ impl source::Reader for Reader {
     fn due(&mut self) -> Due {
         let now = self.now().steady;
         let mut later = Millis::MAX;
-        let mut first = None;
+        let mut first: Option<(usize, Kind)> = None;
+        // Where the budget has no room for all polls, the rest gets its turn after each round of them.
+        let is_round = self.n_polls_in_a_row >= self.tables.len();
+        let beside = |table: &Table| table.due_beside(now).ok();
+        let yields = is_round && self.tables.iter().any(|table| beside(table).is_some());
         for (index, table) in self.tables.iter().enumerate() {
-            match table.due(now) {
-                Ok(kind) => {
-                    if first.is_none_or(|(_, of)| kind < of) {
-                        first = Some((index, kind));
-                    }
-                }
+            match if yields { table.due_beside(now) } else { table.due(now) } {
+                Ok(kind) if first.is_none_or(|(_, of)| kind < of) => first = Some((index, kind)),
+                Ok(_) => {}
                 Err(at) => later = later.min(at),
             }
         }
@@ -260,6 +263,7 @@ impl source::Reader for Reader {
             Some(due @ (_, kind)) => {
                 self.due = due;
                 let is_live = kind == Kind::Live;
+                self.n_polls_in_a_row = if is_live { self.n_polls_in_a_row + 1 } else { 0 };
                 Due::Poll(if is_live { Purpose::Poll } else { Purpose::Rescan })
             }
             None => {

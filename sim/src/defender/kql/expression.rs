@@ -134,7 +134,10 @@ impl Scope<'_> {
                 }))
             }
             "==" | "!=" | "<" | "<=" | ">" | ">=" => {
-                if !left.kind.compares_with(right.kind) {
+                // Texts have no order there but that of strcmp().
+                let has_order = left.kind != Type::Text && right.kind != Type::Text;
+                let is_equality = matches!(word.as_str(), "==" | "!=");
+                if !left.kind.compares_with(right.kind) || !(is_equality || has_order) {
                     return Err(self.mismatch(left.kind, right.kind));
                 }
                 Ok(Compiled::new(Type::Bool, move |row| {

@@ -61,6 +61,13 @@ pub(super) fn compile(
                 Value::Text(if from.is_empty() { text.clone() } else { text.replace(from, to) })
             }))
         }
+        ("strcmp", [Type::Text | Type::Dynamic, Type::Text | Type::Dynamic]) => {
+            Ok(Compiled::new(Type::Long, move |row| {
+                let texts: Vec<String> = runs.iter().map(|run| run(row).text()).collect();
+                let [one, two] = texts.as_slice() else { return Value::Null };
+                Value::Long(one.cmp(two) as i64)
+            }))
+        }
         (
             "bin",
             [Type::Time | Type::Span, Type::Span]
@@ -87,8 +94,18 @@ pub(super) fn compile(
     }
 }
 
-const OTHERS: [&str; 9] =
-    ["ingestion_time", "now", "ago", "coalesce", "iff", "iif", "strcat", "replace_string", "bin"];
+const OTHERS: [&str; 10] = [
+    "ingestion_time",
+    "now",
+    "ago",
+    "coalesce",
+    "iff",
+    "iif",
+    "strcat",
+    "strcmp",
+    "replace_string",
+    "bin",
+];
 
 fn is_known(name: &str) -> bool {
     let of_any = [Type::Text, Type::Bool, Type::Long];

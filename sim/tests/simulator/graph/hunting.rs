@@ -46,7 +46,7 @@ async fn a_walk_through_windows_and_places_finds_each_row_once() -> Result<()> {
         let (time, id) = (&last["IngestionTime"], &last["ReportId"]);
         let (time, id) = (time.as_str().unwrap(), id.as_str().unwrap());
         after = format!(
-            "| where IngestionTime > datetime({time}) or (IngestionTime == datetime({time}) and ReportId > \"{id}\")\n"
+            "| where IngestionTime > datetime({time}) or (IngestionTime == datetime({time}) and strcmp(ReportId, \"{id}\") > 0)\n"
         );
         let times: Vec<jiff::Timestamp> =
             texts(rows(&result), "IngestionTime").iter().map(|it| it.parse().unwrap()).collect();

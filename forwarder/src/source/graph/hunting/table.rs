@@ -18,7 +18,7 @@ const BACKLOG: Millis = 10 * 60_000;
 /// A look comes at least this often.
 const LOOK: Millis = 10 * 60_000;
 const LEAST_WINDOW: Millis = 1_000;
-const FIRST_WINDOW: Millis = 3_600_000;
+const FIRST_WINDOW: Millis = 6 * 3_600_000;
 const LARGEST_WINDOW: Millis = 24 * 3_600_000;
 const LEAST_ROWS: usize = 10;
 
@@ -122,9 +122,11 @@ impl Table {
 
     /// What is due at this moment, and what is not before another.
     pub(super) fn due(&self, now: Millis) -> Result<Kind, Millis> {
-        if self.next_poll <= now {
-            return Ok(Kind::Live);
-        }
+        if self.next_poll <= now { Ok(Kind::Live) } else { self.due_beside(now) }
+    }
+
+    /// The same but for what is new.
+    pub(super) fn due_beside(&self, now: Millis) -> Result<Kind, Millis> {
         match &self.look {
             Some(look) if !look.is_listed => return Ok(Kind::Look),
             Some(_) => return Ok(Kind::Fetch),
