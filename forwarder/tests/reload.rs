@@ -13,17 +13,17 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use siem_agent_crds::report::AgentIdentity;
+use siem_agent_crds::siem_agent::StreamSource;
 use siem_agent_edge::clock;
 use siem_agent_forwarder::checkpoint::Checkpoint;
 use siem_agent_forwarder::delivery::settings::{Settings as Target, Transport};
 use siem_agent_forwarder::event::Stream;
 use siem_agent_forwarder::map::{Dialect, Format};
-use siem_agent_forwarder::pipeline::{Pipeline, Shared, State};
-use siem_agent_forwarder::plan::Plan;
+use siem_agent_forwarder::pipeline::{Budgets, Pipeline, Shared, State};
+use siem_agent_forwarder::plan::{Pace, Plan};
 use siem_agent_forwarder::progress::{Identity, Progress};
 use siem_agent_forwarder::secret::{Kind, SecretFile};
-use siem_agent_forwarder::settings::Settings;
-use siem_agent_forwarder::source::http::gate::Gate;
+use siem_agent_forwarder::settings::{Budget, Served, Settings, Sources};
 use siem_agent_forwarder::source::http::settings::Auth;
 use siem_agent_forwarder::source::{Start, cloud_apps};
 use siem_agent_forwarder::store::Store;
@@ -37,6 +37,7 @@ const N_RECORDS: usize = 3_000;
 const PAGE: usize = 70;
 const N_RELOADS: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(60);
+const BUDGET: Budget = Budget { portal: 60_000, hunting: 1 };
 
 /// The activities that the API has, with the times at which they were saved.
 type Records = Arc<Mutex<Vec<(String, i64)>>>;
@@ -104,23 +105,31 @@ fn settings(url: &str, port: u16, token: &Path) -> Settings {
         max_message_bytes: 8_000,
     };
     let grace = Duration::from_millis(30);
+    let start_from = Duration::from_secs(3_600);
+    let pace = Pace {
+        poll_interval: Duration::from_millis(50),
+        overlap: Duration::from_secs(60),
+        start_from,
+    };
+    let portal = cloud_apps::Settings {
+        url: url.to_owned(),
+        auth: Auth::Token(SecretFile::new(token.to_owned(), Kind::Token)),
+        proxy: None,
+        ca_bundle: None,
+        streams: vec![(Stream::Activities, Map::new())],
+        pace,
+    };
+    let source = StreamSource::CloudApps;
     Settings {
         plan: Plan {
-            streams: vec![(Stream::Activities, Map::new())],
-            poll_interval: Duration::from_millis(50),
-            overlap: Duration::from_secs(60),
-            start_from: Duration::from_secs(3_600),
             format: Format { dialect: Dialect::Legacy, version: "0.1.0".to_owned() },
             layout,
         },
-        source: cloud_apps::Settings {
-            url: url.to_owned(),
-            auth: Auth::Token(SecretFile::new(token.to_owned(), Kind::Token)),
-            proxy: None,
-            ca_bundle: None,
-        },
+        served: vec![Served { stream: Stream::Activities, source, name: url.to_owned() }],
+        sources: Sources { cloud_apps: Some(portal), graph: None, main: url.to_owned() },
+        start_from,
         sink: Target { host: "127.0.0.1".to_owned(), port, transport: Transport::Tcp, grace },
-        requests_per_minute: 6_000,
+        budget: BUDGET,
     }
 }
 
@@ -132,8 +141,8 @@ fn shared(url: &str) -> Shared {
         started_at: clock::now(),
         source: url.to_owned(),
     };
-    let progress = Progress::new(identity, [Stream::Activities]);
-    Shared { agent: "test/test".to_owned(), gate: Arc::new(Gate::new(60_000)), progress }
+    let progress = Progress::new(identity, [(Stream::Activities, StreamSource::CloudApps)]);
+    Shared { agent: "test/test".to_owned(), budgets: Budgets::new(BUDGET), progress }
 }
 
 #[tokio::test]
