@@ -251,7 +251,7 @@ async fn extreme_values_are_cut_down_to_what_people_can_read() -> Result<()> {
     let now = jiff::Timestamp::from_millisecond(clock::millis())?;
     let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
     let kept = kept["data"]["checkpoint.json"].as_str().unwrap_or_default();
-    let kept = Checkpoint::read(kept, uid, SOURCE, now)?.positions;
+    let kept = Checkpoint::read(kept, uid, now)?.positions;
     assert_eq!(kept[&Stream::Alerts].position.text(), good.to_string());
     assert_eq!(kept[&Stream::Activities].position, Position::default());
     // It is asked on and on.

@@ -58,7 +58,7 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
     let uid = agent["metadata"]["uid"].as_str().unwrap_or_default();
     let text = checkpoint["data"]["checkpoint.json"].as_str().unwrap_or_default();
     let now = jiff::Timestamp::from_millisecond(siem_agent_sim::clock::millis())?;
-    let kept = Checkpoint::read(text, uid, &defender.url(), now)?;
+    let kept = Checkpoint::read(text, uid, now)?;
     let ids = |kept: &Checkpoint| kept.positions[&Stream::Alerts].position.ids();
     ensure!(kept.positions.len() == 2 && !ids(&kept).is_empty());
 
@@ -76,7 +76,7 @@ async fn kubectl_apply_is_all_it_takes() -> Result<()> {
         assert_eq!(there["data"]["more"], "mine");
         let text = there["data"]["checkpoint.json"].as_str().unwrap_or_default();
         let now = jiff::Timestamp::from_millisecond(siem_agent_sim::clock::millis())?;
-        let read = Checkpoint::read(text, uid, &defender.url(), now)?;
+        let read = Checkpoint::read(text, uid, now)?;
         ensure!(ids(&read) == ids(&kept), "{there:#}");
         Ok(())
     })
