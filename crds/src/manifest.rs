@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::schema;
 use crate::siem_agent::SiemAgent;
 
-pub use beyond::{raw_activities, raw_alerts, server_name};
+pub use beyond::{filters, server_name};
 pub use weight::{MAX_RAW_BYTES, MAX_RAW_LEVELS, MAX_SPEC_BYTES, too_large};
 
 /// One thing that is wrong, and where.
