@@ -4,6 +4,7 @@
 //! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are reported, not the first alone.
 
 mod beyond;
+mod condition;
 pub(crate) mod quote;
 mod schema_walk;
 mod weight;

@@ -3,7 +3,7 @@
 
 use rustls_pki_types::ServerName;
 
-use super::Problem;
+use super::{Problem, condition};
 use crate::siem_agent::{
     ActivityFilter, AlertFilter, EventTypes, HuntingTable, RawFilter, Source, Stream, StreamSource,
     SyslogTls,
@@ -45,6 +45,9 @@ pub fn filters(source: &Source, types: &EventTypes) -> Vec<Problem> {
         return problems;
     }
     problems.extend(of_portal("activities", &activities.raw));
+    if let Some(flaw) = activities.condition.as_deref().and_then(condition::flaw) {
+        problems.push(Problem::new("spec.eventTypes.activities.filter.where", flaw));
+    }
     let needs_columns = !activities.services.is_empty() || !activities.ip_categories.is_empty();
     let has_them = source
         .graph
@@ -135,13 +138,14 @@ mod tests {
         let wrong = filters(
             &source,
             &types(json!({
-                "alerts": {"filter": {"raw": raw}}, "activities": {"filter": {"raw": raw, "services": [1]}},
+                "alerts": {"filter": {"raw": raw}}, "activities": {"filter": {"raw": raw, "services": [1], "where": "true | take 1"}},
             })),
         );
         let paths: Vec<_> = wrong.iter().map(|problem| problem.path.as_str()).collect();
         let expected = [
             "spec.eventTypes.alerts.filter.raw",
             "spec.eventTypes.activities.filter.raw",
+            "spec.eventTypes.activities.filter.where",
             "spec.source.graph.tables",
         ];
         assert_eq!(paths, expected);

@@ -17,6 +17,9 @@ use crate::source::Start;
 use crate::time::Millis;
 
 const VERSION: u32 = 1;
+/// Where another source was, by its own clock, may be so much further on than this one: hunting's rows are known by when they
+/// were ingested.
+const SWITCH: Millis = 30 * 60_000;
 
 #[derive(Serialize, Deserialize, Default)]
 struct Form {
@@ -77,7 +80,7 @@ pub(super) fn restore(stream: Stream, start: &Start, overlap: Duration) -> Curso
         Start::At { at, floor, not_before } => (at, floor, not_before),
         Start::Switched { through, floor, seen, not_before } => {
             let seen = seen.iter().map(|key| (*key, *through));
-            let late = lateness(stream, overlap);
+            let late = lateness(stream, overlap).max(SWITCH);
             let mut cursor = Cursor::restore(*floor, None, *through, late, None, seen);
             if let Some(not_before) = not_before {
                 cursor.skip_to(*not_before);
