@@ -5,6 +5,7 @@
 mod wrong;
 mod state;
 mod commands;
+mod compare;
 mod demo;
 mod check;
 mod golden;
