@@ -5,7 +5,7 @@
 //! the target, only the proof that something was delivered. A pipeline never sees a URL, a question or a record's JSON.
 
 pub mod cloud_apps;
-pub mod error;
+pub mod endless;
 pub mod failure;
 pub mod graph;
 pub mod http;

@@ -26,7 +26,7 @@ pub struct Graph {
     )]
     pub service_sources: Vec<String>,
     /// The tables of advanced hunting that activities are read from. Default: CloudAppEvents and IdentityLogonEvents.
-    #[serde(default = "plain_defaults::tables")]
+    #[serde(default = "HuntingTable::all")]
     #[schemars(length(min = 1, max = 2))]
     pub tables: Vec<HuntingTable>,
     /// Maximum hunting queries a minute of this agent; alerts have a budget of their own. Default: its share of 30, of the 45
@@ -88,8 +88,9 @@ pub enum HuntingTable {
 }
 
 impl HuntingTable {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::CloudAppEvents, Self::IdentityLogonEvents];
+    fn all() -> Vec<Self> {
+        vec![Self::CloudAppEvents, Self::IdentityLogonEvents]
+    }
 
     /// As queries name it.
     pub fn as_str(self) -> &'static str {

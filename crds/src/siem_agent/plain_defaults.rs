@@ -2,7 +2,6 @@
 //!
 //! They are filled in as a spec is read. `crate::defaults` has those that follow the receiver.
 
-use super::graph::HuntingTable;
 use crate::duration::GoDuration;
 
 /// Facility 13 (log audit), severity 5: what the vendor's agent sends.
@@ -46,9 +45,6 @@ pub(crate) fn audience() -> String {
 }
 pub(crate) fn service_sources() -> Vec<String> {
     ["microsoftDefenderForCloudApps", "microsoftAppGovernance"].map(str::to_owned).to_vec()
-}
-pub(crate) fn tables() -> Vec<HuntingTable> {
-    HuntingTable::ALL.to_vec()
 }
 pub(crate) fn graph_poll_interval() -> GoDuration {
     GoDuration::from_secs(30)

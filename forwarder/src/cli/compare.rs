@@ -15,7 +15,7 @@ use crate::event::{Event, Stream};
 use crate::map::Format;
 use crate::pipeline::Budgets;
 use crate::settings::Settings;
-use crate::source::error::Error;
+use crate::source::http::error::Error;
 use crate::telemetry::{self, LogFormat};
 use crate::time::Millis;
 use join::{Difference, Joined, Line};

@@ -21,7 +21,7 @@ use crate::pipeline::Budgets;
 use crate::plan::Plan;
 use crate::record::Mark;
 use crate::settings::Settings;
-use crate::source::error::Error;
+use crate::source::http::error::Error;
 use crate::telemetry::{self, LogFormat};
 use crate::{map, syslog};
 

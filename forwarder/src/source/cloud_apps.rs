@@ -15,8 +15,8 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use siem_agent_edge::clock;
 
-use super::error::Error;
 use super::http::api::{Api, Arrived};
+use super::http::error::Error;
 use super::listing::reader::Reader;
 use super::{Failed, Offer, Source, Start};
 use crate::event::Stream;

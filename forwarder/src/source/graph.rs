@@ -12,8 +12,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use siem_agent_edge::clock;
 
-use super::error::Error;
 use super::http::api::{Api, Arrived};
+use super::http::error::Error;
 use super::listing::List as _;
 use super::{Failed, Offer, Source, Start};
 use crate::event::Stream;

@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 pub mod client;
 pub mod connect;
+pub mod error;
 pub mod gate;
 pub mod mend;
 pub mod proxy;

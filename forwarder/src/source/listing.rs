@@ -16,8 +16,8 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
-use super::error::Error;
 use super::http::api::{Api, Page};
+use super::http::error::Error;
 use super::{Offer, Read};
 use crate::event::{Event, Stream};
 use crate::reject::RejectReason;

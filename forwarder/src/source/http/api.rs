@@ -17,11 +17,11 @@ use tokio::time::{Instant, timeout};
 
 use super::auth::{Auth, Authorization};
 use super::client::{Keeper, Response, Sent};
+use super::error::Error;
 use super::settings::{self, Proxy};
 use super::split::{Piece, Splitter};
 use super::{answer, echo, refusal};
 use crate::secret::Secret;
-use crate::source::error::Error;
 use crate::source::{Failed, Offer};
 use crate::time::Millis;
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::cursor::{Cursor, Passed};
 use super::server_clock::ServerClock;
 use crate::record::RecordKey;
+use crate::source::endless::Endless;
 use crate::time::{Millis, Now};
 
 /// Pages in a row that may bring the walk no further; more than a millisecond's records need by `skip`.
@@ -21,17 +22,6 @@ pub enum Admission {
     Late,
     /// Delivered before, or on its way.
     Repeated,
-}
-
-/// The list does not end and brings nothing: the walk is given up and begun again later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Endless {
-    /// The same page again.
-    #[error("the API gives the same cursor (nextQueryFilters) twice")]
-    Cursor,
-    /// One page after the other without progress.
-    #[error("the API lists page after page without a later record")]
-    Pages,
 }
 
 /// What the newest listed records prove without anybody's clock: a record that was listed at a moment lies in the past

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use siem_agent_crds::siem_agent::StreamSource;
 
-use super::listing::walk::Endless;
+use crate::source::endless::Endless;
 use crate::source::failure::{Failure, Refusal};
 use crate::source::http::client::{Failed, Unusable};
 use crate::source::http::connect::{self, Challenge};
