@@ -101,13 +101,13 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec",
-        "!has(self.eventTypes) || !has(self.eventTypes.alerts) || !has(self.eventTypes.alerts.filter) || !has(self.eventTypes.alerts.filter.raw) || size(self.eventTypes.alerts.filter.raw) == 0 || \
+        "!has(self.eventTypes) || !has(self.eventTypes.alerts) || !has(self.eventTypes.alerts.filter) || !has(self.eventTypes.alerts.filter.raw) || \
          (has(self.eventTypes.alerts.from) ? self.eventTypes.alerts.from != 'Graph' : !has(self.source.graph))",
         "spec.eventTypes.alerts.filter.raw holds cloudApps' own filters: Graph does not know them",
     ),
     (
         "spec",
-        "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.raw) || size(self.eventTypes.activities.filter.raw) == 0 || \
+        "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.raw) || \
          (has(self.eventTypes.activities.from) ? self.eventTypes.activities.from != 'Graph' : has(self.source.cloudApps))",
         "spec.eventTypes.activities.filter.raw holds cloudApps' own filters: Graph does not know them; where has a condition for Graph",
     ),
