@@ -4,6 +4,7 @@
 //! `kubectl apply --validate=strict` does), then the schema, then the rules. All problems are reported, not the first alone.
 
 mod beyond;
+mod condition;
 pub(crate) mod quote;
 mod schema_walk;
 mod weight;
@@ -17,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::schema;
 use crate::siem_agent::SiemAgent;
 
-pub use beyond::{raw_activities, raw_alerts, server_name};
+pub use beyond::{filters, server_name};
 pub use weight::{MAX_RAW_BYTES, MAX_RAW_LEVELS, MAX_SPEC_BYTES, too_large};
 
 /// One thing that is wrong, and where.

@@ -101,18 +101,6 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec",
-        "!has(self.eventTypes) || !has(self.eventTypes.alerts) || !has(self.eventTypes.alerts.filter) || !has(self.eventTypes.alerts.filter.raw) || \
-         (has(self.eventTypes.alerts.from) ? self.eventTypes.alerts.from != 'Graph' : !has(self.source.graph))",
-        "spec.eventTypes.alerts.filter.raw holds cloudApps' own filters: Graph does not know them",
-    ),
-    (
-        "spec",
-        "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.raw) || \
-         (has(self.eventTypes.activities.from) ? self.eventTypes.activities.from != 'Graph' : has(self.source.cloudApps))",
-        "spec.eventTypes.activities.filter.raw holds cloudApps' own filters: Graph does not know them; where has a condition for Graph",
-    ),
-    (
-        "spec",
         "!has(self.eventTypes) || !has(self.eventTypes.activities) || !has(self.eventTypes.activities.filter) || !has(self.eventTypes.activities.filter.policies) || size(self.eventTypes.activities.filter.policies) == 0 || \
          (has(self.eventTypes.activities.from) ? self.eventTypes.activities.from != 'Graph' : has(self.source.cloudApps))",
         "spec.eventTypes.activities.filter.policies needs cloudApps as their source: no row of Graph says its policies",

@@ -5,6 +5,7 @@ mod run;
 mod render;
 mod check;
 mod replay;
+mod compare;
 mod token;
 mod window;
 
@@ -38,6 +39,9 @@ enum Command {
     Check(CheckArguments),
     /// Delivers a bounded window again, then exits; the checkpoint is left alone.
     Replay(ReplayArguments),
+    /// Fetches one window from the sources of two manifests and says what only one of them has, and which keys differ. Exit
+    /// code 0: every record of each has its line in the other.
+    Compare(CompareArguments),
 }
 
 /// What an agent is made of outside Kubernetes.
@@ -134,6 +138,24 @@ struct ReplayArguments {
     stream: Option<Stream>,
 }
 
+#[derive(Debug, Args)]
+struct CompareArguments {
+    #[command(flatten)]
+    manifest: ManifestArguments,
+    /// The other `SiemAgent`, whose secrets lie in the same folder.
+    #[arg(long, value_name = "FILE")]
+    with: PathBuf,
+    /// The beginning of the window, such as 2026-11-20T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Timestamp,
+    /// The end of the window.
+    #[arg(long, value_name = "TIME")]
+    to: Timestamp,
+    /// So many examples of each kind.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    examples: usize,
+}
+
 fn stream(text: &str) -> Result<Stream, String> {
     match text {
         "alerts" => Ok(Stream::Alerts),
@@ -171,6 +193,7 @@ pub fn main() -> ExitCode {
         Command::Render(arguments) => render::run(&arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Compare(arguments) => compare::run(arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -2,24 +2,19 @@
 //!
 //! The own file is exact and wins. What the operator keeps knows the watermarks and the last day's alerts, so resuming
 //! there repeats at most the overlap and what was delivered since it was written. Another tenant starts anew; a source of
-//! another kind is another way to the same tenant, and begins where the one before was, less its overlap, and from hunting
-//! to the portal less the time that an ingestion takes. A stream
+//! another kind is another way to the same tenant, and begins where the one before was, less its overlap. A stream
 //! that was not exported for a while resumes at its cursor, but reaches back `startFrom` at most; one that was exported
 //! and could not be, because everything was down, reaches back as far as it must.
 
 use std::time::Duration;
 
 use siem_agent_crds::checkpoint as kept;
-use siem_agent_crds::siem_agent::{StreamSource, kind_of};
+use siem_agent_crds::siem_agent::kind_of;
 
 use crate::checkpoint::Checkpoint;
 use crate::event::Stream;
 use crate::source::{Start, seen};
 use crate::time::{Millis, millis};
-
-/// Rows of hunting are ingested minutes after the portal lists the same activity (up to six have been measured): where the
-/// portal takes over, what happened this long before the time that hunting has reached may not have been delivered.
-const INGESTED_LATE: Duration = Duration::from_secs(30 * 60);
 
 /// What the operator keeps.
 #[derive(Debug)]
@@ -121,11 +116,7 @@ pub fn resume<'a>(
             let not_before = (!was_exported && at.through < earliest).then_some(earliest);
             if !is_same {
                 let (through, seen) = (at.through, seen::of(&at.position));
-                let late = match kind_of(source) {
-                    StreamSource::CloudApps => millis(INGESTED_LATE),
-                    StreamSource::Graph => 0,
-                };
-                let start = Start::Switched { through, floor, late, seen, not_before };
+                let start = Start::Switched { through, floor, seen, not_before };
                 return Begins { stream, start, origin: Origin::Switched };
             }
             let origin = not_before.map_or(origin, |_| Origin::SwitchedOn);
@@ -258,11 +249,6 @@ mod tests {
         let served = [(Stream::Alerts, "graph:fabrikam"), (Stream::Activities, GRAPH)];
         let (_, begins) = resume(Some(renamed), Kept::Nothing, &life, served.into_iter());
         assert_eq!([begins[0].origin, begins[1].origin], [Origin::Switched, Origin::Switched]);
-        let late = |begins: &Begins| match begins.start {
-            Start::Switched { late, .. } => late,
-            Start::Anew(_) | Start::At { .. } => panic!("{begins:?}"),
-        };
-        assert_eq!(late(&begins[1]), 0, "nothing is ingested before it is listed");
         let of_graph = StreamPosition {
             through: NOW - DAY,
             position: Position::default(),
@@ -273,17 +259,6 @@ mod tests {
         let served = [(Stream::Alerts, "graph:fabrikam")].into_iter();
         let (_, begins) = resume(Some(graph), Kept::Nothing, &life, served);
         assert_eq!(begins[0].origin, Origin::Anew);
-        let hunting = StreamPosition {
-            through: NOW - DAY,
-            position: Position::default(),
-            source: Some(GRAPH.to_owned()),
-        };
-        let mut graph = Checkpoint::new(GRAPH);
-        graph.set(Stream::Activities, hunting);
-        let life = Life { source: SOURCE, ..life };
-        let served = [(Stream::Activities, SOURCE)].into_iter();
-        let (_, begins) = resume(Some(graph), Kept::Nothing, &life, served);
-        assert_eq!(late(&begins[0]), 30 * 60_000, "a row may still be on its way to hunting");
     }
 
     #[test]

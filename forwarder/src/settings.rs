@@ -99,9 +99,9 @@ impl Settings {
     /// # Errors
     /// [`Problems`]: what the schema could not check.
     pub fn of(config: &Config) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
+        let mut problems = manifest::filters(&config.source, &config.event_types);
         let served = served(config);
-        let sources = sources(config, &served, &mut problems);
+        let sources = sources(config, &served);
         let sink = sink(config, &mut problems);
         let given = |requests: Option<i32>| {
             requests.and_then(|it| u32::try_from(it).ok()).unwrap_or(REQUESTS_PER_MINUTE)
@@ -181,7 +181,7 @@ pub fn format(config: &Config) -> Format {
     }
 }
 
-fn sources(config: &Config, served: &[Served], problems: &mut Vec<Problem>) -> Sources {
+fn sources(config: &Config, served: &[Served]) -> Sources {
     let (source, paths, types) = (&config.source, &config.paths, &config.event_types);
     let streams_of = |of| served.iter().filter(move |it| it.source == of).map(|it| it.stream);
     let serves = |of| streams_of(of).next().is_some();
@@ -204,7 +204,7 @@ fn sources(config: &Config, served: &[Served], problems: &mut Vec<Problem>) -> S
             proxy: proxy.clone(),
             ca_bundle: ca_bundle.clone(),
             streams: streams_of(StreamSource::CloudApps)
-                .map(|stream| (stream, filters::portal(types, stream, problems)))
+                .map(|stream| (stream, filters::portal(types, stream)))
                 .collect(),
             pace: Pace { poll_interval: of.poll_interval.0, overlap: of.overlap.0, start_from },
         }),

@@ -103,12 +103,24 @@ impl Forwarder {
         syslog: &str,
         more: &str,
     ) -> Result<Self> {
+        let source = format!(
+            "cloudApps: {{url: '{url}', {fields}}}\n    auth: {{tokenSecretRef: {{name: defender}}}}"
+        );
+        Self::with_source(&source, token, syslog, more)
+    }
+
+    /// The same with these fields of `spec.source`, each on a line of its own indented by four; the secret lies under the key
+    /// `token` of the Secret `defender`.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn with_source(source: &str, token: &str, syslog: &str, more: &str) -> Result<Self> {
         // Another test of this process may have done so already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir()?;
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: soc, namespace: security}}\nspec:\n  \
-             source:\n    cloudApps: {{url: '{url}', {fields}}}\n    auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {syslog}\n{more}"
+             source:\n    {source}\n  syslog: {syslog}\n{more}"
         );
         fs::write(folder.path().join("siemagent.yaml"), manifest)?;
         fs::create_dir_all(folder.path().join("secrets/defender"))?;

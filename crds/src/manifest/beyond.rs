@@ -1,10 +1,13 @@
-//! What of a spec neither the schema nor its rules can say: raw filters and the name that a certificate must carry. Both
+//! What of a spec neither the schema nor its rules can say: filters, and the name that a certificate must carry. Both
 //! programs check it here, so an agent that the operator accepts starts. Pure.
 
 use rustls_pki_types::ServerName;
 
-use super::Problem;
-use crate::siem_agent::{ActivityFilter, AlertFilter, RawFilter, SyslogTls};
+use super::{Problem, condition};
+use crate::siem_agent::{
+    ActivityFilter, AlertFilter, EventTypes, HuntingTable, RawFilter, Source, Stream, StreamSource,
+    SyslogTls,
+};
 
 /// The name that the receiver's certificate must carry.
 ///
@@ -23,8 +26,44 @@ pub fn server_name(
     })
 }
 
+/// What is wrong with the filters, given the source that serves each stream.
+pub fn filters(source: &Source, types: &EventTypes) -> Vec<Problem> {
+    let is_graphs = |stream| source.serving(types, stream) == Some(StreamSource::Graph);
+    let (alerts, activities) = (&types.alerts.filter, &types.activities.filter);
+    let of_portal = |stream: &str, raw: &RawFilter| {
+        let path = format!("spec.eventTypes.{stream}.filter.raw");
+        let message = "holds cloudApps' own filters, which Graph does not know: take it out";
+        (!raw.is_empty()).then(|| Problem::new(path, message)).into_iter().collect()
+    };
+    let mut problems: Vec<Problem> = if is_graphs(Stream::Alerts) {
+        of_portal("alerts", &alerts.raw)
+    } else {
+        raw_alerts(alerts)
+    };
+    if !is_graphs(Stream::Activities) {
+        problems.extend(raw_activities(activities));
+        return problems;
+    }
+    problems.extend(of_portal("activities", &activities.raw));
+    if let Some(flaw) = activities.condition.as_deref().and_then(condition::flaw) {
+        problems.push(Problem::new("spec.eventTypes.activities.filter.where", flaw));
+    }
+    let needs_columns = !activities.services.is_empty() || !activities.ip_categories.is_empty();
+    let has_them = source
+        .graph
+        .as_ref()
+        .is_none_or(|graph| graph.tables.contains(&HuntingTable::CloudAppEvents));
+    if needs_columns && !has_them {
+        problems.push(Problem::new(
+            "spec.source.graph.tables",
+            "must hold CloudAppEvents with spec.eventTypes.activities.filter.services or ipCategories: a sign-in says neither",
+        ));
+    }
+    problems
+}
+
 /// What is wrong with the raw filter of alerts.
-pub fn raw_alerts(filter: &AlertFilter) -> Vec<Problem> {
+fn raw_alerts(filter: &AlertFilter) -> Vec<Problem> {
     let typed = [
         ("severity", filter.severities.is_empty()),
         ("entity.service", filter.services.is_empty()),
@@ -34,7 +73,7 @@ pub fn raw_alerts(filter: &AlertFilter) -> Vec<Problem> {
 }
 
 /// What is wrong with the raw filter of activities.
-pub fn raw_activities(filter: &ActivityFilter) -> Vec<Problem> {
+fn raw_activities(filter: &ActivityFilter) -> Vec<Problem> {
     let typed = [
         ("service", filter.services.is_empty()),
         ("user.username", filter.users.is_empty()),
@@ -85,6 +124,33 @@ mod tests {
         let paths: Vec<_> = wrong.iter().map(|problem| problem.path.as_str()).collect();
         let field = |field: &str| format!("spec.eventTypes.alerts.filter.raw.{field}");
         assert_eq!(paths, [field("entity.service.eq"), field("id")]);
+    }
+
+    #[test]
+    fn graph_takes_no_filter_of_the_portals_and_needs_a_table_for_each() {
+        let source: Source = serde_json::from_value(json!({
+            "graph": {"tables": ["IdentityLogonEvents"]},
+            "auth": {"clientCredentials": {"tenantId": "t", "clientId": "c", "clientSecretRef": {"name": "a"}}},
+        }))
+        .unwrap();
+        let types = |value: serde_json::Value| serde_json::from_value(value).unwrap();
+        let raw = json!({"id": {"eq": ["x"]}});
+        let wrong = filters(
+            &source,
+            &types(json!({
+                "alerts": {"filter": {"raw": raw}}, "activities": {"filter": {"raw": raw, "services": [1], "where": "true | take 1"}},
+            })),
+        );
+        let paths: Vec<_> = wrong.iter().map(|problem| problem.path.as_str()).collect();
+        let expected = [
+            "spec.eventTypes.alerts.filter.raw",
+            "spec.eventTypes.activities.filter.raw",
+            "spec.eventTypes.activities.filter.where",
+            "spec.source.graph.tables",
+        ];
+        assert_eq!(paths, expected);
+        let fine = json!({"alerts": {"filter": {"raw": {}}}, "activities": {"filter": {"raw": {}, "users": ["a"]}}});
+        assert_eq!(filters(&source, &types(fine)), []);
     }
 
     #[test]

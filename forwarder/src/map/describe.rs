@@ -13,7 +13,7 @@ const OPENING: &str = "# From a record to a line
 TIME is the event's, in UTC; VERSION is this program's. A record without a usable id or time is counted, logged by kind and not sent.
 With `syslog.header: RFC5424` MSGID is SIGNATURE where that is a word of at most 32 letters, digits, `_`, `.` and `-`, else `-`.
 
-The portal's own API gives the first two kinds of record below; they are what is exported today. The other three are the same alerts and activities as Microsoft Graph, advanced hunting and a stream to Event Hubs give them: `siem-forwarder render` reads them, so that a SIEM's rules can be tried on them beforehand, and nothing else does yet.
+The portal's own API (`source.cloudApps`) gives the first two kinds of record below. The other three are the same alerts and activities as Microsoft Graph (`source.graph`) gives them. `siem-forwarder render` reads all five, and the last two also as a stream to Event Hubs has them, so that a SIEM's rules can be tried on them beforehand.
 
 This page is printed from the mapping's own tables: `UPDATE_EXPECT=1 cargo test -p siem-agent-forwarder --test mapping`.
 ";

@@ -1,7 +1,6 @@
 //! The user's filters as each source takes them. Typed ones and raw ones are ANDed; none is ever dropped. Pure.
 
 use serde_json::{Map, Value, json};
-use siem_agent_crds::manifest::{self, Problem};
 use siem_agent_crds::siem_agent::{
     ActivityFilter, AlertFilter, EventTypes, Graph, HuntingTable, IpCategory, Severity,
 };
@@ -13,10 +12,10 @@ use crate::source::xdr::Table;
 type Filters = Map<String, Value>;
 
 /// The filters of a stream of the portal's API.
-pub(super) fn portal(types: &EventTypes, stream: Stream, problems: &mut Vec<Problem>) -> Filters {
+pub(super) fn portal(types: &EventTypes, stream: Stream) -> Filters {
     match stream {
-        Stream::Alerts => alerts(&types.alerts.filter, problems),
-        Stream::Activities => activities(&types.activities.filter, problems),
+        Stream::Alerts => alerts(&types.alerts.filter),
+        Stream::Activities => activities(&types.activities.filter),
     }
 }
 
@@ -67,7 +66,7 @@ pub(super) fn graph_activities(filter: &ActivityFilter) -> Activities {
     }
 }
 
-fn alerts(filter: &AlertFilter, problems: &mut Vec<Problem>) -> Filters {
+fn alerts(filter: &AlertFilter) -> Filters {
     let severities = filter.severities.iter().map(|severity| match severity {
         Severity::Low => 0,
         Severity::Medium => 1,
@@ -82,12 +81,11 @@ fn alerts(filter: &AlertFilter, problems: &mut Vec<Problem>) -> Filters {
         filter.services.iter().copied().map(Value::from).collect(),
     );
     any_of(&mut filters, "entity.policy", texts(&filter.policies));
-    problems.extend(manifest::raw_alerts(filter));
     add_raw(&mut filters, &filter.raw);
     filters
 }
 
-fn activities(filter: &ActivityFilter, problems: &mut Vec<Problem>) -> Filters {
+fn activities(filter: &ActivityFilter) -> Filters {
     let categories = filter.ip_categories.iter().map(|category| match category {
         IpCategory::Corporate => 1,
         IpCategory::Administrative => 2,
@@ -103,7 +101,6 @@ fn activities(filter: &ActivityFilter, problems: &mut Vec<Problem>) -> Filters {
     any_of(&mut filters, "ip.category", categories.map(Value::from).collect());
     any_of(&mut filters, "location.country", texts(&filter.countries));
     any_of(&mut filters, "policy", texts(&filter.policies));
-    problems.extend(manifest::raw_activities(filter));
     add_raw(&mut filters, &filter.raw);
     filters
 }
@@ -134,29 +131,25 @@ mod tests {
     use super::*;
 
     /// Both streams with their filters.
-    fn streams(types: &EventTypes, problems: &mut Vec<Problem>) -> Vec<(Stream, Filters)> {
+    fn streams(types: &EventTypes) -> Vec<(Stream, Filters)> {
         let both = [Stream::Alerts, Stream::Activities].into_iter();
-        both.map(|stream| (stream, portal(types, stream, problems))).collect()
+        both.map(|stream| (stream, portal(types, stream))).collect()
     }
 
     #[test]
-    fn typed_and_raw_filters_are_anded_and_a_clash_is_named() {
+    fn typed_and_raw_filters_are_anded() {
         let mut types = EventTypes::default();
         types.activities.filter.services = vec![11161];
         types.activities.filter.ip_categories = vec![IpCategory::Risky, IpCategory::VPN];
         let raw = json!({"service": {"neq": [20893]}, "ip.tags": {"eq": ["x"]}});
         types.activities.filter.raw = raw.as_object().unwrap().clone();
-        let mut problems = Vec::new();
-        let streams = streams(&types, &mut problems);
-        assert!(problems.is_empty());
+        let streams = streams(&types);
         let expected = json!({
             "service": {"eq": [11161], "neq": [20893]}, "ip.category": {"eq": [3, 4]}, "ip.tags": {"eq": ["x"]},
         });
         assert_eq!(Value::Object(streams[1].1.clone()), expected);
-        types.activities.filter.raw = json!({"service": {"eq": [1]}}).as_object().unwrap().clone();
-        let _ = portal(&types, Stream::Activities, &mut problems);
-        assert_eq!(problems[0].path, "spec.eventTypes.activities.filter.raw.service.eq");
     }
+
     #[test]
     fn every_value_becomes_what_the_api_takes() {
         let types = json!({
@@ -174,9 +167,7 @@ mod tests {
                 "policies": ["5f2c8a1e7b604c1d9e350a4d", "62b1b0c0aa11bb22cc33dd44"],
             }},
         });
-        let mut problems = Vec::new();
-        let streams = streams(&serde_json::from_value(types).unwrap(), &mut problems);
-        assert!(problems.is_empty());
+        let streams = streams(&serde_json::from_value(types).unwrap());
         let alerts = json!({
             "severity": {"eq": [0, 1, 2, 3]},
             "entity.service": {"eq": [11161, 20893]},

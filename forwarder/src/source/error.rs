@@ -338,8 +338,8 @@ impl Error {
             // A fresh access token is asked for, or the target holds the page up.
             Self::AccessTokenRefused { .. } | Self::Abandoned => Failure::Again,
             // A smaller question is another one; where it is the smallest, waiting may help.
-            Self::ResultTooLarge { .. } => Failure::Transient,
-            Self::WrongDataCentre { .. }
+            Self::ResultTooLarge { .. }
+            | Self::WrongDataCentre { .. }
             | Self::ProxyAuthentication(_)
             | Self::Tunnel { .. }
             | Self::ProxySecret(_)

@@ -46,6 +46,9 @@ pub trait List: Debug + Send + Sync {
     fn from(&self, query: &Self::Query) -> Millis;
 
     /// Asks it.
+    ///
+    /// # Errors
+    /// Why there is no page.
     fn ask(
         &self,
         query: &Self::Query,
@@ -53,6 +56,9 @@ pub trait List: Debug + Send + Sync {
     ) -> impl Future<Output = Result<Page, Error>> + Send;
 
     /// Reads a record.
+    ///
+    /// # Errors
+    /// Why it is no event.
     fn read(&self, json: &[u8]) -> Result<Read, RejectReason>;
 
     /// The time by which an event is listed, where it says.

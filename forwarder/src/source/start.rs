@@ -25,8 +25,6 @@ pub enum Start {
         through: Millis,
         /// Nothing before this time is ever asked for.
         floor: Millis,
-        /// Of what happened up to that time, so much may have come to the other way later than it comes to this one.
-        late: Millis,
         /// What was delivered last, by the ids that both ways know.
         seen: Vec<RecordKey>,
         /// What lies before this time is left out.

@@ -80,11 +80,8 @@ pub(crate) fn validate<'a>(
                 .map(|problem| problem.to_string()),
         );
     }
-    let types = &spec.event_types;
-    let raw = manifest::raw_alerts(&types.alerts.filter)
-        .into_iter()
-        .chain(manifest::raw_activities(&types.activities.filter));
-    invalid.extend(raw.map(|problem| problem.to_string()));
+    let filters = manifest::filters(&spec.source, &spec.event_types);
+    invalid.extend(filters.iter().map(ToString::to_string));
     resources(spec, &mut invalid);
     metadata(spec, &mut invalid);
     tolerations(spec, &mut invalid);

@@ -139,12 +139,25 @@ async fn the_whole_job_is_shown_and_a_broken_token_with_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_short_one_needs_no_kubernetes() -> Result<()> {
-    let (code, shown) = Demo::start(&["--standalone", "--for", "3s"])?.ended().await?;
+async fn the_short_one_needs_no_kubernetes_and_knows_both_sources() -> Result<()> {
+    for source in ["CloudApps", "Graph"] {
+        let arguments = ["--standalone", "--source", source, "--for", "3s"];
+        let (code, shown) = Demo::start(&arguments)?.ended().await?;
+        ensure!(code == Some(0), "{source}, {code:?}: {shown}");
+        let [n_produced, n_delivered, n_lost, n_repeated] = summary(&shown)?;
+        ensure!(n_produced > 100 && n_delivered == n_produced && n_lost == 0, "{shown}");
+        ensure!(n_repeated == 0, "{shown}");
+        ensure!(!shown.contains("kubectl"), "{shown}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_whole_job_reads_graph_as_well() -> Result<()> {
+    let (code, shown) = Demo::start(&["--source", "Graph", "--for", "1s"])?.ended().await?;
     ensure!(code == Some(0), "{code:?}: {shown}");
     let [n_produced, n_delivered, n_lost, _] = summary(&shown)?;
     ensure!(n_produced > 100 && n_delivered == n_produced && n_lost == 0, "{shown}");
-    ensure!(!shown.contains("kubectl"), "{shown}");
     Ok(())
 }
 

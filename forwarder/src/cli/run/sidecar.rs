@@ -197,7 +197,7 @@ impl Follower {
             return self
                 .refuse(format!("this pod does not mount {folder}: it comes with the next one"));
         }
-        self.run(loaded).await;
+        Box::pin(self.run(loaded)).await;
     }
 
     async fn run(&mut self, mut loaded: Loaded) {

@@ -166,8 +166,8 @@ impl Reader {
             }
             return None;
         }
-        let time =
-            place.as_ref().or(asked.last.as_ref()).unwrap_or(&query_end(&asked.query)).millis();
+        let end = asked.query.until.as_ref().unwrap_or(&asked.query.after);
+        let time = place.as_ref().or(asked.last.as_ref()).unwrap_or(end).millis();
         let row = match piece {
             Piece::Record(json) => xdr::row(table.table, json).map_err(|reject| reject.reason),
             Piece::TooLarge => Err(RejectReason::TooLarge),
@@ -175,16 +175,13 @@ impl Reader {
         // By its own name, which a look lists; a row without one by all that it holds.
         let named = place.as_ref().and_then(|place| place.id.as_ref()).filter(|id| !id.is_empty());
         let of_row = named.map_or(json, String::as_bytes);
-        let event = match row {
-            Ok(Some(event)) => event,
-            Ok(None) | Err(_) => {
-                let key = RecordKey::of(of_row);
-                if table.has_seen(key) {
-                    return None;
-                }
-                table.remember(&Mark::with_event_time(key, time, time));
-                return Some(row.err().map_or(Listed::Filtered, Listed::Unusable));
+        let Ok(Some(event)) = row else {
+            let key = RecordKey::of(of_row);
+            if table.has_seen(key) {
+                return None;
             }
+            table.remember(&Mark::with_event_time(key, time, time));
+            return Some(row.err().map_or(Listed::Filtered, Listed::Unusable));
         };
         let key = RecordKey::of(event.id().as_bytes());
         if table.has_seen(key) {
@@ -236,11 +233,6 @@ impl Reader {
         let is_ahead = self.tables.iter().any(|table| table.live.millis() > graph + AHEAD);
         is_ahead.then(|| graph - millis(self.start_from))
     }
-}
-
-/// The end of what a query asks for.
-fn query_end(query: &Query) -> Key {
-    query.until.clone().unwrap_or_else(|| query.after.clone())
 }
 
 impl source::Reader for Reader {
@@ -335,7 +327,6 @@ impl source::Reader for Reader {
         self.settle(mark);
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "a proof is used up")]
     fn delivered(&mut self, delivered: Delivered) {
         for mark in delivered.marks() {
             self.last_event = self.last_event.max(Some(mark.happened()));

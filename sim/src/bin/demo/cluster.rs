@@ -18,6 +18,7 @@ use siem_agent_sim::operator::{Operator, Place};
 use tokio::time::Instant;
 
 use crate::screen::Screen;
+use crate::source::Source;
 
 const NAMESPACE: &str = "security";
 const NAME: &str = "soc";
@@ -72,7 +73,12 @@ struct Glance {
 
 impl Cluster {
     /// Starts everything and applies a SiemAgent for this portal and receiver.
-    pub(crate) async fn start(screen: &Screen, url: &str, syslog: &str) -> Result<Self> {
+    pub(crate) async fn start(
+        screen: &Screen,
+        source: Source,
+        url: &str,
+        syslog: &str,
+    ) -> Result<Self> {
         screen
             .say("starting a Kubernetes control plane, a node and the operator on this machine…")?;
         let plane = ControlPlane::start().await?;
@@ -106,11 +112,11 @@ impl Cluster {
             _node: node,
             _plane: plane,
         };
-        cluster.token(screen, DEMO_TOKEN, "the portal's token").await?;
+        cluster.token(screen, DEMO_TOKEN, source.secret()).await?;
         let manifest = format!(
             "apiVersion: siemagent.dev/v1alpha1\nkind: SiemAgent\nmetadata: {{name: {NAME}, namespace: {NAMESPACE}}}\nspec:\n  \
-             source:\n    cloudApps: {{url: '{url}', requestsPerMinute: 600, pollInterval: 1s}}\n    \
-             auth: {{tokenSecretRef: {{name: defender}}}}\n  syslog: {syslog}\n"
+             source:\n    {}\n  syslog: {syslog}\n",
+            source.fields(url)
         );
         screen.say(&manifest)?;
         cluster.run(screen, "apply -f siemagent.yaml", &["apply", "-f", "-"], &manifest).await?;
@@ -139,7 +145,7 @@ impl Cluster {
             }
             Act::Breaking if self.glance.reason == "TokenInvalid" => self.enter(Act::Broken),
             Act::Broken if looked_at => {
-                self.token(screen, DEMO_TOKEN, "the portal's token again").await?;
+                self.token(screen, DEMO_TOKEN, "the good one again").await?;
                 self.enter(Act::Mending);
             }
             Act::Mending if is_ready => self.enter(Act::Over),
@@ -174,7 +180,7 @@ impl Cluster {
     pub(crate) async fn mend(&mut self, screen: &Screen) -> Result<()> {
         self.is_ending = true;
         if matches!(self.act, Act::Breaking | Act::Broken) {
-            self.token(screen, DEMO_TOKEN, "the portal's token again").await?;
+            self.token(screen, DEMO_TOKEN, "the good one again").await?;
             self.enter(Act::Mending);
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! `--standalone` that is all of it, as on a plain server.
 
 mod screen;
+mod source;
 mod count;
 mod cluster;
 
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::Cluster;
 use crate::count::{Arrived, Count, count, receive};
 use crate::screen::Screen;
+use crate::source::Source;
 
 /// How long what was produced may take to arrive after the last of it.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);
@@ -39,6 +41,9 @@ struct Cli {
     /// Without Kubernetes: the forwarder as it runs on a plain server.
     #[arg(long)]
     standalone: bool,
+    /// Which API the agent reads: both have the same events.
+    #[arg(long, value_enum, default_value_t)]
+    source: Source,
     /// Ends by itself after so long, though not before the token was broken and repaired. Default: at Ctrl-C
     #[arg(long = "for", value_name = "DURATION")]
     for_: Option<GoDuration>,
@@ -116,33 +121,48 @@ struct Ends {
     defender: Defender,
     /// `spec.syslog`.
     syslog: String,
+    source: Source,
     /// `None` where the receiver is somebody else's.
     arrived: Option<Arrived>,
 }
 
+/// What is started anew for each part.
+#[derive(Debug, Clone, Copy)]
+struct Wanted<'a> {
+    source: Source,
+    rate: f64,
+    to: Option<&'a str>,
+}
+
 impl Ends {
-    async fn start(screen: &Screen, rate: f64, to: Option<&str>) -> Result<Self> {
+    async fn start(screen: &Screen, wanted: Wanted<'_>) -> Result<Self> {
+        let Wanted { source, rate, to } = wanted;
         let history = (100, Duration::from_secs(3600));
-        let options = Options { rate, history, budget: 0, ..Options::default() };
+        let (budget, graph_budget, hunting_budget) = (0, 0, 0);
+        let options =
+            Options { rate, history, budget, graph_budget, hunting_budget, ..Options::default() };
         let defender = Defender::start(options).await?;
         if let Some(target) = to {
-            return Ok(Self { defender, syslog: target.to_owned(), arrived: None });
+            let syslog = target.to_owned();
+            return Ok(Self { defender, syslog, source, arrived: None });
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen for the receiver")?;
         let syslog = format!("{{host: 127.0.0.1, port: {}}}", listener.local_addr()?.port());
         let arrived = Arrived::default();
         tokio::spawn(receive(listener, arrived.clone(), screen.clone()));
-        Ok(Self { defender, syslog, arrived: Some(arrived) })
+        Ok(Self { defender, syslog, source, arrived: Some(arrived) })
     }
 
     async fn standalone(&self) -> Result<Stage> {
-        let mut forwarder = Forwarder::new(&self.defender.url(), DEMO_TOKEN, &self.syslog, "")?;
+        let source = self.source.fields(&self.defender.url());
+        let mut forwarder = Forwarder::with_source(&source, DEMO_TOKEN, &self.syslog, "")?;
         forwarder.start().await?;
         Ok(Stage::Standalone(forwarder))
     }
 
     async fn cluster(&self, screen: &Screen) -> Result<Stage> {
-        let cluster = Cluster::start(screen, &self.defender.url(), &self.syslog).await?;
+        let cluster =
+            Cluster::start(screen, self.source, &self.defender.url(), &self.syslog).await?;
         Ok(Stage::Cluster(Box::new(cluster)))
     }
 
@@ -162,20 +182,19 @@ async fn build(screen: &Screen, program: &str) -> Result<()> {
 /// Shows the forwarder alone, with a portal and a receiver of its own, until the cluster stands. `None`: interrupted.
 async fn until_the_cluster_stands(
     screen: &Screen,
-    rate: f64,
-    to: Option<&str>,
+    wanted: Wanted<'_>,
     built: bool,
     interrupt: &mut Signal,
 ) -> Result<Option<(Ends, Stage)>> {
     screen.say("first the forwarder alone, while Kubernetes is built and starts")?;
-    let first = Ends::start(screen, rate, to).await?;
+    let first = Ends::start(screen, wanted).await?;
     let stage = first.standalone().await?;
     let starting = async {
         if !built {
             build(screen, "siem-operator").await?;
         }
         programs(["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"]).await?;
-        let ends = Ends::start(screen, rate, to).await?;
+        let ends = Ends::start(screen, wanted).await?;
         let stage = ends.cluster(screen).await?;
         anyhow::Ok((ends, stage))
     };
@@ -197,20 +216,20 @@ async fn until_the_cluster_stands(
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
-    let Cli { standalone, for_, rate, to, built } = Cli::parse();
+    let Cli { standalone, source, for_, rate, to, built } = Cli::parse();
     let to = to.as_deref().map(target).transpose()?;
     let screen = Screen::new()?;
     if !built {
         build(&screen, "siem-forwarder").await?;
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let to = to.as_deref();
+    let wanted = Wanted { source, rate, to: to.as_deref() };
     let (mut ends, mut stage) = if standalone {
-        let ends = Ends::start(&screen, rate, to).await?;
+        let ends = Ends::start(&screen, wanted).await?;
         let stage = ends.standalone().await?;
         (ends, stage)
     } else {
-        match until_the_cluster_stands(&screen, rate, to, built, &mut interrupt).await? {
+        match until_the_cluster_stands(&screen, wanted, built, &mut interrupt).await? {
             Some(started) => started,
             None => return Ok(ExitCode::FAILURE),
         }

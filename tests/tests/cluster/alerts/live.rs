@@ -213,7 +213,7 @@ async fn each_fault_pages_once_and_is_over_when_it_is_mended() -> Result<()> {
     fleet.pager.until_told("SiemAgentTokenInvalid", "revoked", true).await?;
     for (alert, said) in [
         ("SiemAgentTargetUnreachable", "/away: the SIEM is unreachable"),
-        ("SiemAgentTokenInvalid", "/revoked: the portal does not take its token"),
+        ("SiemAgentTokenInvalid", "/revoked: its token or application is refused"),
     ] {
         let annotations = fleet.pager.annotations(alert).context("find what was told")?;
         let summary = annotations["summary"].as_str().unwrap_or_default().to_owned();

@@ -41,8 +41,7 @@ impl Key {
     pub(super) fn is_behind(&self, other: &Self) -> bool {
         match self.ticks.cmp(&other.ticks) {
             std::cmp::Ordering::Equal => match (&self.id, &other.id) {
-                (None, None) => false,
-                (None, Some(_)) => true,
+                (None, other) => other.is_some(),
                 (Some(_), None) => false,
                 (Some(one), Some(two)) => one > two,
             },

@@ -77,8 +77,7 @@ pub(super) fn restore(
     let starting = |table: &xdr::Table, from| Table::starting_at(*table, from, overlap, interval);
     match start {
         Start::Anew(from) => (tables.iter().map(|table| starting(table, *from)).collect(), None),
-        // Nothing is ingested before it is listed.
-        Start::Switched { through, floor, late: _, seen, not_before } => {
+        Start::Switched { through, floor, seen, not_before } => {
             let from = (through - overlap).max(*floor).max(not_before.unwrap_or(Millis::MIN));
             let switched = |table: &xdr::Table| {
                 let mut switched = starting(table, from);

@@ -93,7 +93,7 @@ impl Query {
         match &self.select {
             Select::Rows(limit) => kql.push_str(&format!("| take {limit}\n")),
             Select::Ids(limit) => {
-                kql.push_str(&format!("| take {limit}\n| project IngestionTime, ReportId\n"))
+                kql.push_str(&format!("| take {limit}\n| project IngestionTime, ReportId\n"));
             }
             Select::These(_) => {}
         }

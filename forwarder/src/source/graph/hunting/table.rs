@@ -85,6 +85,7 @@ pub(super) struct Table {
     newest: Millis,
     window: Millis,
     n_rows: usize,
+    most_rows: usize,
     next_poll: Millis,
     next_look: Millis,
 }
@@ -110,6 +111,7 @@ impl Table {
             newest: start,
             window: FIRST_WINDOW,
             n_rows: MOST_ROWS,
+            most_rows: MOST_ROWS,
             next_poll: 0,
             next_look: LOOK.min(overlap / 3).max(interval),
         }
@@ -243,7 +245,7 @@ impl Table {
     ) -> bool {
         let is_full = is.n_rows >= query.limit();
         let last = is.last.clone();
-        self.n_rows = (self.n_rows * 2).min(MOST_ROWS);
+        self.n_rows = (self.n_rows * 2).min(self.most_rows);
         match kind {
             Kind::Live => {
                 let farthest = last.as_ref().map(Key::millis);
@@ -363,3 +365,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod laws;

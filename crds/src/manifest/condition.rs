@@ -1,0 +1,116 @@
+//! Whether a text is one condition of KQL, so that it stays within the parentheses that it is put in. Pure.
+//!
+//! It knows of KQL only what it takes to find brackets: strings and comments (Kusto, "The string data type", "Comments").
+//! Whether the condition means anything is for whoever evaluates it to say.
+
+/// What is wrong with it, in words.
+pub(super) fn flaw(text: &str) -> Option<&'static str> {
+    let mut open = Vec::new();
+    let mut rest = text;
+    while let Some(char) = rest.chars().next() {
+        let after = rest.get(char.len_utf8()..).unwrap_or_default();
+        rest = match char {
+            _ if rest.starts_with("//") => {
+                rest.find('\n').and_then(|end| rest.get(end..)).unwrap_or_default()
+            }
+            _ if rest.starts_with("```") => {
+                let body = rest.get(3..).unwrap_or_default();
+                let Some(end) = body.find("```") else { return Some(UNCLOSED_TEXT) };
+                body.get(end + 3..).unwrap_or_default()
+            }
+            '@' if after.starts_with(['"', '\'']) => match verbatim(after) {
+                Some(rest) => rest,
+                None => return Some(UNCLOSED_TEXT),
+            },
+            '"' | '\'' => match quoted(after, char) {
+                Some(rest) => rest,
+                None => return Some(UNCLOSED_TEXT),
+            },
+            '(' | '[' | '{' => {
+                open.push(char);
+                after
+            }
+            ')' | ']' | '}' => {
+                let is_pair = matches!(
+                    (open.pop(), char),
+                    (Some('('), ')') | (Some('['), ']') | (Some('{'), '}')
+                );
+                if !is_pair {
+                    return Some("closes a parenthesis that it did not open");
+                }
+                after
+            }
+            ';' => return Some("holds a semicolon: give one condition, and no statement"),
+            '|' if open.is_empty() => {
+                return Some("holds a pipe: give one condition, without where, and no operator");
+            }
+            _ => after,
+        };
+    }
+    (!open.is_empty()).then_some("opens a parenthesis that it does not close")
+}
+
+const UNCLOSED_TEXT: &str = "opens a text that it does not close";
+
+/// What follows a text with escapes; `text` begins behind its first quotation mark.
+fn quoted(text: &str, mark: char) -> Option<&str> {
+    let mut is_escaped = false;
+    for (at, char) in text.char_indices() {
+        match char {
+            // Such a text ends on its line.
+            '\n' => return None,
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            _ if char == mark => return text.get(at + 1..),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What follows a text without escapes, in which two quotation marks are one; `text` begins with its first.
+fn verbatim(text: &str) -> Option<&str> {
+    let mark = text.chars().next()?;
+    let mut rest = text.get(1..)?;
+    loop {
+        rest = rest.get(rest.find(mark)? + 1..)?;
+        match rest.strip_prefix(mark) {
+            Some(more) => rest = more,
+            None => return Some(rest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flaw;
+
+    #[test]
+    fn one_condition_stays_within_its_parentheses() {
+        for fine in [
+            "ActionType != \"MailItemsAccessed\"",
+            "ActionType has ')' and City != \"a\\\"(b\"",
+            "ActionType == @\"c:\\\" or City == @'it''s ('",
+            "AccountId in (IdentityInfo | where IsEnabled | project AccountObjectId)",
+            "true // and ) no more",
+            "true // (\nand RawEventData[\"x\"] == 1",
+            "City in (```a) ```)",
+        ] {
+            assert_eq!(flaw(fine), None, "{fine}");
+        }
+        for (wrong, words) in [
+            ("true) | union AlertInfo | where (true", "did not open"),
+            ("true | take 1", "pipe"),
+            ("true; AlertInfo", "semicolon"),
+            ("(true", "does not close"),
+            ("(true]", "did not open"),
+            ("City == \"a", "text"),
+            ("City == \"a\nb\"", "text"),
+            ("City == @'a", "text"),
+            ("City == ```a", "text"),
+            ("// only\n)", "did not open"),
+        ] {
+            assert!(flaw(wrong).is_some_and(|it| it.contains(words)), "{wrong}: {:?}", flaw(wrong));
+        }
+    }
+}
