@@ -351,7 +351,7 @@ impl State {
         reason: Option<String>,
         now: Timestamp,
     ) {
-        let source = self.served.get(&stream).copied().unwrap_or(StreamSource::CloudApps);
+        let source = self.serving(stream);
         self.tokens.last_check = Some(now);
         self.tokens.said.insert(source, (state, reason));
         let (reported, _) = self.worst_token();
@@ -364,21 +364,15 @@ impl State {
     /// The token as it is reported: the worst that holds of it. A source that refuses it, or for which it is absent, reads no
     /// stream; with two of them the words begin with its name.
     fn worst_token(&self) -> (report::TokenState, Option<String>) {
-        let are_two =
-            self.served.values().any(|source| Some(source) != self.served.values().next());
-        let named = |source: StreamSource, reason: &str| {
-            if are_two { format!("{}: {reason}", source.as_str()) } else { reason.to_owned() }
-        };
         let refuses = |state: report::TokenState| {
             self.tokens.said.iter().find(move |(_, (said, _))| *said == state)
         };
         let worst = [report::TokenState::Missing, report::TokenState::Invalid];
         if let Some((source, (state, reason))) = worst.into_iter().find_map(refuses) {
-            return (*state, reason.as_ref().map(|reason| named(*source, reason)));
+            return (*state, reason.as_ref().map(|reason| self.named(*source, reason)));
         }
         let forbidden = self.streams.iter().filter_map(|(stream, known)| {
-            let source = self.served.get(stream).copied().unwrap_or(StreamSource::CloudApps);
-            Some((*stream, named(source, known.forbidden.as_deref()?)))
+            Some((*stream, self.named(self.serving(*stream), known.forbidden.as_deref()?)))
         });
         let forbidden: Vec<_> = forbidden.collect();
         let forbidden = forbidden.iter().map(|(stream, reason)| (*stream, reason.as_str()));
@@ -416,15 +410,31 @@ impl State {
         known.is_some_and(|known| known.state == report::SourceState::Unreachable)
     }
 
+    fn serving(&self, stream: Stream) -> StreamSource {
+        self.served.get(&stream).copied().unwrap_or(StreamSource::CloudApps)
+    }
+
+    /// Words of a source, which begin with its name where there are two.
+    fn named(&self, source: StreamSource, reason: &str) -> String {
+        if self.served.values().any(|other| *other != source) {
+            format!("{}: {reason}", source.as_str())
+        } else {
+            reason.to_owned()
+        }
+    }
+
     /// One stream that fails is what people need to hear of.
     fn worst_source(&self) -> Option<SourceState> {
-        let rank = |source: &&SourceState| match source.state {
+        let rank = |(_, source): &(&Stream, &SourceState)| match source.state {
             report::SourceState::Unreachable => 3,
             report::SourceState::Throttled => 2,
             report::SourceState::Reachable => 1,
             report::SourceState::Unknown => 0,
         };
-        self.sources.values().max_by_key(rank).cloned()
+        let (stream, worst) = self.sources.iter().max_by_key(rank)?;
+        let reason = worst.reason.as_deref();
+        let reason = reason.map(|reason| self.named(self.serving(*stream), reason));
+        Some(SourceState { reason, ..*worst })
     }
 
     /// The source's clock is the clock.
@@ -526,6 +536,23 @@ mod tests {
         fails(report::SourceState::Throttled, 2);
         fails(report::SourceState::Unreachable, 3);
         assert_eq!(progress.report(at(99)).source.since, Some(at(1)));
+    }
+
+    #[test]
+    fn an_outage_of_one_of_two_sources_names_it() {
+        let at = |second| Timestamp::constant(second, 0);
+        for (activities, expected) in
+            [(StreamSource::CloudApps, "CloudApps: away"), (StreamSource::Graph, "away")]
+        {
+            let served = [(Stream::Alerts, StreamSource::Graph), (Stream::Activities, activities)];
+            let progress = Progress::new(identity(), served);
+            let away = "away".to_owned();
+            let state = report::SourceState::Unreachable;
+            progress.source_failed(Stream::Activities, state, away, at(1));
+            progress.read_whole(Stream::Alerts, at(2));
+            let source = progress.report(at(3)).source;
+            assert_eq!((source.state, source.reason.as_deref()), (state, Some(expected)));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! It must never help: what the operator and the forwarders do, they do by their images and the manifests alone.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -61,6 +62,8 @@ impl Stage {
             listen: (ADDRESS, 0).into(),
             tls: Some(authority.server(&[NAME_FOR_PODS, &ADDRESS.to_string()])?),
             budget: 0,
+            graph_budget: 0,
+            hunting_budget: 0,
             ..portal
         })
         .await?;
@@ -113,10 +116,7 @@ impl Stage {
     }
 
     async fn apply_with(&mut self, name: &str, url: &str, host: &str, more: &str) -> Result<()> {
-        if !self.receivers.contains_key(name) {
-            let receiver = Rsyslog::start_at(ADDRESS, Input::Tcp).await?;
-            self.receivers.insert(name.to_owned(), receiver);
-        }
+        self.receive(name).await?;
         let port = self.receiver(name)?.port;
         let manifest = Manifest::new(name)
             .url(url)
@@ -125,6 +125,52 @@ impl Stage {
             .to(host, port)
             .more(more);
         self.scene.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await.map(drop)
+    }
+
+    /// Applies an agent that reads everything from Graph and is who its pod is, by a token for this audience: there is no
+    /// Secret. Starts its receiver when it is the first time.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub async fn apply_by_identity(&mut self, name: &str, audience: &str) -> Result<()> {
+        self.receive(name).await?;
+        let url = self.portal.url();
+        let source = json!({
+            "graph": {"url": url, "requestsPerMinute": 6000, "pollInterval": "1s", "overlap": "5m"},
+            "auth": {"clientCredentials": {
+                "tenantId": "contoso.com", "clientId": "00000000-0000-0000-0000-000000000000",
+                "workloadIdentity": {"audience": audience}, "authorityUrl": url,
+            }},
+            "caBundleRef": {"kind": "ConfigMap", "name": "portal-ca", "key": "ca.crt"},
+        });
+        let manifest = json!({
+            "apiVersion": "siemagent.dev/v1alpha1", "kind": "SiemAgent", "metadata": {"name": name},
+            "spec": {"source": source, "syslog": {"host": "siem.siem.test", "port": self.receiver(name)?.port}},
+        });
+        self.scene.kubectl(&["apply", "-f", "-"], &manifest.to_string()).await.map(drop)
+    }
+
+    /// Makes the identity provider trust an agent's ServiceAccount, with what the API server itself publishes of its
+    /// issuer and its keys: the application has a federated credential for this audience.
+    ///
+    /// # Errors
+    /// When the API server does not publish it.
+    pub async fn federate(&self, name: &str, audience: &str) -> Result<()> {
+        let published = async |path: &str| self.scene.kubectl(&["get", "--raw", path], "").await;
+        let discovery = published("/.well-known/openid-configuration").await?;
+        let discovery: Value = serde_json::from_str(&discovery)?;
+        let issuer = discovery["issuer"].as_str().context("the issuer's name")?;
+        let subject = format!("system:serviceaccount:{}:{name}-forwarder", self.scene.namespace);
+        self.portal.trust(issuer, &published("/openid/v1/jwks").await?, &subject, audience)
+    }
+
+    /// Starts an agent's receiver when it is the first time.
+    async fn receive(&mut self, name: &str) -> Result<()> {
+        if !self.receivers.contains_key(name) {
+            let receiver = Rsyslog::start_at(ADDRESS, Input::Tcp).await?;
+            self.receivers.insert(name.to_owned(), receiver);
+        }
+        Ok(())
     }
 
     /// An agent's receiver.
@@ -150,6 +196,13 @@ impl Stage {
             pod["metadata"]["deletionTimestamp"].is_null() && !has_ended
         });
         alive.with_context(|| format!("{name} has no pod"))
+    }
+
+    /// The file with the ServiceAccount token that says who a pod is, as the kubelet keeps it.
+    pub fn identity(&self, pod: &Value) -> PathBuf {
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+        let volumes = self.node.folder().join("kubelet/pods").join(uid).join("volumes");
+        volumes.join("kubernetes.io~projected/identity/token")
     }
 
     /// Waits until the agent has another pod than this one, and it is ready.

@@ -15,5 +15,6 @@ mod operator_robust;
 mod operator_hostile;
 mod operator_live;
 mod operator_many;
+mod graph;
 mod helm;
 mod alerts;

@@ -2,7 +2,7 @@
 
 mod agents;
 mod rollout;
-mod stage;
+pub(crate) mod stage;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

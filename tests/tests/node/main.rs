@@ -3,3 +3,4 @@
 mod real_node;
 mod operator_on_node;
 mod sidecar;
+mod workload_identity;

@@ -2,6 +2,7 @@
 //!
 //! A binary of its own: what shares a node with this would not live through it.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,11 +10,14 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use siem_agent_sim::arrival::Receiver as _;
 use siem_agent_sim::defender::{self, DEMO_TOKEN};
+use siem_agent_sim::eventually::eventually;
 use siem_agent_sim::forwarder::{LOOK, PATIENCE, program};
 use siem_agent_sim::node::{Image, Node, Options};
 use siem_agent_sim::real_node::{self, RealNode, Service};
-use siem_agent_tests::stage::Stage;
+use siem_agent_tests::stage::{PATIENCE as LONG, Stage};
 use tokio::time::{Instant, sleep};
+
+const AUDIENCE: &str = "api://AzureADTokenExchange";
 
 #[test]
 fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
@@ -24,8 +28,13 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
                 .await?;
         stage.token(DEMO_TOKEN).await?;
         stage.apply("soc", "").await?;
+        stage.federate("federated", AUDIENCE).await?;
+        stage.apply_by_identity("federated", AUDIENCE).await?;
         stage.scene.until_ready_is("soc", "Delivering").await?;
+        stage.scene.until_ready_is("federated", "Delivering").await?;
         let before = stage.pod("soc").await?;
+        let identity = stage.identity(&stage.pod("federated").await?);
+        let token = fs::read_to_string(&identity)?;
 
         for service in [Service::Kubelet, Service::Containerd] {
             node.end(service, Signal::SIGKILL)?;
@@ -34,6 +43,18 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
             node.start_again(service).await?;
             until_more_arrives(&stage, "soc").await?;
         }
+        // A kubelet that has begun anew has a token of its own for the pod, and the forwarder exchanges that one.
+        eventually(LONG, async || {
+            ensure!(fs::read_to_string(&identity)? != token, "the token is not renewed");
+            Ok(())
+        })
+        .await?;
+        stage.portal.revoke();
+        let n_issued = stage.portal.access_tokens().len();
+        until_more_arrives(&stage, "federated").await?;
+        ensure!(stage.portal.access_tokens().len() > n_issued, "it was exchanged");
+        assert_eq!(n_restarts(&stage.pod("federated").await?), Some(0));
+        stage.scene.kubectl(&["delete", "siemagent/federated"], "").await?;
         let after = stage.pod("soc").await?;
         ensure!(after["metadata"]["uid"] == before["metadata"]["uid"], "the pod has survived");
         ensure!(n_restarts(&after) == Some(0), "and so has its container: {:#}", after["status"]);
