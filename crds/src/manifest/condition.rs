@@ -11,11 +11,11 @@ pub(super) fn flaw(text: &str) -> Option<&'static str> {
         let after = rest.get(char.len_utf8()..).unwrap_or_default();
         rest = match char {
             _ if rest.starts_with("//") => {
-                rest.find('\n').and_then(|end| rest.get(end..)).unwrap_or_default()
+                rest.find(LINE_ENDS).and_then(|end| rest.get(end..)).unwrap_or_default()
             }
-            _ if rest.starts_with("```") => {
-                let body = rest.get(3..).unwrap_or_default();
-                let Some(end) = body.find("```") else { return Some(UNCLOSED_TEXT) };
+            _ if rest.starts_with("```") || rest.starts_with("~~~") => {
+                let (mark, body) = rest.split_at(3);
+                let Some(end) = body.find(mark) else { return Some(UNCLOSED_TEXT) };
                 body.get(end + 3..).unwrap_or_default()
             }
             '@' if after.starts_with(['"', '\'']) => match verbatim(after) {
@@ -50,6 +50,8 @@ pub(super) fn flaw(text: &str) -> Option<&'static str> {
     (!open.is_empty()).then_some("opens a parenthesis that it does not close")
 }
 
+/// What ends a comment, and a text that is no longer than a line.
+const LINE_ENDS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 const UNCLOSED_TEXT: &str = "opens a text that it does not close";
 
 /// What follows a text with escapes; `text` begins behind its first quotation mark.
@@ -58,7 +60,7 @@ fn quoted(text: &str, mark: char) -> Option<&str> {
     for (at, char) in text.char_indices() {
         match char {
             // Such a text ends on its line.
-            '\n' => return None,
+            _ if LINE_ENDS.contains(&char) => return None,
             _ if is_escaped => is_escaped = false,
             '\\' => is_escaped = true,
             _ if char == mark => return text.get(at + 1..),
@@ -109,6 +111,11 @@ mod tests {
             ("City == @'a", "text"),
             ("City == ```a", "text"),
             ("// only\n)", "did not open"),
+            ("true //\r) | union AlertInfo | where (true", "did not open"),
+            (
+                "City == ~~~\"~~~) | union AlertInfo | where (true or City == ~~~\"~~~",
+                "did not open",
+            ),
         ] {
             assert!(flaw(wrong).is_some_and(|it| it.contains(words)), "{wrong}: {:?}", flaw(wrong));
         }

@@ -9,7 +9,7 @@ pub(super) mod query;
 pub(super) mod rows;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +82,7 @@ pub struct Reader {
     /// The table that is due, and what of it.
     due: (usize, Kind),
     n_polls_in_a_row: usize,
+    is_start_checked: bool,
     asked: Option<Asked>,
 }
 
@@ -95,6 +96,8 @@ struct Asked {
     n_rows: usize,
     last: Option<Key>,
     is_ascending: bool,
+    /// What it has shown.
+    keys: BTreeSet<RecordKey>,
     /// What is on its way to the target, with its place.
     outstanding: VecDeque<(RecordKey, Option<Key>)>,
     is_whole: bool,
@@ -114,6 +117,7 @@ impl Reader {
             began: Instant::now(),
             due: (0, Kind::Live),
             n_polls_in_a_row: 0,
+            is_start_checked: false,
             asked: None,
         }
     }
@@ -137,15 +141,16 @@ impl Reader {
             _ => false,
         };
         let (now, kind) = (self.now(), self.due.1);
-        let graph = self.clock.now(now);
+        let sure = self.clock.sure(now, now.steady);
         if let Some(table) = self.table() {
-            table.failed(kind, is_too_much, graph);
+            table.failed(kind, is_too_much, sure);
         }
         self.hunting.api.failed(error)
     }
 
     /// Reads a row and says whether it is to be sent; a bad one is counted once and never touches its neighbours.
     fn admit(&mut self, piece: &Piece) -> Option<Listed> {
+        let limit = self.clock.limit(self.now());
         let (index, kind) = self.due;
         let (asked, table) = (self.asked.as_mut()?, self.tables.get_mut(index)?);
         asked.n_rows += 1;
@@ -177,19 +182,19 @@ impl Reader {
         let of_row = named.map_or(json, String::as_bytes);
         let Ok(Some(event)) = row else {
             let key = RecordKey::of(of_row);
-            if table.has_seen(key) {
+            if table.has_seen(key) || !asked.keys.insert(key) {
                 return None;
             }
-            table.remember(&Mark::with_event_time(key, time, time));
+            table.remember(&Mark::with_event_time(key, time, time), limit);
             return Some(row.err().map_or(Listed::Filtered, Listed::Unusable));
         };
         let key = RecordKey::of(event.id().as_bytes());
-        if table.has_seen(key) {
+        if table.has_seen(key) || !asked.keys.insert(key) {
             return None;
         }
         let mark = Mark::with_event_time(key, time, event.timestamp());
         if !self.hunting.filter.passes(&event) {
-            table.remember(&mark);
+            table.remember(&mark, limit);
             return Some(Listed::Filtered);
         }
         asked.outstanding.push_back((key, place));
@@ -198,17 +203,18 @@ impl Reader {
 
     /// A row is accounted for; so is every one before it, where they come in order.
     fn settle(&mut self, mark: &Mark) {
+        let limit = self.clock.limit(self.now());
         let (index, kind) = self.due;
         let (Some(asked), Some(table)) = (&mut self.asked, self.tables.get_mut(index)) else {
             return;
         };
-        table.remember(mark);
+        table.remember(mark, limit);
         if asked.outstanding.front().is_none_or(|(key, _)| *key != mark.key()) {
             asked.outstanding.retain(|(key, _)| *key != mark.key());
         } else if let Some((_, Some(place))) = asked.outstanding.pop_front()
             && asked.is_ascending
         {
-            table.reached(kind, place);
+            table.reached(kind, &place, limit);
         }
     }
 
@@ -227,10 +233,13 @@ impl Reader {
         Some(gap.seconds)
     }
 
-    /// A start that lies in the future would silence the stream: where to start instead.
-    fn correction(&self, now: Now) -> Option<Millis> {
-        let graph = self.clock.now(now)?;
-        let is_ahead = self.tables.iter().any(|table| table.live.millis() > graph + AHEAD);
+    /// A start that lies in the future by both clocks would silence the stream: where to start instead. Asked once in a
+    /// life, as soon as the time is known.
+    fn correction(&mut self, now: Now) -> Option<Millis> {
+        let graph = self.clock.now(now).filter(|_| !self.is_start_checked)?;
+        self.is_start_checked = true;
+        let passed = now.time_of_day().map_or(graph, |ours| ours.max(graph));
+        let is_ahead = self.tables.iter().any(|table| table.live.millis() > passed + AHEAD);
         is_ahead.then(|| graph - millis(self.start_from))
     }
 }
@@ -267,9 +276,9 @@ impl source::Reader for Reader {
 
     fn begin(&mut self) {
         let now = self.now();
-        let graph = self.clock.now(now);
-        if let (Some(table), Some(graph)) = (self.table(), graph) {
-            table.split(graph);
+        let sure = self.clock.sure(now, now.steady);
+        if let (Some(table), Some(sure)) = (self.table(), sure) {
+            table.split(sure);
         }
     }
 
@@ -291,6 +300,7 @@ impl source::Reader for Reader {
                     n_rows: 0,
                     last: None,
                     is_ascending: true,
+                    keys: BTreeSet::new(),
                     outstanding: VecDeque::new(),
                     is_whole: false,
                 });
@@ -361,6 +371,7 @@ impl source::Reader for Reader {
             n_rows: asked.n_rows,
             last: asked.last,
             asked_at: self.clock.now(now).map(|graph| graph - (now.steady - asked.asked)),
+            sure: self.clock.sure(now, asked.asked),
             limit: self.clock.limit(now),
         };
         if let Some(table) = self.table() {
@@ -372,8 +383,9 @@ impl source::Reader for Reader {
 
     fn failed(&mut self) {
         self.asked = None;
+        let (now, kind) = (self.now().steady, self.due.1);
         if let Some(table) = self.table() {
-            table.again();
+            table.again(kind, now);
         }
     }
 

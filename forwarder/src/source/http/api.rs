@@ -219,10 +219,14 @@ impl Api {
                 Error::Unauthorized { detail, is_application: self.auth.is_application() }
             }
             StatusCode::FORBIDDEN if is_throttling(&words) => throttled(),
-            StatusCode::FORBIDDEN if from_the_api => match permission {
-                Some(permission) => Error::NoPermission { detail, permission },
-                None => Error::Forbidden { detail },
-            },
+            StatusCode::FORBIDDEN if from_the_api => {
+                // What is granted later stands in a later token.
+                self.auth.forbidden(authorization);
+                match permission {
+                    Some(permission) => Error::NoPermission { detail, permission },
+                    None => Error::Forbidden { detail },
+                }
+            }
             StatusCode::FORBIDDEN => Error::ForbiddenByProxy,
             StatusCode::TOO_MANY_REQUESTS => throttled(),
             StatusCode::SERVICE_UNAVAILABLE if header.is_some() => throttled(),

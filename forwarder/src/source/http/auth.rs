@@ -123,6 +123,13 @@ impl Auth {
         }
     }
 
+    /// The API took it and does not allow what was asked: its permissions are those of the time at which it was made, so the
+    /// next request has another one.
+    pub(in crate::source) fn forbidden(&self, authorization: &Authorization) {
+        let sent = authorization.access.as_ref();
+        self.lock().access.take_if(|access| Some(&access.token) == sent);
+    }
+
     /// The API refused it. Says whether a fresh access token may help; the refused one is thrown away.
     pub(in crate::source) fn refused(&self, authorization: &Authorization) -> bool {
         let mut state = self.lock();

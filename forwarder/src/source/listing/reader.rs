@@ -92,10 +92,11 @@ impl<L: List> Reader<L> {
         };
         let event = match read {
             Ok(Read::Event(event)) => event,
-            Ok(Read::Filtered { key, .. }) => {
-                let is_new = poll.walk.admit(&self.state.cursor, key, None) != Admission::Repeated;
+            Ok(Read::Filtered { key, listed }) => {
+                let admission = poll.walk.admit(&self.state.cursor, key, listed);
+                let is_new = admission != Admission::Repeated;
                 if is_new {
-                    self.state.skip(&mut poll.walk, key, now);
+                    self.state.skip(&mut poll.walk, key, listed, now);
                 }
                 return is_new.then_some(Listed::Filtered);
             }
@@ -103,7 +104,7 @@ impl<L: List> Reader<L> {
                 let key = RecordKey::of(json);
                 let is_new = poll.walk.admit(&self.state.cursor, key, None) != Admission::Repeated;
                 if is_new {
-                    self.state.skip(&mut poll.walk, key, now);
+                    self.state.skip(&mut poll.walk, key, None, now);
                 }
                 return is_new.then_some(Listed::Unusable(reason));
             }
@@ -242,7 +243,7 @@ impl<L: List> source::Reader for Reader<L> {
     fn skip(&mut self, mark: &Mark) {
         let now = self.now();
         if let Some(poll) = &mut self.poll {
-            self.state.skip(&mut poll.walk, mark.key(), now);
+            self.state.skip(&mut poll.walk, mark.key(), None, now);
         }
     }
 

@@ -181,10 +181,10 @@ impl<Q> StreamState<Q> {
         PageRead { heard, skew: self.clock.skew(now), gap, restarted }
     }
 
-    /// An admitted record cannot be sent: the cursor passes it, so that it is counted once.
-    pub fn skip(&mut self, walk: &mut Walk, key: RecordKey, now: Now) {
+    /// An admitted record is not sent: the cursor passes it, so that it is counted once. `listed` is its time, where it says.
+    pub fn skip(&mut self, walk: &mut Walk, key: RecordKey, listed: Option<Millis>, now: Now) {
         walk.settle(1);
-        let time = self.unlisted(walk, now);
+        let time = listed.unwrap_or_else(|| self.unlisted(walk, now));
         self.cursor.skip(key, time);
     }
 

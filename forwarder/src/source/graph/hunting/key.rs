@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::json::text;
-use crate::source::parse::object;
+use crate::source::parse::{MAX_ID_BYTES, object};
 use crate::source::xdr;
 use crate::time::Millis;
 
@@ -35,6 +35,14 @@ impl Key {
     /// The millisecond, cut.
     pub(super) fn millis(&self) -> Millis {
         self.ticks.div_euclid(TICKS)
+    }
+
+    /// What is certainly passed once this row is: others of its instant that have no id either may follow it.
+    pub(super) fn passed(&self) -> Self {
+        match &self.id {
+            Some(id) if id.is_empty() => Self { ticks: self.ticks - 1, id: None },
+            Some(_) | None => self.clone(),
+        }
     }
 
     /// Whether it lies behind another; what is behind all rows of an instant is behind each of them.
@@ -70,7 +78,10 @@ struct Added<'a> {
 pub(super) fn of(json: &[u8]) -> Option<Key> {
     let added: Added<'_> = object(std::str::from_utf8(json).ok()?).ok()?;
     let ticks = xdr::ticks(added.ingested)?;
-    Some(Key { ticks, id: Some(text(added.id).unwrap_or_default()) })
+    let mut id = text(added.id).unwrap_or_default();
+    // What is no id of an event is no part of a question either; its beginning places it.
+    id.truncate(id.floor_char_boundary(MAX_ID_BYTES));
+    Some(Key { ticks, id: Some(id) })
 }
 
 #[cfg(test)]

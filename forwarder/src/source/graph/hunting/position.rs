@@ -32,6 +32,9 @@ struct OfTable {
     /// Absent where the rows are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settled: Option<Millis>,
+    /// In its place where the rows are not: from here on looks had not seen everything yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    again_from: Option<Millis>,
     /// What is behind the first and up to the second is not read yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     backlog: Option<(Key, Key)>,
@@ -47,6 +50,7 @@ fn of(tables: &[Table], last_event: Option<Millis>, with_rows: bool) -> Position
             live: table.live.clone(),
             through: table.through,
             settled: with_rows.then_some(table.settled),
+            again_from: (!with_rows).then_some(table.settled),
             backlog: backlog.map(|of| (of.after.clone(), of.until.clone())),
             seen: seen.map(|(key, time)| (key.bits(), *time)).collect(),
         };
@@ -103,7 +107,9 @@ pub(super) fn restore(
                     let (live, settled) = match of.settled {
                         Some(settled) => (of.live, settled),
                         None => {
-                            let from = (of.live.millis() - overlap).max(*floor);
+                            let behind = of.live.millis() - overlap;
+                            let from = of.again_from.map_or(behind, |from| from.min(behind));
+                            let from = from.max(*floor);
                             (Key::before(from), from)
                         }
                     };

@@ -21,6 +21,9 @@ const LEAST_WINDOW: Millis = 1_000;
 const FIRST_WINDOW: Millis = 6 * 3_600_000;
 const LARGEST_WINDOW: Millis = 24 * 3_600_000;
 const LEAST_ROWS: usize = 10;
+const LEAST_IDS: usize = 100;
+/// After a look that was not answered.
+const LOOK_AGAIN: Millis = 60_000;
 
 /// What is read; the earlier goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +69,8 @@ pub(super) struct Answered {
     pub(super) last: Option<Key>,
     /// Graph's time when it was asked for, where that is believed.
     pub(super) asked_at: Option<Millis>,
+    /// The same, and had passed by our clock too.
+    pub(super) sure: Option<Millis>,
     /// No row is believed to be of a later time.
     pub(super) limit: Option<Millis>,
 }
@@ -86,6 +91,7 @@ pub(super) struct Table {
     window: Millis,
     n_rows: usize,
     most_rows: usize,
+    n_ids: usize,
     next_poll: Millis,
     next_look: Millis,
 }
@@ -112,6 +118,7 @@ impl Table {
             window: FIRST_WINDOW,
             n_rows: MOST_ROWS,
             most_rows: MOST_ROWS,
+            n_ids: MOST_IDS,
             next_poll: 0,
             next_look: LOOK.min(overlap / 3).max(interval),
         }
@@ -192,7 +199,7 @@ impl Table {
                     is_listed: false,
                 });
                 let after = look.after.clone();
-                query(after, Some(self.live.clone()), Select::Ids(MOST_IDS))
+                query(after, Some(self.live.clone()), Select::Ids(self.n_ids))
             }
             Kind::Fetch => {
                 let missing = self.look.as_ref().map(|look| look.missing.as_slice());
@@ -216,16 +223,20 @@ impl Table {
         }
     }
 
-    /// A row was delivered or skipped, for good.
-    pub(super) fn remember(&mut self, mark: &Mark) {
-        self.newest = self.newest.max(mark.time());
+    /// A row was delivered or skipped, for good. No row is believed to be of a later time than `limit`.
+    pub(super) fn remember(&mut self, mark: &Mark, limit: Option<Millis>) {
+        self.newest = self.newest.max(mark.time().min(limit.unwrap_or(mark.time())));
         if mark.time() >= self.settled {
             self.seen.insert(mark.key(), mark.time());
         }
     }
 
-    /// Everything up to a row of an answer in order is delivered or skipped.
-    pub(super) fn reached(&mut self, kind: Kind, place: Key) {
+    /// Everything up to a row of an answer in order is delivered or skipped. A row from the future moves nothing.
+    pub(super) fn reached(&mut self, kind: Kind, place: &Key, limit: Option<Millis>) {
+        if limit.is_some_and(|limit| place.millis() > limit) {
+            return;
+        }
+        let place = place.passed();
         match (kind, &mut self.backlog) {
             (Kind::Live, _) if place.is_behind(&self.live) => self.live = place,
             (Kind::Backlog, Some(backlog)) if place.is_behind(&backlog.after) => {
@@ -250,17 +261,26 @@ impl Table {
             Kind::Live => {
                 let farthest = last.as_ref().map(Key::millis);
                 let farthest = farthest.map(|it| it.min(is.limit.unwrap_or(it)));
-                if let Some(last) = last.filter(|last| last.is_behind(&self.live)) {
-                    self.live = last;
+                let before = self.live.clone();
+                if let Some(last) = &last {
+                    self.reached(kind, last, is.limit);
                 }
                 if is_full {
+                    // A whole page of one instant without ids: nothing says where in it the rest is.
+                    if let Some(last) = last.filter(|_| self.live == before) {
+                        self.reached(kind, &Key { id: None, ..last }, is.limit);
+                    }
+                    let is_further = self.live != before;
                     self.through = self.through.max(farthest.unwrap_or(Millis::MIN));
-                    return true;
+                    // The rest is asked for at once, or left to the backlog.
+                    self.next_poll = if is_further { now } else { now + self.interval };
+                    return false;
                 }
                 let through = farthest.max(is.asked_at).unwrap_or(Millis::MIN);
                 self.through = self.through.max(through);
                 // A quiet table is not searched from its last row on for ever: looks find what is late.
-                let behind = is.asked_at.map(|at| Key::after(at - self.overlap));
+                let behind = is.sure.filter(|_| self.overlap > 0);
+                let behind = behind.map(|at| Key::after(at - self.overlap));
                 if let Some(behind) = behind.filter(|behind| behind.is_behind(&self.live)) {
                     self.live = behind;
                 }
@@ -270,8 +290,12 @@ impl Table {
             Kind::Backlog => {
                 let grown = if is_full { self.window / 2 } else { self.window * 2 };
                 self.window = grown.clamp(LEAST_WINDOW, LARGEST_WINDOW);
-                let reached = if is_full { last } else { query.until.clone() };
                 let Some(backlog) = &mut self.backlog else { return false };
+                let passed = last.as_ref().map(Key::passed);
+                let passed = passed.filter(|it| it.is_behind(&query.after));
+                // A whole page of one instant without ids: nothing says where in it the rest is.
+                let stepped = || last.map(|last| Key { id: None, ..last });
+                let reached = if is_full { passed.or_else(stepped) } else { query.until.clone() };
                 if let Some(reached) = reached.filter(|it| it.is_behind(&backlog.after)) {
                     backlog.after = reached;
                 }
@@ -289,6 +313,7 @@ impl Table {
                     return false;
                 }
                 look.is_listed = true;
+                self.n_ids = (self.n_ids * 2).min(MOST_IDS);
                 if look.missing.is_empty() {
                     self.end_look(now);
                 }
@@ -309,11 +334,11 @@ impl Table {
 
     fn end_look(&mut self, now: Millis) {
         self.next_look = now + LOOK.min(self.overlap / 3).max(self.interval);
-        if let Some(look) = self.look.take() {
+        // What the backlog passes is looked at after it.
+        if let Some(look) = self.look.take().filter(|_| self.backlog.is_none()) {
             let settled = look.began.saturating_sub(self.overlap).min(self.live.millis());
             self.settled = self.settled.max(settled);
-            let backlog = self.backlog.as_ref().map(|backlog| backlog.after.millis());
-            self.forget_before(backlog.map_or(self.settled, |backlog| backlog.min(self.settled)));
+            self.forget_before(self.settled);
         }
     }
 
@@ -328,10 +353,15 @@ impl Table {
         if lost == 0 {
             return None;
         }
+        let cut = Key::before(kept_from);
         match &mut self.backlog {
-            Some(backlog) => backlog.after = Key::before(kept_from),
-            None => {
-                (self.live, self.through) = (Key::before(kept_from), kept_from);
+            Some(backlog) if backlog.until.is_behind(&cut) => backlog.after = cut,
+            _ => {
+                self.backlog = None;
+                if cut.is_behind(&self.live) {
+                    self.live = cut;
+                }
+                self.through = self.through.max(kept_from);
                 self.settled = self.settled.max(kept_from);
             }
         }
@@ -345,10 +375,12 @@ impl Table {
     }
 
     /// What is new is asked for as soon as the pause is over.
-    pub(super) fn again(&mut self) {
+    pub(super) fn again(&mut self, kind: Kind, now: Millis) {
         self.next_poll = 0;
-        // Its ids may have come in part; those that were missed are found again.
-        self.look.take_if(|look| !look.is_listed);
+        // Its ids may have come in part; those that were missed are found again. The rest goes before it.
+        if kind == Kind::Look && self.look.take().is_some() {
+            self.next_look = now + LOOK_AGAIN.max(self.interval);
+        }
     }
 
     /// A request of this kind failed; with `is_too_much` because the answer was too large or took too long.
@@ -358,6 +390,9 @@ impl Table {
         }
         self.n_rows = (self.n_rows / 4).max(LEAST_ROWS);
         self.window = (self.window / 4).max(LEAST_WINDOW);
+        if kind == Kind::Look {
+            self.n_ids = (self.n_ids / 4).max(LEAST_IDS);
+        }
         if let (Kind::Live, Some(now), None) = (kind, now, &self.backlog)
             && now - self.live.millis() > 2 * self.interval
         {

@@ -118,7 +118,7 @@ fn live(history: &History) -> BTreeMap<String, u32> {
         let stop = stops.next();
         let mut left = stop.map_or(usize::MAX, |(n_rows, _)| *n_rows);
         let mut table = history.table(&start);
-        let began = steady;
+        let (began, mut n_answers) = (steady, 0);
         let end = last.max(steady) + 3 * history.overlap + 20 * MINUTE;
         let known = |steady: Millis| history.knows_the_time.then_some(BEGAN + steady);
         'life: while steady < end {
@@ -132,7 +132,8 @@ fn live(history: &History) -> BTreeMap<String, u32> {
             // As the reader has it: what is new does not starve the rest.
             let kind =
                 if rng.bool() { table.due_beside(steady - began).unwrap_or(kind) } else { kind };
-            if let Some(now) = known(steady) {
+            // The time is known by the first answer.
+            if let Some(now) = known(steady).filter(|_| n_answers > 0) {
                 table.split(now);
             }
             let asked = steady;
@@ -141,7 +142,7 @@ fn live(history: &History) -> BTreeMap<String, u32> {
             let fault = |rng: &mut Rng| history.faults > 0 && rng.u32(0..history.faults) == 0;
             if fault(&mut rng) {
                 table.failed(kind, true, known(steady));
-                table.again();
+                table.again(kind, steady - began);
                 continue;
             }
             let rows = history.answer(&query, BEGAN + steady);
@@ -155,8 +156,10 @@ fn live(history: &History) -> BTreeMap<String, u32> {
                 let key = RecordKey::of(id.as_bytes());
                 if !table.has_seen(key) {
                     *delivered.entry(id).or_default() += 1;
-                    table.remember(&Mark::with_event_time(key, row.key.millis(), row.key.millis()));
-                    table.reached(kind, row.key.clone());
+                    let limit = known(steady);
+                    let time = row.key.millis();
+                    table.remember(&Mark::with_event_time(key, time, time), limit);
+                    table.reached(kind, &row.key, limit);
                 }
                 left = left.saturating_sub(1);
                 if left == 0 {
@@ -165,14 +168,16 @@ fn live(history: &History) -> BTreeMap<String, u32> {
             }
             if cut.is_some() {
                 table.failed(kind, false, known(steady));
-                table.again();
+                table.again(kind, steady - began);
                 continue;
             }
+            n_answers += 1;
             let before = table.through();
             let answered = Answered {
                 n_rows: rows.len(),
                 last: rows.last().map(|row| row.key.clone()),
                 asked_at: known(asked),
+                sure: known(asked),
                 limit: known(steady),
             };
             table.answered(&query, kind, &answered, steady - began);
