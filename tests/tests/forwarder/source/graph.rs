@@ -6,6 +6,8 @@ mod result;
 mod permission;
 mod filters;
 mod restart;
+mod identity;
+mod commands;
 
 use std::collections::BTreeSet;
 
