@@ -364,21 +364,16 @@ impl State {
     /// The token as it is reported: the worst that holds of it. A source that refuses it, or for which it is absent, reads no
     /// stream; with two of them the words begin with its name.
     fn worst_token(&self) -> (report::TokenState, Option<String>) {
-        let are_two =
-            self.served.values().any(|source| Some(source) != self.served.values().next());
-        let named = |source: StreamSource, reason: &str| {
-            if are_two { format!("{}: {reason}", source.as_str()) } else { reason.to_owned() }
-        };
         let refuses = |state: report::TokenState| {
             self.tokens.said.iter().find(move |(_, (said, _))| *said == state)
         };
         let worst = [report::TokenState::Missing, report::TokenState::Invalid];
         if let Some((source, (state, reason))) = worst.into_iter().find_map(refuses) {
-            return (*state, reason.as_ref().map(|reason| named(*source, reason)));
+            return (*state, reason.as_ref().map(|reason| self.named(*source, reason)));
         }
         let forbidden = self.streams.iter().filter_map(|(stream, known)| {
             let source = self.served.get(stream).copied().unwrap_or(StreamSource::CloudApps);
-            Some((*stream, named(source, known.forbidden.as_deref()?)))
+            Some((*stream, self.named(source, known.forbidden.as_deref()?)))
         });
         let forbidden: Vec<_> = forbidden.collect();
         let forbidden = forbidden.iter().map(|(stream, reason)| (*stream, reason.as_str()));
@@ -416,15 +411,25 @@ impl State {
         known.is_some_and(|known| known.state == report::SourceState::Unreachable)
     }
 
+    /// A reason; with two sources it begins with the name of the one that gave it.
+    fn named(&self, source: StreamSource, reason: &str) -> String {
+        let are_two =
+            self.served.values().any(|source| Some(source) != self.served.values().next());
+        if are_two { format!("{}: {reason}", source.as_str()) } else { reason.to_owned() }
+    }
+
     /// One stream that fails is what people need to hear of.
     fn worst_source(&self) -> Option<SourceState> {
-        let rank = |source: &&SourceState| match source.state {
+        let rank = |source: &SourceState| match source.state {
             report::SourceState::Unreachable => 3,
             report::SourceState::Throttled => 2,
             report::SourceState::Reachable => 1,
             report::SourceState::Unknown => 0,
         };
-        self.sources.values().max_by_key(rank).cloned()
+        let (stream, worst) = self.sources.iter().max_by_key(|(_, source)| rank(source))?;
+        let source = self.served.get(stream).copied().unwrap_or(StreamSource::CloudApps);
+        let reason = worst.reason.as_ref().map(|reason| self.named(source, reason));
+        Some(SourceState { reason, ..worst.clone() })
     }
 
     /// The source's clock is the clock.
