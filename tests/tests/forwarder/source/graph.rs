@@ -6,6 +6,7 @@ mod result;
 mod permission;
 mod filters;
 mod restart;
+mod sources;
 mod identity;
 mod commands;
 
