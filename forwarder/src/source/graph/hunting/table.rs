@@ -21,6 +21,8 @@ const LEAST_WINDOW: Millis = 1_000;
 const FIRST_WINDOW: Millis = 6 * 3_600_000;
 const LARGEST_WINDOW: Millis = 24 * 3_600_000;
 const LEAST_ROWS: usize = 10;
+/// So many ids take less than a row does.
+const IDS_A_ROW: usize = MOST_IDS / MOST_ROWS;
 
 /// What is read; the earlier goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +35,15 @@ pub(super) enum Kind {
     Fetch,
     /// What lies further back.
     Backlog,
+}
+
+/// Why less is to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    /// The answer has more bytes than Graph gives: so many rows will have again.
+    Size,
+    /// The answer took too long: Graph may have been busy.
+    Time,
 }
 
 /// What lies further back and is not read yet.
@@ -85,6 +96,8 @@ pub(super) struct Table {
     newest: Millis,
     window: Millis,
     n_rows: usize,
+    /// So many rows were too large. It grows slowly, because rows differ.
+    too_many: usize,
     next_poll: Millis,
     next_look: Millis,
 }
@@ -110,6 +123,7 @@ impl Table {
             newest: start,
             window: FIRST_WINDOW,
             n_rows: MOST_ROWS,
+            too_many: usize::MAX,
             next_poll: 0,
             next_look: LOOK.min(overlap / 3).max(interval),
         }
@@ -190,7 +204,7 @@ impl Table {
                     is_listed: false,
                 });
                 let after = look.after.clone();
-                query(after, Some(self.live.clone()), Select::Ids(MOST_IDS))
+                query(after, Some(self.live.clone()), Select::Ids(self.n_rows * IDS_A_ROW))
             }
             Kind::Fetch => {
                 let missing = self.look.as_ref().map(|look| look.missing.as_slice());
@@ -243,7 +257,9 @@ impl Table {
     ) -> bool {
         let is_full = is.n_rows >= query.limit();
         let last = is.last.clone();
-        self.n_rows = (self.n_rows * 2).min(MOST_ROWS);
+        let small_enough = (self.too_many / 4 * 3).max(LEAST_ROWS);
+        self.n_rows = (self.n_rows * 2).min(MOST_ROWS).min(small_enough);
+        self.too_many = self.too_many.saturating_add(self.too_many / 32);
         match kind {
             Kind::Live => {
                 let farthest = last.as_ref().map(Key::millis);
@@ -349,10 +365,10 @@ impl Table {
         self.look.take_if(|look| !look.is_listed);
     }
 
-    /// A request of this kind failed; with `is_too_much` because the answer was too large or took too long.
-    pub(super) fn failed(&mut self, kind: Kind, is_too_much: bool, now: Option<Millis>) {
-        if !is_too_much {
-            return;
+    /// A request of this kind failed because the answer was too large or took too long.
+    pub(super) fn failed(&mut self, kind: Kind, too_much: TooMuch, now: Option<Millis>) {
+        if too_much == TooMuch::Size {
+            self.too_many = self.n_rows;
         }
         self.n_rows = (self.n_rows / 4).max(LEAST_ROWS);
         self.window = (self.window / 4).max(LEAST_WINDOW);
@@ -361,5 +377,43 @@ impl Table {
         {
             self.split_at(now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_answers_few_are_too_large() {
+        let mut table = Table::starting_at(xdr::Table::CloudAppEvents, 0, 0, 1_000);
+        let (mut n_refused, mut n_rows) = (0, 0);
+        for _ in 0..100 {
+            let query = table.question(Kind::Live, None);
+            let Select::Rows(rows) = query.select else { panic!("{query:?}") };
+            if rows > 40 {
+                n_refused += 1;
+                table.failed(Kind::Live, TooMuch::Size, None);
+            } else {
+                n_rows += rows;
+                table.answered(&query, Kind::Live, &Answered::default(), 0);
+            }
+        }
+        assert!(n_refused <= 20 && n_rows >= 2_000, "{n_refused} refused, {n_rows} rows");
+    }
+
+    #[test]
+    fn after_answers_that_took_too_long_as_much_as_ever_is_asked_for_soon() {
+        let mut table = Table::starting_at(xdr::Table::CloudAppEvents, 0, 0, 1_000);
+        for _ in 0..10 {
+            table.failed(Kind::Live, TooMuch::Time, None);
+        }
+        let look = table.question(Kind::Look, None);
+        assert_eq!(look.select, Select::Ids(LEAST_ROWS * IDS_A_ROW), "of ids as well");
+        for _ in 0..10 {
+            let query = table.question(Kind::Live, None);
+            table.answered(&query, Kind::Live, &Answered::default(), 0);
+        }
+        assert_eq!(table.question(Kind::Live, None).select, Select::Rows(MOST_ROWS));
     }
 }
