@@ -115,7 +115,7 @@ pub fn resume<'a>(
             let earliest = life.now.saturating_sub(start_from);
             let not_before = (!was_exported && at.through < earliest).then_some(earliest);
             if !is_same {
-                let (through, seen) = (at.through, seen::of(&at.position));
+                let (through, seen) = (at.through, seen::of(&at.position, at.through));
                 let start = Start::Switched { through, floor, seen, not_before };
                 return Begins { stream, start, origin: Origin::Switched };
             }

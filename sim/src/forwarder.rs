@@ -1,5 +1,6 @@
 //! The forwarder as users run it: the built program, a manifest, a folder of secrets and a folder of state.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -71,6 +72,7 @@ pub struct Forwarder {
     child: Option<Child>,
     environment: Vec<(String, String)>,
     program: PathBuf,
+    arguments: Vec<OsString>,
     config: Option<PathBuf>,
 }
 
@@ -130,6 +132,7 @@ impl Forwarder {
             child: None,
             environment: Vec::new(),
             program: PathBuf::from("siem-forwarder"),
+            arguments: Vec::new(),
             config: None,
         };
         forwarder.set_token(token)?;
@@ -165,6 +168,11 @@ impl Forwarder {
     /// From here on starts this program: a path, or a name beside the running test.
     pub fn set_program(&mut self, program: impl Into<PathBuf>) {
         self.program = program.into();
+    }
+
+    /// From here on starts it with these arguments more.
+    pub fn set_arguments(&mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) {
+        self.arguments = arguments.into_iter().map(Into::into).collect();
     }
 
     /// From here on starts it with these failpoints, which are compiled in by `cargo test --workspace` and do nothing
@@ -225,6 +233,7 @@ impl Forwarder {
         };
         let child = command
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+const TENANT: &str = "0b5f0c4e-1f9e-4d6b-8a57-8d0f3a7c9e21";
+const CLIENT: &str = "11111111-2222-3333-4444-555555555555";
+
 /// A manifest; its text is what it displays.
 #[derive(Clone, Debug)]
 #[must_use = "a manifest is its text"]
@@ -39,6 +42,13 @@ impl Manifest {
         self.source(format!("cloudApps: {{url: '{url}'}}, {auth}"))
     }
 
+    /// With Microsoft Graph there, which is the identity provider as well, these fields of `spec.source.graph` between
+    /// commas, and an application whose client secret is in the Secret `defender`.
+    pub fn graph(self, url: &str, fields: &str) -> Self {
+        let auth = application(url, "clientSecretRef: {name: defender}");
+        self.source(format!("graph: {{url: '{url}', {fields}}}, {auth}"))
+    }
+
     /// With more fields of `spec.source`, between commas.
     pub fn and_source(mut self, fields: &str) -> Self {
         self.source.push_str(", ");
@@ -73,6 +83,13 @@ impl Manifest {
         self.more.push_str(lines);
         self
     }
+}
+
+/// `auth` of an application with this identity provider, which proves itself so.
+pub fn application(authority: &str, proof: &str) -> String {
+    format!(
+        "auth: {{clientCredentials: {{tenantId: {TENANT}, clientId: {CLIENT}, authorityUrl: '{authority}', {proof}}}}}"
+    )
 }
 
 impl fmt::Display for Manifest {

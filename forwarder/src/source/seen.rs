@@ -26,13 +26,14 @@ struct OfTable {
     seen: Vec<(u64, Millis)>,
 }
 
-/// The digests of the ids that a position remembers.
-pub fn of(position: &Position) -> Vec<RecordKey> {
+/// The digests of the ids that a position remembers, with their times: none before the time of the position.
+pub fn of(position: &Position, through: Millis) -> Vec<(RecordKey, Millis)> {
     let Digests { seen, ids, tables } = position.read().unwrap_or_default();
     let of_tables = tables.into_values().flat_map(|table| table.seen);
-    let digests = seen.into_iter().chain(of_tables).map(|(bits, _)| bits);
     let ids = ids.iter().filter_map(|id| u64::from_str_radix(id, 16).ok());
-    digests.chain(ids).map(RecordKey::from_bits).collect()
+    let ids = ids.map(|bits| (bits, through));
+    let digests = seen.into_iter().chain(of_tables).chain(ids);
+    digests.map(|(bits, time)| (RecordKey::from_bits(bits), time.max(through))).collect()
 }
 
 #[cfg(test)]
@@ -46,8 +47,11 @@ mod tests {
             r#"{"version":1,"tables":{"A":{"live":{"ticks":1},"through":1,"seen":[[5,1]]},"B":{"seen":[[6,1]]}}}"#,
         ] {
             let position: Position = serde_json::from_str(text).unwrap();
-            assert_eq!(of(&position), [RecordKey::from_bits(5), RecordKey::from_bits(6)], "{text}");
+            let of_five = if text.contains("900") { 900 } else { 500 };
+            let expected =
+                [(5, of_five), (6, 500)].map(|(bits, at)| (RecordKey::from_bits(bits), at));
+            assert_eq!(of(&position, 500), expected, "{text}");
         }
-        assert_eq!(of(&Position::default()), []);
+        assert_eq!(of(&Position::default(), 0), []);
     }
 }

@@ -25,8 +25,9 @@ pub enum Start {
         through: Millis,
         /// Nothing before this time is ever asked for.
         floor: Millis,
-        /// What was delivered last, by the ids that both ways know.
-        seen: Vec<RecordKey>,
+        /// What was delivered last, by the ids that both ways know, with the time by which the other listed it: what came
+        /// while a backlog was read lies far beyond `through`.
+        seen: Vec<(RecordKey, Millis)>,
         /// What lies before this time is left out.
         not_before: Option<Millis>,
     },

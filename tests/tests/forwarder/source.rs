@@ -13,3 +13,4 @@ mod way;
 mod records;
 mod metrics;
 mod admin;
+mod graph;

@@ -26,7 +26,7 @@ pub struct Activities {
     pub users: Vec<String>,
     /// Signatures.
     pub event_types: Vec<String>,
-    /// As the table writes them, without their blanks.
+    /// As the table writes them, without their blanks and whatever the case.
     pub ip_categories: Vec<&'static str>,
     /// ISO 3166 codes.
     pub countries: Vec<String>,
@@ -88,7 +88,7 @@ impl Activities {
         }
         if !self.ip_categories.is_empty() {
             let categories = texts(&self.ip_categories);
-            add(format!("replace_string(IPCategory, \" \", \"\") in ({categories})"));
+            add(format!("replace_string(IPCategory, \" \", \"\") in~ ({categories})"));
         }
         if !self.countries.is_empty() {
             add(format!("{country} in ({})", texts(&self.countries)));
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(
             activities.kql(Table::CloudAppEvents),
             "| where ApplicationId in (11161, 20893)\n\
-             | where replace_string(IPCategory, \" \", \"\") in (\"CloudProvider\")\n\
+             | where replace_string(IPCategory, \" \", \"\") in~ (\"CloudProvider\")\n\
              | where CountryCode in (\"NL\")\n\
              | where (\nActionType != \"x\" // or not\n)\n"
         );

@@ -35,7 +35,7 @@ use crate::source::{self, Due, Failed, Listed, Offer, PageRead, Start, xdr};
 use crate::time::{Millis, Now, millis};
 use key::Key;
 use query::Query;
-use table::{Answered, Kind, Table};
+use table::{Answered, Kind, Table, TooMuch};
 
 /// What the application needs.
 const PERMISSION: &str = "ThreatHunting.Read.All";
@@ -132,18 +132,18 @@ impl Reader {
     }
 
     fn failure(&mut self, error: &Error) -> Failed {
-        let is_too_much = match error {
-            Error::ResultTooLarge { .. }
-            | Error::Status { code: 502..=504 | 408, .. }
+        let too_much = match error {
+            Error::ResultTooLarge { .. } => Some(TooMuch::Size),
+            Error::Status { code: 502..=504 | 408, .. }
             | Error::Body(split::Error::Endless)
-            | Error::Slow => true,
-            Error::Request(failed) => matches!(failed, client::Failed::Silent(_)),
-            _ => false,
+            | Error::Slow
+            | Error::Request(client::Failed::Silent(_)) => Some(TooMuch::Time),
+            _ => None,
         };
         let (now, kind) = (self.now(), self.due.1);
         let sure = self.clock.sure(now, now.steady);
-        if let Some(table) = self.table() {
-            table.failed(kind, is_too_much, sure);
+        if let (Some(table), Some(too_much)) = (self.table(), too_much) {
+            table.failed(kind, too_much, sure);
         }
         self.hunting.api.failed(error)
     }

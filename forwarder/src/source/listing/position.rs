@@ -79,7 +79,7 @@ pub(super) fn restore(stream: Stream, start: &Start, overlap: Duration) -> Curso
         Start::Anew(from) => return Cursor::starting_at(*from),
         Start::At { at, floor, not_before } => (at, floor, not_before),
         Start::Switched { through, floor, seen, not_before } => {
-            let seen = seen.iter().map(|key| (*key, *through));
+            let seen = seen.iter().copied();
             let late = lateness(stream, overlap).max(SWITCH);
             let mut cursor = Cursor::restore(*floor, None, *through, late, None, seen);
             if let Some(not_before) = not_before {

@@ -95,10 +95,18 @@ pub(crate) struct World {
 impl World {
     /// Everything but the forwarder's process runs.
     pub(crate) async fn prepare(options: Options, manifest: &Manifest) -> Result<Self> {
+        Self::of(options, |defender, receiver| manifest.text(defender, receiver)).await
+    }
+
+    /// The same with the manifest's whole text.
+    pub(crate) async fn of(
+        options: Options,
+        manifest: impl FnOnce(&Defender, &Receiver) -> String,
+    ) -> Result<Self> {
         let defender = Defender::start(options).await?;
         let receiver = Receiver::start(Framing::Newline, None).await?;
         let forwarder = Forwarder::new(&defender.url(), DEMO_TOKEN, "{host: unused}", "")?;
-        fs::write(forwarder.manifest(), manifest.text(&defender, &receiver))?;
+        fs::write(forwarder.manifest(), manifest(&defender, &receiver))?;
         Ok(Self { defender, receiver, forwarder })
     }
 

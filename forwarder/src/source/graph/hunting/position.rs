@@ -85,7 +85,9 @@ pub(super) fn restore(
             let from = (through - overlap).max(*floor).max(not_before.unwrap_or(Millis::MIN));
             let switched = |table: &xdr::Table| {
                 let mut switched = starting(table, from);
-                switched.seen = seen.iter().map(|key| (*key, *through)).collect();
+                // A row is ingested a little later than the other way lists it.
+                let seen = seen.iter().map(|(key, time)| (*key, time.saturating_add(overlap)));
+                switched.seen = seen.collect();
                 switched
             };
             (tables.iter().map(switched).collect(), None)

@@ -21,9 +21,10 @@ const LEAST_WINDOW: Millis = 1_000;
 const FIRST_WINDOW: Millis = 6 * 3_600_000;
 const LARGEST_WINDOW: Millis = 24 * 3_600_000;
 const LEAST_ROWS: usize = 10;
-const LEAST_IDS: usize = 100;
 /// After a look that was not answered.
 const LOOK_AGAIN: Millis = 60_000;
+/// So many ids take less than a row does.
+const IDS_A_ROW: usize = MOST_IDS / MOST_ROWS;
 
 /// What is read; the earlier goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,15 @@ pub(super) enum Kind {
     Fetch,
     /// What lies further back.
     Backlog,
+}
+
+/// Why less is to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    /// The answer has more bytes than Graph gives: so many rows will have again.
+    Size,
+    /// The answer took too long: Graph may have been busy.
+    Time,
 }
 
 /// What lies further back and is not read yet.
@@ -91,7 +101,8 @@ pub(super) struct Table {
     window: Millis,
     n_rows: usize,
     most_rows: usize,
-    n_ids: usize,
+    /// So many rows were too large. It grows slowly, because rows differ.
+    too_many: usize,
     next_poll: Millis,
     next_look: Millis,
 }
@@ -118,7 +129,7 @@ impl Table {
             window: FIRST_WINDOW,
             n_rows: MOST_ROWS,
             most_rows: MOST_ROWS,
-            n_ids: MOST_IDS,
+            too_many: usize::MAX,
             next_poll: 0,
             next_look: LOOK.min(overlap / 3).max(interval),
         }
@@ -199,7 +210,7 @@ impl Table {
                     is_listed: false,
                 });
                 let after = look.after.clone();
-                query(after, Some(self.live.clone()), Select::Ids(self.n_ids))
+                query(after, Some(self.live.clone()), Select::Ids(self.n_rows * IDS_A_ROW))
             }
             Kind::Fetch => {
                 let missing = self.look.as_ref().map(|look| look.missing.as_slice());
@@ -256,7 +267,9 @@ impl Table {
     ) -> bool {
         let is_full = is.n_rows >= query.limit();
         let last = is.last.clone();
-        self.n_rows = (self.n_rows * 2).min(self.most_rows);
+        let small_enough = (self.too_many / 4 * 3).max(LEAST_ROWS);
+        self.n_rows = (self.n_rows * 2).min(self.most_rows).min(small_enough);
+        self.too_many = self.too_many.saturating_add(self.too_many / 32);
         match kind {
             Kind::Live => {
                 let farthest = last.as_ref().map(Key::millis);
@@ -313,7 +326,6 @@ impl Table {
                     return false;
                 }
                 look.is_listed = true;
-                self.n_ids = (self.n_ids * 2).min(MOST_IDS);
                 if look.missing.is_empty() {
                     self.end_look(now);
                 }
@@ -383,16 +395,13 @@ impl Table {
         }
     }
 
-    /// A request of this kind failed; with `is_too_much` because the answer was too large or took too long.
-    pub(super) fn failed(&mut self, kind: Kind, is_too_much: bool, now: Option<Millis>) {
-        if !is_too_much {
-            return;
+    /// A request of this kind failed because the answer was too large or took too long.
+    pub(super) fn failed(&mut self, kind: Kind, too_much: TooMuch, now: Option<Millis>) {
+        if too_much == TooMuch::Size {
+            self.too_many = self.n_rows;
         }
         self.n_rows = (self.n_rows / 4).max(LEAST_ROWS);
         self.window = (self.window / 4).max(LEAST_WINDOW);
-        if kind == Kind::Look {
-            self.n_ids = (self.n_ids / 4).max(LEAST_IDS);
-        }
         if let (Kind::Live, Some(now), None) = (kind, now, &self.backlog)
             && now - self.live.millis() > 2 * self.interval
         {
@@ -403,3 +412,5 @@ impl Table {
 
 #[cfg(test)]
 mod laws;
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,11 @@ fn live(history: &History) -> BTreeMap<String, u32> {
             steady += rng.i64(20..3_000);
             let fault = |rng: &mut Rng| history.faults > 0 && rng.u32(0..history.faults) == 0;
             if fault(&mut rng) {
-                table.failed(kind, true, known(steady));
+                table.failed(
+                    kind,
+                    rng.choice([TooMuch::Size, TooMuch::Time]).unwrap(),
+                    known(steady),
+                );
                 table.again(kind, steady - began);
                 continue;
             }
@@ -167,7 +171,6 @@ fn live(history: &History) -> BTreeMap<String, u32> {
                 }
             }
             if cut.is_some() {
-                table.failed(kind, false, known(steady));
                 table.again(kind, steady - began);
                 continue;
             }

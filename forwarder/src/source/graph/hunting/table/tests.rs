@@ -1,0 +1,36 @@
+//! How much is asked for at once.
+
+use super::*;
+
+#[test]
+fn of_many_answers_few_are_too_large() {
+    let mut table = Table::starting_at(xdr::Table::CloudAppEvents, 0, 0, 1_000);
+    let (mut n_refused, mut n_rows) = (0, 0);
+    for _ in 0..100 {
+        let query = table.question(Kind::Live, None);
+        let Select::Rows(rows) = query.select else { panic!("{query:?}") };
+        if rows > 40 {
+            n_refused += 1;
+            table.failed(Kind::Live, TooMuch::Size, None);
+        } else {
+            n_rows += rows;
+            table.answered(&query, Kind::Live, &Answered::default(), 0);
+        }
+    }
+    assert!(n_refused <= 20 && n_rows >= 2_000, "{n_refused} refused, {n_rows} rows");
+}
+
+#[test]
+fn after_answers_that_took_too_long_as_much_as_ever_is_asked_for_soon() {
+    let mut table = Table::starting_at(xdr::Table::CloudAppEvents, 0, 0, 1_000);
+    for _ in 0..10 {
+        table.failed(Kind::Live, TooMuch::Time, None);
+    }
+    let look = table.question(Kind::Look, None);
+    assert_eq!(look.select, Select::Ids(LEAST_ROWS * IDS_A_ROW), "of ids as well");
+    for _ in 0..10 {
+        let query = table.question(Kind::Live, None);
+        table.answered(&query, Kind::Live, &Answered::default(), 0);
+    }
+    assert_eq!(table.question(Kind::Live, None).select, Select::Rows(MOST_ROWS));
+}
