@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use siem_agent_crds::position::Position;
 use siem_agent_edge::clock;
 use tokio::time::Instant;
@@ -316,6 +317,10 @@ impl source::Reader for Reader {
         match page.next().await {
             Ok(Arrived::Pieces(pieces)) => {
                 Ok(Some(pieces.iter().filter_map(|piece| self.admit(piece)).collect()))
+            }
+            // Something that is no answer must not prove that there are no rows.
+            Ok(Arrived::End(end)) if !end.get("schema").is_some_and(Value::is_array) => {
+                Err(self.failure(&Error::NoSchema))
             }
             Ok(Arrived::End(_)) => {
                 if let Some(asked) = &mut self.asked {

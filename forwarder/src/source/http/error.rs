@@ -169,6 +169,9 @@ pub enum Error {
     /// The list would not end.
     #[error("the list was given up and is read again from the watermark")]
     Endless(#[source] Endless),
+    /// What Graph always gives with rows, and with none.
+    #[error("the API's answer has no schema: it is not that of a hunting query")]
+    NoSchema,
     /// Rows that are not in the order that was asked for prove nothing of what lies behind them.
     #[error("the API's rows are not in the order that was asked for")]
     Unordered,
@@ -310,6 +313,7 @@ impl Error {
             | Self::Nowhere
             | Self::ForeignLink
             | Self::Unordered
+            | Self::NoSchema
             | Self::Abandoned => {
                 return format!(
                     "Check {url}, DNS, the proxy, firewalls and spec.source.caBundleRef"
@@ -351,6 +355,7 @@ impl Error {
             | Self::Nowhere
             | Self::ForeignLink
             | Self::Unordered
+            | Self::NoSchema
             | Self::Slow
             | Self::Request(_)
             | Self::Identity(_)
@@ -387,6 +392,7 @@ impl Error {
             | Self::Nowhere
             | Self::ForeignLink
             | Self::Unordered
+            | Self::NoSchema
             | Self::ProxySecret(_)
             | Self::Identity(_)
             | Self::IdentityRefused { .. }
