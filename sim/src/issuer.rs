@@ -1,6 +1,7 @@
 //! An issuer of signed tokens, as a cluster is for its service accounts: what the simulated identity provider can trust.
 //!
-//! Its key is a part of the sources: it signs nothing but what tests hand to a simulator.
+//! Its key is a part of the sources: it signs nothing but what tests hand to a simulator, and the tokens of the control
+//! planes that tests start, which listen to this machine alone.
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine as _;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 /// The name of the key in a token and in the JWK set.
 const KEY_ID: &str = "of-the-tests";
-const KEY: &str = include_str!("issuer/key.pem");
+pub(crate) const KEY: &str = include_str!("issuer/key.pem");
 
 /// An issuer and its key.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 //! It must never help: what the operator and the forwarders do, they do by their images and the manifests alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -198,11 +199,25 @@ impl Stage {
         alive.with_context(|| format!("{name} has no pod"))
     }
 
-    /// The file with the ServiceAccount token that says who a pod is, as the kubelet keeps it.
-    pub fn identity(&self, pod: &Value) -> PathBuf {
+    /// The file with the ServiceAccount token that says who a pod is, as the kubelet keeps it: in memory, on a mount that
+    /// the kubelet's process alone sees.
+    ///
+    /// # Errors
+    /// When no kubelet of this node runs.
+    pub fn identity(&self, pod: &Value) -> Result<PathBuf> {
+        let folder = self.node.folder().display().to_string();
+        let is_kubelet = |process: &Path| {
+            let words = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+            let program = words.split('\0').next().unwrap_or_default();
+            program.ends_with("/kubelet") && words.contains(&folder)
+        };
+        let mut processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+        let kubelet = processes.find(|process| is_kubelet(process)).context("find the kubelet")?;
         let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-        let volumes = self.node.folder().join("kubelet/pods").join(uid).join("volumes");
-        volumes.join("kubernetes.io~projected/identity/token")
+        let file = format!(
+            "root{folder}/kubelet/pods/{uid}/volumes/kubernetes.io~projected/identity/token"
+        );
+        Ok(kubelet.join(file))
     }
 
     /// Waits until the agent has another pod than this one, and it is ready.

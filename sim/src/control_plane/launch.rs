@@ -11,12 +11,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use kube::Client;
-use rcgen::KeyPair;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::{User, audit, client, kubeconfig};
 use crate::forwarder::{LOOK, PATIENCE, free_port};
+use crate::issuer;
 use crate::leash::{self, Leashed};
 use crate::pki::Authority;
 
@@ -117,10 +117,9 @@ fn write_files(folder: &Path, site: Option<Site>) -> Result<()> {
         .transpose()?
         .unwrap_or_default()
         .concat();
-    let accounts = KeyPair::generate()?;
     let files = [
-        ("service-accounts.key", accounts.serialize_pem()),
-        ("service-accounts.pub", accounts.public_key_pem()),
+        // RSA, as a cluster's is: Entra ID takes no other signature of a token.
+        ("service-accounts.key", issuer::KEY.to_owned()),
         ("users.csv", users + &line(MANAGER.0, MANAGER.1, "") + &more),
         ("audit.yaml", audit::POLICY.to_owned()),
     ];
@@ -171,7 +170,7 @@ async fn attempt(
             "--authorization-mode=Node,RBAC".to_owned(),
             format!("--service-cluster-ip-range={SERVICES}"),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            format!("--service-account-key-file={}", at("service-accounts.pub")),
+            format!("--service-account-key-file={}", at("service-accounts.key")),
             format!("--service-account-signing-key-file={}", at("service-accounts.key")),
             format!("--audit-policy-file={}", at("audit.yaml")),
             format!("--audit-log-path={}", at(audit::LOG)),

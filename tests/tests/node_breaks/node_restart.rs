@@ -33,8 +33,8 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
         stage.scene.until_ready_is("soc", "Delivering").await?;
         stage.scene.until_ready_is("federated", "Delivering").await?;
         let before = stage.pod("soc").await?;
-        let identity = stage.identity(&stage.pod("federated").await?);
-        let token = fs::read_to_string(&identity)?;
+        let federated = stage.pod("federated").await?;
+        let token = fs::read_to_string(stage.identity(&federated)?)?;
 
         for service in [Service::Kubelet, Service::Containerd] {
             node.end(service, Signal::SIGKILL)?;
@@ -45,7 +45,10 @@ fn restarts_lose_nothing_on_a_real_node() -> Result<()> {
         }
         // A kubelet that has begun anew has a token of its own for the pod, and the forwarder exchanges that one.
         eventually(LONG, async || {
-            ensure!(fs::read_to_string(&identity)? != token, "the token is not renewed");
+            ensure!(
+                fs::read_to_string(stage.identity(&federated)?)? != token,
+                "the token is not renewed"
+            );
             Ok(())
         })
         .await?;
