@@ -277,7 +277,7 @@ pub fn yaml() -> String {
     serde_saphyr::to_string(&crd).expect("JSON is YAML")
 }
 
-/// The CRD made from the types, in JSON: what [`CRD`] has to say.
+/// The CRD made from the types, in JSON: what the committed one has to say.
 #[expect(
     clippy::expect_used,
     reason = "the CRD is made of this crate's own types, and a test makes it"

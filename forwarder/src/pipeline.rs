@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
+use siem_agent_crds::checkpoint::MAX_ALERT_IDS;
 use siem_agent_crds::position::Position;
 use siem_agent_crds::siem_agent::{StreamSource, kind_of};
 use siem_agent_edge::clock;
@@ -33,7 +34,7 @@ use crate::settings::{Budget, Served, Settings};
 use crate::source::cloud_apps::CloudApps;
 use crate::source::graph::Graph;
 use crate::source::http::gate::Gate;
-use crate::source::{Reader as _, Source, Start};
+use crate::source::{Reader as _, Source, Start, seen};
 use crate::store::Store;
 use crate::time::Millis;
 use clearance::{Clearance, Gates};
@@ -247,9 +248,11 @@ fn stand_still(
             match (kind_of(checkpoint.source_of(*stream).unwrap_or_default()), cloud_apps, graph) {
                 (StreamSource::CloudApps, Some(source), _) => stands(source, *stream, &start),
                 (StreamSource::Graph, _, Some(source)) => stands(source, *stream, &start),
-                // Nobody here reads its form.
+                // Nobody here reads its form, but for the ids that it remembers.
                 (StreamSource::CloudApps | StreamSource::Graph, ..) => {
-                    (at.through, None, Position::default())
+                    let seen = seen::of(&at.position, at.through).into_iter().take(MAX_ALERT_IDS);
+                    let ids = seen.map(|(key, _)| format!("{:016x}", key.bits())).collect();
+                    (at.through, None, Position::with_ids(ids))
                 }
             };
         progress.moved(*stream, through, last_event);

@@ -1,6 +1,6 @@
 //! One API over HTTP: asks one page at a time and hands its records on as they arrive.
 //!
-//! It decides nothing: which question is asked comes in as a [`Request`], and what a failure means for the next request is
+//! It decides nothing: which question is asked comes in as a `Request`, and what a failure means for the next request is
 //! [`Error::failure`]'s. A body is split into records while it streams in, so a page of 5,000 is never held whole.
 
 use std::path::PathBuf;

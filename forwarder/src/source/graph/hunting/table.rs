@@ -236,7 +236,8 @@ impl Table {
 
     /// A row was delivered or skipped, for good. No row is believed to be of a later time than `limit`.
     pub(super) fn remember(&mut self, mark: &Mark, limit: Option<Millis>) {
-        self.newest = self.newest.max(limit.map_or(mark.time(), |limit| mark.time().min(limit)));
+        let time = mark.time();
+        self.newest = self.newest.max(limit.unwrap_or(time).min(time));
         if mark.time() >= self.settled {
             self.seen.insert(mark.key(), mark.time());
         }

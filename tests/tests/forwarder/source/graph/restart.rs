@@ -40,7 +40,8 @@ async fn a_forwarder_killed_while_it_reads_a_backlog_loses_nothing() -> Result<(
         .await?;
         world.forwarder.kill()?;
         let n_frames = world.receiver.frames().len();
-        let saved = arrived.iter().rfind(|(at, _)| at.elapsed() > SAVED_AFTER).or(arrived.first());
+        let saved =
+            arrived.iter().rfind(|(at, _)| at.elapsed() > SAVED_AFTER).or_else(|| arrived.first());
         n_recent += n_frames - saved.map_or(0, |(_, n_frames)| *n_frames);
         n_most += 1;
     }
