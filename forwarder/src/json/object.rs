@@ -6,6 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -57,6 +58,15 @@ pub(crate) use object;
 #[derive(Debug)]
 pub(crate) struct Many<T>(pub(crate) Vec<T>);
 
+/// What a column of any content holds: its JSON, or a text that holds JSON.
+#[derive(Debug)]
+pub(crate) enum Dynamic<T> {
+    /// The JSON, read in the same pass.
+    Read(T),
+    /// The text.
+    Text(String),
+}
+
 /// Room for as many elements as most lists of a record have.
 const FEW: usize = 8;
 
@@ -82,8 +92,21 @@ impl<T> Default for Many<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Dynamic<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DynamicVisitor(PhantomData))
+    }
+}
+
+impl<T: Default> Default for Dynamic<T> {
+    fn default() -> Self {
+        Self::Read(T::default())
+    }
+}
+
 struct ObjectVisitor<T>(PhantomData<T>);
 struct ManyVisitor<T>(PhantomData<T>);
+struct DynamicVisitor<T>(PhantomData<T>);
 
 /// What is neither an object nor an array is nothing.
 macro_rules! scalars_are_nothing {
@@ -106,6 +129,9 @@ macro_rules! scalars_are_nothing {
         fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
             Ok(Self::Value::default())
         }
+    };
+    (and_texts) => {
+        scalars_are_nothing!();
         fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
             Ok(Self::Value::default())
         }
@@ -115,7 +141,7 @@ macro_rules! scalars_are_nothing {
 impl<'de, T: Object<'de>> Visitor<'de> for ObjectVisitor<T> {
     type Value = T;
 
-    scalars_are_nothing!();
+    scalars_are_nothing!(and_texts);
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
@@ -134,7 +160,7 @@ impl<'de, T: Object<'de>> Visitor<'de> for ObjectVisitor<T> {
 impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
     type Value = Many<T>;
 
-    scalars_are_nothing!();
+    scalars_are_nothing!(and_texts);
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Many<T>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
@@ -147,5 +173,23 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
             found.push(element);
         }
         Ok(Many(found))
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for DynamicVisitor<T> {
+    type Value = Dynamic<T>;
+
+    scalars_are_nothing!();
+
+    fn visit_str<E>(self, text: &str) -> Result<Dynamic<T>, E> {
+        Ok(Dynamic::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Dynamic<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Dynamic::Read)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Dynamic<T>, A::Error> {
+        T::deserialize(SeqAccessDeserializer::new(elements)).map(Dynamic::Read)
     }
 }

@@ -271,7 +271,7 @@ impl<L: List> source::Reader for Reader<L> {
             means.gap_seconds = Some(gap.seconds);
             if gap.is_another {
                 let gap_seconds = gap.seconds;
-                warn!(%stream, gap_seconds, "events lost: older than what the API still holds");
+                warn!(%stream, gap_seconds, "events lost: older than the API's retention");
             }
         }
         if let Some(start) = read.restarted {

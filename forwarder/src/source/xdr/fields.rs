@@ -1,6 +1,6 @@
 //! The fields of the records that are exported, under the names that they have in Graph and in the tables. Pure.
 
-use crate::json::object::{Many, Raw, object};
+use crate::json::object::{Dynamic, Many, Raw, object};
 
 object! {
     /// An alert of `alerts_v2`.
@@ -63,8 +63,8 @@ object! {
         "AccountDisplayName" => account_name: Raw<'a>,
         "IPAddress" => address: Raw<'a>,
         "UserAgent" => user_agent: Raw<'a>,
-        "ActivityObjects" => objects: Raw<'a>,
-        "RawEventData" => original: Raw<'a>,
+        "ActivityObjects" => objects: Dynamic<Many<ActivityObject<'a>>>,
+        "RawEventData" => original: Dynamic<Original<'a>>,
     }
 }
 
@@ -109,6 +109,6 @@ object! {
         "AccountDisplayName" => display_name: Raw<'a>,
         "AccountObjectId" => object_id: Raw<'a>,
         "IPAddress" => address: Raw<'a>,
-        "RawEventData" => original: Raw<'a>,
+        "RawEventData" => original: Dynamic<Original<'a>>,
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! Dynamic columns come as JSON, or as JSON in a text: hunting has been seen to write both.
 
-use serde_json::value::RawValue;
-
 use super::{fields, time};
 use crate::event::{ActivityObject, CloudAppEvent, Event, IdentityLogonEvent};
-use crate::json::object::{Many, Raw};
+use crate::json::object::{Dynamic, Many};
 use crate::json::{repair, text};
 use crate::reject::RejectReason;
 use crate::source::parse::{self, Reject, identifier, object};
@@ -80,10 +78,12 @@ fn cloud_app_event(json: &str) -> Result<CloudAppEvent, RejectReason> {
         application_id: text(read.application_id),
         address: text(read.address),
         user_agent: text(read.user_agent),
-        objects: dynamic(read.objects, |json| {
-            let read: Many<fields::ActivityObject<'_>> = serde_json::from_str(json).ok()?;
-            Some(read.0.into_iter().map(activity_object).collect())
-        }),
+        objects: match read.objects {
+            Dynamic::Read(objects) => activity_objects(objects),
+            Dynamic::Text(json) => {
+                within(&json, |json| Some(activity_objects(serde_json::from_str(json).ok()?)))
+            }
+        },
     })
 }
 
@@ -116,16 +116,26 @@ struct Original {
     actor: Option<String>,
 }
 
-fn original(column: Raw<'_>) -> Original {
-    dynamic(column, |json| {
-        let read: fields::Original<'_> = serde_json::from_str(json).ok()?;
-        Some(Original {
-            id: text(read.id),
-            user: text(read.user),
-            mailbox_owner: text(read.mailbox_owner),
-            actor: text(read.actor.email),
-        })
-    })
+fn original(column: Dynamic<fields::Original<'_>>) -> Original {
+    match column {
+        Dynamic::Read(read) => original_of(read),
+        Dynamic::Text(json) => {
+            within(&json, |json| Some(original_of(serde_json::from_str(json).ok()?)))
+        }
+    }
+}
+
+fn original_of(read: fields::Original<'_>) -> Original {
+    Original {
+        id: text(read.id),
+        user: text(read.user),
+        mailbox_owner: text(read.mailbox_owner),
+        actor: text(read.actor.email),
+    }
+}
+
+fn activity_objects(read: Many<fields::ActivityObject<'_>>) -> Vec<ActivityObject> {
+    read.0.into_iter().map(activity_object).collect()
 }
 
 fn activity_object(read: fields::ActivityObject<'_>) -> ActivityObject {
@@ -137,12 +147,7 @@ fn activity_object(read: fields::ActivityObject<'_>) -> ActivityObject {
     }
 }
 
-/// What is read of a dynamic column; nothing where there is no JSON in it.
-fn dynamic<T: Default>(column: Raw<'_>, read: impl Fn(&str) -> Option<T>) -> T {
-    let inside =
-        column.filter(|json| json.get().starts_with('"')).and_then(|json| text(Some(json)));
-    let Some(json) = inside.as_deref().or_else(|| column.map(RawValue::get)) else {
-        return T::default();
-    };
+/// What is read of the JSON in a text; nothing where there is none in it.
+fn within<T: Default>(json: &str, read: impl Fn(&str) -> Option<T>) -> T {
     read(json).or_else(|| read(&repair(json.as_bytes()))).unwrap_or_default()
 }

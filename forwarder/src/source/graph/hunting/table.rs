@@ -5,7 +5,7 @@
 //! which those that no poll has shown are fetched, because rows are not shown in the order in which they are ingested.
 //! Every delivered row is remembered while a look may meet it. Times are Graph's own; moments are of the steady clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::Key;
 use super::query::{By, MOST_FETCHED, MOST_IDS, MOST_ROWS, Query, Select};
@@ -21,8 +21,8 @@ const LEAST_WINDOW: Millis = 1_000;
 const FIRST_WINDOW: Millis = 6 * 3_600_000;
 const LARGEST_WINDOW: Millis = 24 * 3_600_000;
 const LEAST_ROWS: usize = 10;
-/// After a look that was not answered.
-const LOOK_AGAIN: Millis = 60_000;
+/// After a question of a look that was not answered.
+const LOOK_AGAIN: Millis = 30_000;
 /// So many ids take less than a row does.
 const IDS_A_ROW: usize = MOST_IDS / MOST_ROWS;
 
@@ -65,7 +65,7 @@ struct Look {
     /// Graph's time when it began, as far as that is sure.
     began: Millis,
     /// Ids that were not shown before.
-    missing: Vec<String>,
+    missing: BTreeSet<String>,
     /// Whether all ids have been seen.
     is_listed: bool,
 }
@@ -148,10 +148,9 @@ impl Table {
     /// The same but for what is new.
     pub(super) fn due_beside(&self, now: Millis) -> Result<Kind, Millis> {
         match &self.look {
-            Some(look) if !look.is_listed => return Ok(Kind::Look),
-            Some(_) => return Ok(Kind::Fetch),
-            None if self.overlap > 0 && self.next_look <= now => return Ok(Kind::Look),
-            None => {}
+            _ if self.next_look > now || self.overlap == 0 => {}
+            Some(look) if look.is_listed => return Ok(Kind::Fetch),
+            Some(_) | None => return Ok(Kind::Look),
         }
         if self.backlog.is_some() {
             return Ok(Kind::Backlog);
@@ -206,15 +205,15 @@ impl Table {
                 let look = self.look.get_or_insert_with(|| Look {
                     after: from,
                     began,
-                    missing: Vec::new(),
+                    missing: BTreeSet::new(),
                     is_listed: false,
                 });
                 let after = look.after.clone();
                 query(after, Some(self.live.clone()), Select::Ids(self.n_rows * IDS_A_ROW))
             }
             Kind::Fetch => {
-                let missing = self.look.as_ref().map(|look| look.missing.as_slice());
-                let ids = missing.unwrap_or_default().iter().take(MOST_FETCHED.min(self.n_rows));
+                let missing = self.look.iter().flat_map(|look| &look.missing);
+                let ids = missing.take(MOST_FETCHED.min(self.n_rows));
                 let from = Key::before(self.settled);
                 query(from, Some(self.live.clone()), Select::These(ids.cloned().collect()))
             }
@@ -230,7 +229,7 @@ impl Table {
     pub(super) fn list(&mut self, id: &str) {
         let is_new = !id.is_empty() && !self.has_seen(RecordKey::of(id.as_bytes()));
         if let Some(look) = self.look.as_mut().filter(|_| is_new) {
-            look.missing.push(id.to_owned());
+            look.missing.insert(id.to_owned());
         }
     }
 
@@ -275,16 +274,15 @@ impl Table {
             Kind::Live => {
                 let farthest = last.as_ref().map(Key::millis);
                 let farthest = farthest.map(|it| it.min(is.limit.unwrap_or(it)));
-                let before = self.live.clone();
                 if let Some(last) = &last {
                     self.reached(kind, last, is.limit);
                 }
                 if is_full {
                     // A whole page of one instant without ids: nothing says where in it the rest is.
-                    if let Some(last) = last.filter(|_| self.live == before) {
+                    if let Some(last) = last.filter(|_| !self.live.is_behind(&query.after)) {
                         self.reached(kind, &Key { id: None, ..last }, is.limit);
                     }
-                    let is_further = self.live != before;
+                    let is_further = self.live.is_behind(&query.after);
                     self.through = self.through.max(farthest.unwrap_or(Millis::MIN));
                     // The rest is asked for at once, or left to the backlog.
                     self.next_poll = if is_further { now } else { now + self.interval };
@@ -302,8 +300,9 @@ impl Table {
                 false
             }
             Kind::Backlog => {
-                let grown = if is_full { self.window / 2 } else { self.window * 2 };
-                self.window = grown.clamp(LEAST_WINDOW, LARGEST_WINDOW);
+                // A full answer is read on from its last row, whatever the window.
+                let grown = if is_full { self.window } else { self.window * 2 };
+                self.window = grown.min(LARGEST_WINDOW);
                 let Some(backlog) = &mut self.backlog else { return false };
                 let passed = last.as_ref().map(Key::passed);
                 let passed = passed.filter(|it| it.is_behind(&query.after));
@@ -335,7 +334,9 @@ impl Table {
             Kind::Fetch => {
                 let Select::These(ids) = &query.select else { return false };
                 if let Some(look) = &mut self.look {
-                    look.missing.drain(..ids.len().min(look.missing.len()));
+                    for id in ids {
+                        look.missing.remove(id);
+                    }
                     if look.missing.is_empty() {
                         self.end_look(now);
                     }
@@ -390,19 +391,19 @@ impl Table {
     /// What is new is asked for as soon as the pause is over.
     pub(super) fn again(&mut self, kind: Kind, now: Millis) {
         self.next_poll = 0;
-        // Its ids may have come in part; those that were missed are found again. The rest goes before it.
-        if kind == Kind::Look && self.look.take().is_some() {
+        // The rest goes before a look that was not answered.
+        if matches!(kind, Kind::Look | Kind::Fetch) {
             self.next_look = now + LOOK_AGAIN.max(self.interval);
         }
     }
 
     /// A request of this kind failed because the answer was too large or took too long.
     pub(super) fn failed(&mut self, kind: Kind, too_much: TooMuch, now: Option<Millis>) {
-        if too_much == TooMuch::Size {
-            self.too_many = self.n_rows;
+        match too_much {
+            TooMuch::Size => self.too_many = self.n_rows,
+            TooMuch::Time => self.window = (self.window / 4).max(LEAST_WINDOW),
         }
         self.n_rows = (self.n_rows / 4).max(LEAST_ROWS);
-        self.window = (self.window / 4).max(LEAST_WINDOW);
         if let (Kind::Live, Some(now), None) = (kind, now, &self.backlog)
             && now - self.live.millis() > 2 * self.interval
         {
