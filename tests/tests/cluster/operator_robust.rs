@@ -151,8 +151,9 @@ async fn a_holder_that_is_cut_off_stops_and_comes_back() -> Result<()> {
     scene.until_ready_is("soc", "Progressing").await?;
     scene.until("configmap/soc-config", |_| true).await?;
     let second = Operator::start(&direct, &[]).await?;
-    // What is on the wire when it is cut arrives when it is mended: nobody can call it back.
-    scene.until_quiet(Duration::from_secs(3)).await?;
+    // What is on the wire when it is cut arrives when it is mended: nobody can call it back. The
+    // status is written once more when the rollout's grace of 10 s is over.
+    scene.until_quiet(Duration::from_secs(12)).await?;
 
     wire.cut();
     let cut = Instant::now();
