@@ -147,7 +147,7 @@ fn activity_object(read: fields::ActivityObject<'_>) -> ActivityObject {
     }
 }
 
-/// What is read of the JSON in a text; nothing where there is none in it.
+/// Reads the JSON in a text, after [`repair`] where it is only nearly JSON; the default where it holds none.
 fn within<T: Default>(json: &str, read: impl Fn(&str) -> Option<T>) -> T {
     read(json).or_else(|| read(&repair(json.as_bytes()))).unwrap_or_default()
 }

@@ -131,10 +131,15 @@ async fn the_order_of_ingestion_is_another_and_rows_may_show_up_behind_it() -> R
     let graph = Graph::at(&defender).await;
     defender.produce(600);
     let ingested = "CloudAppEvents | project It = ingestion_time(), ReportId | order by It asc";
-    tokio::time::sleep(Duration::from_millis(5)).await;
-    let first = graph.hunt(ingested).await;
     let n_all = defender.produced().iter().filter(|(of, _)| *of == Stream::Activities).count();
     let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    let first = loop {
+        let first = graph.hunt(ingested).await;
+        if !rows(&first).is_empty() {
+            break first;
+        }
+        ensure!(tokio::time::Instant::now() < until, "none of {n_all} rows is ingested");
+    };
     let newest = texts(rows(&first), "It").pop().unwrap();
     let behind = loop {
         let later = graph.hunt(ingested).await;
