@@ -118,7 +118,10 @@ impl Pipeline {
         let Settings { plan, served, sources, sink, .. } = settings;
         let State { checkpoint, starts, store } = state;
         let Shared { agent, budgets, progress } = shared.clone();
-        progress.follow(served.iter().map(|served| (served.stream, served.source)));
+        progress.follow(served.iter().map(|served| {
+            let budget = budgets.of(served.source).of(served.stream);
+            (served.stream, served.source, budget)
+        }));
         let cloud_apps = sources.cloud_apps.map(CloudApps::new);
         let graph = sources.graph.map(Graph::new);
         stand_still(&checkpoint, cloud_apps.as_ref(), graph.as_ref(), &progress);

@@ -17,6 +17,7 @@ use crate::delivery::sink::Sink;
 use crate::delivery::target::{Observer, Role, Target};
 use crate::event::Stream;
 use crate::reject::RejectReason;
+use crate::source::http::gate::Gate;
 use crate::time::Millis;
 
 pub use metrics::Metrics;
@@ -51,6 +52,7 @@ struct State {
     /// Which source serves which stream.
     served: BTreeMap<Stream, StreamSource>,
     sources: BTreeMap<Stream, SourceState>,
+    budgets: BTreeMap<Stream, Arc<Gate>>,
     streams: BTreeMap<Stream, StreamState>,
     skew: Option<Millis>,
     sink: Option<Sink>,
@@ -102,6 +104,7 @@ impl Progress {
             tokens: Tokens::unknown(),
             served,
             sources: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             streams,
             skew: None,
             sink: None,
@@ -124,10 +127,13 @@ impl Progress {
         state.certificates.clear();
     }
 
-    /// These streams are exported from here on. What is known of those that were stays.
-    pub fn follow(&self, served: impl IntoIterator<Item = (Stream, StreamSource)>) {
+    /// These streams are exported from here on, each within a budget. What is known of those that were stays.
+    pub fn follow(&self, served: impl IntoIterator<Item = (Stream, StreamSource, Arc<Gate>)>) {
         let mut state = self.lock();
-        state.served = served.into_iter().collect();
+        (state.served, state.budgets) = served
+            .into_iter()
+            .map(|(stream, source, budget)| ((stream, source), (stream, budget)))
+            .unzip();
         let mut known = std::mem::take(&mut state.streams);
         let followed = state.served.keys().copied();
         let streams: BTreeMap<_, _> =

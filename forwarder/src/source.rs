@@ -143,6 +143,8 @@ pub struct PageRead {
     pub next: Result<bool, Failed>,
     /// How many records were on it, known ones too.
     pub n_listed: usize,
+    /// How many of them were delivered or skipped before.
+    pub n_repeated: usize,
     /// Events of so many seconds are lost: the source does not hold them any more. Counted once.
     pub gap_seconds: Option<f64>,
     /// The source's clock minus ours, where it is believed.
@@ -159,6 +161,7 @@ impl Default for PageRead {
         Self {
             next: Ok(false),
             n_listed: 0,
+            n_repeated: 0,
             gap_seconds: None,
             skew: None,
             is_date_ignored: false,

@@ -30,11 +30,11 @@ pub struct Gates {
 
 impl Gates {
     /// The budget of a stream.
-    pub fn of(&self, stream: Stream) -> &Gate {
-        match stream {
+    pub fn of(&self, stream: Stream) -> Arc<Gate> {
+        Arc::clone(match stream {
             Stream::Alerts => &self.alerts,
             Stream::Activities => &self.activities,
-        }
+        })
     }
 }
 

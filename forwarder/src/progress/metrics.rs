@@ -66,6 +66,7 @@ pub struct Metrics {
     late: Family<OfStream, Counter>,
     trimmed: Family<OfStream, Counter>,
     filtered: Family<OfStream, Counter>,
+    repeated: Family<OfStream, Counter>,
     gap: Family<OfStream, Counter<f64, std::sync::atomic::AtomicU64>>,
     latency: Family<OfStream, Histogram, fn() -> Histogram>,
     requests: Family<OfRequest, Counter>,
@@ -73,8 +74,6 @@ pub struct Metrics {
     failed_saves: Counter,
     ignored_dates: Counter,
     damaged_states: Counter,
-    budget: Gauge,
-    hunting_budget: Gauge,
 }
 
 fn of(stream: Stream) -> OfStream {
@@ -96,6 +95,7 @@ impl Metrics {
             late: Family::default(),
             trimmed: Family::default(),
             filtered: Family::default(),
+            repeated: Family::default(),
             gap: Family::default(),
             latency: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
             requests: Family::default(),
@@ -103,8 +103,6 @@ impl Metrics {
             failed_saves: Counter::default(),
             ignored_dates: Counter::default(),
             damaged_states: Counter::default(),
-            budget: Gauge::default(),
-            hunting_budget: Gauge::default(),
         };
         metrics.follow(streams);
         metrics
@@ -113,9 +111,8 @@ impl Metrics {
     /// The series of these streams exist from here on.
     pub(super) fn follow(&self, streams: impl IntoIterator<Item = Stream>) {
         for stream in streams {
-            let families =
-                [&self.received, &self.delivered, &self.late, &self.trimmed, &self.filtered];
-            for family in families {
+            let Self { received, delivered, late, trimmed, filtered, repeated, .. } = self;
+            for family in [received, delivered, late, trimmed, filtered, repeated] {
                 drop(family.get_or_create(&of(stream)));
             }
             for reason in RejectReason::ALL {
@@ -162,6 +159,11 @@ impl Metrics {
         self.filtered.get_or_create(&of(stream)).inc();
     }
 
+    /// Records were shown again that were delivered or skipped before.
+    pub fn repeated(&self, stream: Stream, n_records: u64) {
+        self.repeated.get_or_create(&of(stream)).inc_by(n_records);
+    }
+
     /// This much time lay beyond the API's retention.
     pub(super) fn gap(&self, stream: Stream, seconds: f64) {
         self.gap.get_or_create(&of(stream)).inc_by(seconds);
@@ -192,12 +194,6 @@ impl Metrics {
     /// The date of an answer contradicts the others.
     pub fn date_ignored(&self) {
         self.ignored_dates.inc();
-    }
-
-    /// Our share of the tenant's requests to the portal, and of its hunting queries.
-    pub fn budget(&self, per_minute: u32, hunting: u32) {
-        self.budget.set(per_minute.into());
-        self.hunting_budget.set(hunting.into());
     }
 
     /// Writes everything in Prometheus' text form.
@@ -238,6 +234,11 @@ impl Metrics {
             "Records left out by a typed filter that the source cannot apply itself",
             self.filtered.clone(),
         );
+        forwarder.register(
+            "records_repeated",
+            "Records that the source showed again, recognised and not sent",
+            self.repeated.clone(),
+        );
         forwarder.register_with_unit(
             "gap",
             "Time that lay beyond the API's retention when it was asked for",
@@ -270,16 +271,6 @@ impl Metrics {
             "checkpoint_damaged",
             "Generations of the checkpoint found damaged and set aside",
             self.damaged_states.clone(),
-        );
-        forwarder.register(
-            "source_budget_requests_per_minute",
-            "Requests a minute that this agent may send to the API",
-            self.budget.clone(),
-        );
-        forwarder.register(
-            "hunting_budget_requests_per_minute",
-            "Hunting queries a minute that this agent may send to Graph",
-            self.hunting_budget.clone(),
         );
         let version = Family::<OfVersion, Gauge>::default();
         version.get_or_create(&OfVersion { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -332,6 +323,12 @@ impl Collector for Now {
             "siem_forwarder_delivery_lag_seconds",
             "Seconds between now and siem_forwarder_delivered_through_timestamp_seconds",
             lag.collect(),
+        )?;
+        let budgets = state.budgets.iter();
+        gauge(
+            "siem_forwarder_source_budget_requests_per_minute",
+            "Requests a minute that may be sent for a stream; streams of the portal share them",
+            budgets.map(|(stream, of)| (Some(*stream), f64::from(of.per_minute()))).collect(),
         )?;
         let token = match state.worst_token().0 {
             TokenState::Valid => vec![(None, 1.0)],

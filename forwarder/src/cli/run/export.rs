@@ -87,8 +87,7 @@ impl Export {
             info!(stream = %begins.stream, from = begins.origin.as_str(), "resuming stream");
         }
         let starts = begins.into_iter().map(|begins| (begins.stream, begins.start)).collect();
-        progress.metrics.budget(settings.budget.portal, settings.budget.hunting);
-        let live = live(&config, level, &budgets, &progress);
+        let live = live(&config, level, &budgets);
         let agent = format!("{}/{}", config.agent.namespace, config.agent.name);
         let shared = Shared { agent, budgets: budgets.clone(), progress: Arc::clone(&progress) };
         let pipeline = Pipeline::start(shared, settings, State { checkpoint, starts, store });
@@ -102,10 +101,9 @@ impl Export {
         let Loaded { config, settings, .. } = loaded;
         let budget = settings.budget;
         let stays = before.as_ref().map(|live| &live.path) == config.paths.live.as_ref();
-        let live = if stays { before } else { live(&config, level, &budgets, &progress) };
+        let live = if stays { before } else { live(&config, level, &budgets) };
         if live.is_none() {
             budgets.set(budget);
-            progress.metrics.budget(budget.portal, budget.hunting);
             level.set(config.log_level);
         }
         // What is known of the old settings is nothing of the new ones.
@@ -139,14 +137,9 @@ pub(super) fn identity(loaded: &Loaded) -> Identity {
     }
 }
 
-fn live(
-    config: &Config,
-    level: &LevelHandle,
-    budgets: &Budgets,
-    progress: &Arc<Progress>,
-) -> Option<LiveFile> {
+fn live(config: &Config, level: &LevelHandle, budgets: &Budgets) -> Option<LiveFile> {
     let path = config.paths.live.clone()?;
-    let follow = follow_live(path.clone(), level.clone(), budgets.clone(), Arc::clone(progress));
+    let follow = follow_live(path.clone(), level.clone(), budgets.clone());
     Some(LiveFile { path, task: tokio::spawn(follow).abort_handle() })
 }
 
@@ -203,7 +196,7 @@ fn pod_uid() -> Option<String> {
 }
 
 /// What may change without a restart: our share of the requests, and the level of the logs.
-async fn follow_live(path: PathBuf, level: LevelHandle, budgets: Budgets, progress: Arc<Progress>) {
+async fn follow_live(path: PathBuf, level: LevelHandle, budgets: Budgets) {
     let mut last = None;
     loop {
         if let Ok(text) = tokio::fs::read_to_string(&path).await
@@ -214,7 +207,6 @@ async fn follow_live(path: PathBuf, level: LevelHandle, budgets: Budgets, progre
                     // Until the operator gives a share, one query a minute.
                     let hunting = live.hunting_per_minute.unwrap_or(1);
                     budgets.set(Budget { portal: live.requests_per_minute, hunting });
-                    progress.metrics.budget(live.requests_per_minute, hunting);
                     level.set(live.log_level);
                     info!(
                         requests_per_minute = live.requests_per_minute,

@@ -192,6 +192,7 @@ impl<S: Source> Forwarder<S> {
     pub(super) fn read_whole(&self, stream: Stream, reader: &mut S::Reader) -> PageRead {
         self.progress.read_whole(stream, clock::now());
         let read = reader.page_read();
+        self.progress.metrics.repeated(stream, read.n_repeated as u64);
         if read.is_date_ignored {
             self.progress.metrics.date_ignored();
         }

@@ -95,6 +95,7 @@ struct Asked {
     asked: Millis,
     answered: Now,
     n_rows: usize,
+    n_repeated: usize,
     last: Option<Key>,
     is_ascending: bool,
     /// What it has shown.
@@ -184,6 +185,7 @@ impl Reader {
         let Ok(Some(event)) = row else {
             let key = RecordKey::of(of_row);
             if table.has_seen(key) || !asked.keys.insert(key) {
+            asked.n_repeated += 1;
                 return None;
             }
             table.remember(&Mark::with_event_time(key, time, time), limit);
@@ -191,6 +193,7 @@ impl Reader {
         };
         let key = RecordKey::of(event.id().as_bytes());
         if table.has_seen(key) || !asked.keys.insert(key) {
+            asked.n_repeated += 1;
             return None;
         }
         let mark = Mark::with_event_time(key, time, event.timestamp());
@@ -299,6 +302,7 @@ impl source::Reader for Reader {
                     asked: now.steady,
                     answered: self.now(),
                     n_rows: 0,
+                    n_repeated: 0,
                     last: None,
                     is_ascending: true,
                     keys: BTreeSet::new(),
@@ -353,7 +357,7 @@ impl source::Reader for Reader {
         let (now, kind) = (self.now(), self.due.1);
         let mut means = PageRead::default();
         let Some(asked) = self.asked.take().filter(|asked| asked.is_whole) else { return means };
-        means.n_listed = asked.n_rows;
+        (means.n_listed, means.n_repeated) = (asked.n_rows, asked.n_repeated);
         let date = asked.page.as_ref().and_then(|page| page.date);
         let heard = self.clock.hear(asked.asked, asked.answered, date);
         means.is_date_ignored = heard == Heard::Differs;

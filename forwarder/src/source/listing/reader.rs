@@ -55,6 +55,7 @@ struct UnderWay {
     page: Page,
     answer: Answer,
     n_listed: usize,
+    n_repeated: usize,
     end: Option<Value>,
 }
 
@@ -208,7 +209,7 @@ impl<L: List> source::Reader for Reader<L> {
             Ok(page) => {
                 let answer = Answer { asked, answered: self.now(), date: page.date };
                 if let Some(poll) = &mut self.poll {
-                    poll.page = Some(UnderWay { page, answer, n_listed: 0, end: None });
+                    poll.page = Some(UnderWay { page, answer, n_listed: 0, n_repeated: 0, end: None });
                 }
                 Ok(())
             }
@@ -224,7 +225,12 @@ impl<L: List> source::Reader for Reader<L> {
             Ok(Arrived::Pieces(pieces)) => {
                 under_way.n_listed += pieces.len();
                 let now = self.now();
-                Ok(Some(pieces.iter().filter_map(|piece| self.admit(piece, now)).collect()))
+                let listed: Vec<_> =
+                    pieces.iter().filter_map(|piece| self.admit(piece, now)).collect();
+                if let Some(under_way) = self.poll.as_mut().and_then(|poll| poll.page.as_mut()) {
+                    under_way.n_repeated += pieces.len() - listed.len();
+                }
+                Ok(Some(listed))
             }
             Ok(Arrived::End(end)) => {
                 under_way.end = Some(end);
@@ -258,10 +264,11 @@ impl<L: List> source::Reader for Reader<L> {
         let (now, stream) = (self.now(), self.state.stream());
         let mut means = PageRead::default();
         let Some(poll) = &mut self.poll else { return means };
-        let Some(UnderWay { answer, n_listed, end: Some(end), .. }) = poll.page.take() else {
+        let Some(UnderWay { answer, n_listed, n_repeated, end: Some(end), .. }) = poll.page.take()
+        else {
             return means;
         };
-        means.n_listed = n_listed;
+        (means.n_listed, means.n_repeated) = (n_listed, n_repeated);
         let has_next = self.list.has_next(&poll.query, &end, n_listed);
         let read = self.state.page_read(&mut poll.walk, answer, has_next, now);
         self.compare_clocks(read.heard, read.skew);

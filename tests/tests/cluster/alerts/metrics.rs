@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use siem_agent_tests::alert_rules::text;
 
 /// Names that users' tools depend on, with their labels.
-const CONTRACT: [&str; 30] = [
+const CONTRACT: [&str; 31] = [
     "siem_forwarder_delivered_through_timestamp_seconds{stream}",
     "siem_forwarder_delivery_lag_seconds{stream}",
     "siem_forwarder_token_valid",
@@ -17,6 +17,7 @@ const CONTRACT: [&str; 30] = [
     "siem_forwarder_records_resent_total",
     "siem_forwarder_records_late_total{stream}",
     "siem_forwarder_records_filtered_total{stream}",
+    "siem_forwarder_records_repeated_total{stream}",
     "siem_forwarder_records_trimmed_total{stream}",
     "siem_forwarder_gap_seconds_total{stream}",
     "siem_forwarder_event_latency_seconds{stream}",

@@ -134,9 +134,8 @@ async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<(
     let budget = async || -> Result<u32> {
         let address = pod["status"]["podIP"].as_str().unwrap_or_default();
         let text = reqwest::get(format!("http://{address}:9464/metrics")).await?.text().await?;
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("siem_forwarder_source_budget_requests_per_minute "));
+        let name = "siem_forwarder_source_budget_requests_per_minute{stream=\"activities\"} ";
+        let line = text.lines().find(|line| line.starts_with(name));
         line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).context("read the budget")
     };
     let until_budget = async |expected: u32| -> Result<()> {

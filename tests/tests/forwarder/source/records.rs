@@ -53,6 +53,9 @@ async fn equal_times_across_the_edge_of_a_page_lose_and_repeat_nothing() -> Resu
     world.all_delivered().await?;
     world.until_asked("alerts", world.asked("alerts").len() + 8).await?;
     ensure!(world.receiver.ids().values().all(|count| *count == 1), "each arrives once");
+    let repeated = "siem_forwarder_records_repeated_total{stream=\"alerts\"}";
+    let n_repeated = world.forwarder.metric(repeated).await?;
+    ensure!(n_repeated >= 150.0, "{n_repeated} alerts were shown again");
     Ok(())
 }
 
