@@ -26,6 +26,14 @@ pub(super) fn flaw(text: &str) -> Option<&'static str> {
                 Some(rest) => rest,
                 None => return Some(UNCLOSED_TEXT),
             },
+            '(' if is_literal(before(text, rest)) => match literal(after) {
+                Some(rest) => rest,
+                None => {
+                    return Some(
+                        "holds a literal, such as datetime(2026-11-01), that is unclosed or more than one value",
+                    );
+                }
+            },
             '(' | '[' | '{' => {
                 open.push(char);
                 after
@@ -83,6 +91,35 @@ fn verbatim(text: &str) -> Option<&str> {
     }
 }
 
+/// What stands before the rest.
+fn before<'a>(text: &'a str, rest: &str) -> &'a str {
+    text.get(..text.len() - rest.len()).unwrap_or_default()
+}
+
+/// Whether a parenthesis behind this begins a literal, within which nothing is a text (Kusto, "Scalar data types").
+fn is_literal(before: &str) -> bool {
+    let before = before.trim_end();
+    let word = before.rsplit(|char: char| !(char.is_alphanumeric() || char == '_')).next();
+    word.is_some_and(|word| LITERALS.contains(&word))
+}
+
+/// What follows such a literal. It holds no mark that could begin or end anything, so that whoever reads it as a call finds
+/// its end at the same place.
+fn literal(text: &str) -> Option<&str> {
+    let (inside, rest) = text.split_once(')')?;
+    let plain = inside.trim();
+    let quoted = |mark: char| plain.strip_prefix(mark)?.strip_suffix(mark);
+    let plain = quoted('"').or_else(|| quoted('\'')).unwrap_or(plain);
+    let is_plain = |char: char| char.is_alphanumeric() || " -+:.,_".contains(char);
+    plain.chars().all(is_plain).then_some(rest)
+}
+
+/// The types whose name and parentheses are a literal.
+const LITERALS: [&str; 13] = [
+    "bool", "boolean", "date", "datetime", "decimal", "double", "guid", "int", "long", "real",
+    "time", "timespan", "uniqueid",
+];
+
 #[cfg(test)]
 mod tests {
     use super::flaw;
@@ -97,6 +134,8 @@ mod tests {
             "true // and ) no more",
             "true // (\nand RawEventData[\"x\"] == 1",
             "City in (```a) ```)",
+            "Timestamp > datetime(2026-11-01T00:00:00.5Z) and ReportId != guid (\"aa-bb\")",
+            "datetime( '2026-11-01 00:00:00' ) < Timestamp and (bin(Timestamp, time(1h)) > ago(1d))",
         ] {
             assert_eq!(flaw(fine), None, "{fine}");
         }
@@ -106,6 +145,9 @@ mod tests {
             ("true; AlertInfo", "semicolon"),
             ("(true", "does not close"),
             ("(true]", "did not open"),
+            ("Timestamp > datetime(\") | union AlertInfo | where (\")", "literal"),
+            ("Timestamp > datetime(2026-11-01", "literal"),
+            ("Timestamp > datetime(\"2026)\")", "literal"),
             ("City == \"a", "text"),
             ("City == \"a\nb\"", "text"),
             ("City == @'a", "text"),

@@ -185,7 +185,7 @@ impl Reader {
         let Ok(Some(event)) = row else {
             let key = RecordKey::of(of_row);
             if table.has_seen(key) || !asked.keys.insert(key) {
-            asked.n_repeated += 1;
+                asked.n_repeated += 1;
                 return None;
             }
             table.remember(&Mark::with_event_time(key, time, time), limit);

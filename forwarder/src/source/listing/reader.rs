@@ -209,7 +209,8 @@ impl<L: List> source::Reader for Reader<L> {
             Ok(page) => {
                 let answer = Answer { asked, answered: self.now(), date: page.date };
                 if let Some(poll) = &mut self.poll {
-                    poll.page = Some(UnderWay { page, answer, n_listed: 0, n_repeated: 0, end: None });
+                    poll.page =
+                        Some(UnderWay { page, answer, n_listed: 0, n_repeated: 0, end: None });
                 }
                 Ok(())
             }

@@ -25,6 +25,8 @@ const LEAST_ROWS: usize = 10;
 const LOOK_AGAIN: Millis = 30_000;
 /// So many ids take less than a row does.
 const IDS_A_ROW: usize = MOST_IDS / MOST_ROWS;
+/// Where a look has found so many rows missing, they are fetched before more ids are listed: 4 MB with one more page of them.
+const MOST_MISSING: usize = MOST_IDS;
 
 /// What is read; the earlier goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +103,7 @@ pub(super) struct Table {
     window: Millis,
     n_rows: usize,
     most_rows: usize,
+    most_missing: usize,
     /// So many rows were too large. It grows slowly, because rows differ.
     too_many: usize,
     next_poll: Millis,
@@ -129,6 +132,7 @@ impl Table {
             window: FIRST_WINDOW,
             n_rows: MOST_ROWS,
             most_rows: MOST_ROWS,
+            most_missing: MOST_MISSING,
             too_many: usize::MAX,
             next_poll: 0,
             next_look: LOOK.min(overlap / 3).max(interval),
@@ -149,7 +153,9 @@ impl Table {
     pub(super) fn due_beside(&self, now: Millis) -> Result<Kind, Millis> {
         match &self.look {
             _ if self.next_look > now || self.overlap == 0 => {}
-            Some(look) if look.is_listed => return Ok(Kind::Fetch),
+            Some(look) if look.is_listed || look.missing.len() >= self.most_missing => {
+                return Ok(Kind::Fetch);
+            }
             Some(_) | None => return Ok(Kind::Look),
         }
         if self.backlog.is_some() {
@@ -337,7 +343,7 @@ impl Table {
                     for id in ids {
                         look.missing.remove(id);
                     }
-                    if look.missing.is_empty() {
+                    if look.missing.is_empty() && look.is_listed {
                         self.end_look(now);
                     }
                 }

@@ -32,6 +32,7 @@ struct History {
     overlap: Millis,
     interval: Millis,
     most_rows: usize,
+    most_missing: usize,
     /// One of so many answers breaks off; of as many more one is refused as too much.
     faults: u32,
     /// Each stop comes after this many rows, and lasts this long.
@@ -68,6 +69,7 @@ impl History {
             overlap,
             interval: rng.choice([1_000, 30_000]).unwrap(),
             most_rows: rng.choice([3, 20, 5_000]).unwrap(),
+            most_missing: rng.choice([1, 10, 20_000]).unwrap(),
             faults: rng.choice([0, 5, 20]).unwrap(),
             stops: (0..n_stops)
                 .map(|_| (rng.usize(0..300), rng.choice([1_000, MINUTE, 3 * HOUR]).unwrap()))
@@ -102,6 +104,7 @@ impl History {
         let (mut tables, _) = position::restore(&tables, start, overlap, interval);
         let mut table = tables.pop().unwrap();
         (table.n_rows, table.most_rows) = (self.most_rows, self.most_rows);
+        table.most_missing = self.most_missing;
         table
     }
 }

@@ -34,3 +34,29 @@ fn after_answers_that_took_too_long_as_much_as_ever_is_asked_for_soon() {
     }
     assert_eq!(table.question(Kind::Live, None).select, Select::Rows(MOST_ROWS));
 }
+
+#[test]
+fn a_look_that_misses_much_fetches_it_before_it_lists_more() {
+    let mut table = Table::starting_at(xdr::Table::CloudAppEvents, 0, 600_000, 1_000);
+    table.live = Key::before(10_000);
+    table.next_poll = Millis::MAX;
+    let now = table.next_look;
+    let mut most = 0;
+    for page in 0..200 {
+        let kind = table.due(now).unwrap();
+        let query = table.question(kind, None);
+        let mut is = Answered { n_rows: query.limit() - 1, ..Answered::default() };
+        if kind == Kind::Look {
+            let ids = (0..query.limit()).map(|id| format!("{page}-{id}"));
+            ids.for_each(|id| table.list(&id));
+            is = Answered {
+                n_rows: query.limit(),
+                last: Some(Key::before(page + 1)),
+                ..Answered::default()
+            };
+        }
+        table.answered(&query, kind, &is, now);
+        most = most.max(table.look.as_ref().map_or(0, |look| look.missing.len()));
+    }
+    assert!((MOST_IDS..2 * MOST_IDS + 1).contains(&most), "{most} ids");
+}
