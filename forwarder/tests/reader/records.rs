@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 
 use siem_agent_forwarder::event::{Event, Stream};
 use siem_agent_forwarder::source::cloud_apps::parse;
+use siem_agent_forwarder::source::parse::Reject;
 use siem_agent_forwarder::source::xdr::{self, Table};
+
+/// The folders of `fixtures` that hold records.
+pub(crate) const KINDS: [&str; 5] =
+    ["activity", "alert", "graph-alert", "cloud-app-event", "identity-logon-event"];
 
 /// Each record with its file, and its name: the kind's folder and what is special about it.
 pub(crate) fn all(fixtures: &Path) -> Vec<(String, PathBuf, Event)> {
     let mut all = Vec::new();
-    for kind in ["activity", "alert", "graph-alert", "cloud-app-event", "identity-logon-event"] {
+    for kind in KINDS {
         let before = all.len();
         for entry in fs::read_dir(fixtures.join(kind)).unwrap() {
             let path = entry.unwrap().path();
@@ -29,11 +34,16 @@ pub(crate) fn all(fixtures: &Path) -> Vec<(String, PathBuf, Event)> {
 }
 
 fn event(kind: &str, json: &[u8]) -> Event {
+    read(kind, json).unwrap().unwrap()
+}
+
+/// What its source makes of a record of this kind.
+pub(crate) fn read(kind: &str, json: &[u8]) -> Result<Option<Event>, Reject> {
     match kind {
-        "activity" => parse::record(Stream::Activities, json).unwrap(),
-        "alert" => parse::record(Stream::Alerts, json).unwrap(),
-        "graph-alert" => xdr::alert(json).unwrap(),
-        "cloud-app-event" => xdr::row(Table::CloudAppEvents, json).unwrap().unwrap(),
-        _ => xdr::row(Table::IdentityLogonEvents, json).unwrap().unwrap(),
+        "activity" => parse::record(Stream::Activities, json).map(Some),
+        "alert" => parse::record(Stream::Alerts, json).map(Some),
+        "graph-alert" => xdr::alert(json).map(Some),
+        "cloud-app-event" => xdr::row(Table::CloudAppEvents, json),
+        _ => xdr::row(Table::IdentityLogonEvents, json),
     }
 }
