@@ -1,5 +1,6 @@
 //! The command line, and the only place that reads arguments and the environment.
 
+mod given;
 mod load;
 mod run;
 mod render;
@@ -20,6 +21,7 @@ use siem_agent_edge::limits;
 
 use crate::event::Stream;
 use crate::telemetry::LogFormat;
+use given::{AgentArguments, ManifestArguments};
 
 /// Exports alerts and activities of Microsoft Defender for Cloud Apps as CEF over syslog.
 #[derive(Debug, Parser)]
@@ -44,53 +46,15 @@ enum Command {
     Compare(CompareArguments),
 }
 
-/// What an agent is made of outside Kubernetes.
-#[derive(Debug, Clone, Args)]
-struct ManifestArguments {
-    /// The `SiemAgent`, as `kubectl apply` takes it.
-    #[arg(long, value_name = "FILE")]
-    manifest: PathBuf,
-    #[command(flatten)]
-    overrides: Overrides,
-}
-
-/// What a flag may say instead of the manifest; the flag wins, and the log says so.
-#[derive(Debug, Clone, Default, Args)]
-struct Overrides {
-    /// Holds DIR/<secret or config map name>/<key>, as a pod would mount them.
-    #[arg(long, value_name = "DIR", default_value = "/etc/siem-forwarder/secrets")]
-    secrets: PathBuf,
-    /// The API token. Visible in the process list; the program re-executes itself to hide it. Prefer --token-file.
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
-    token: Option<String>,
-    /// A file with the API token.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The proxy on the way to the API; port 8080 unless given.
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
-    proxy: Option<String>,
-}
-
 #[derive(Debug, Args)]
 struct RunArguments {
-    /// The configuration that the operator writes.
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with_all = ["manifest", "secrets", "token", "token_file", "proxy", "state_dir"],
-        required_unless_present = "manifest"
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    agent: AgentArguments,
     /// Runs as a sidecar of this workload: reads the configuration again whenever it changes, exports while that names this
     /// workload, and waits otherwise.
-    #[arg(long, value_name = "KIND/NAME", requires = "config")]
+    #[arg(long, value_name = "KIND/NAME", requires = "config", conflicts_with = "manifest")]
     sidecar_of: Option<String>,
-    /// The `SiemAgent`, as `kubectl apply` takes it.
-    #[arg(long, value_name = "FILE")]
-    manifest: Option<PathBuf>,
-    #[command(flatten)]
-    overrides: Overrides,
-    /// The folder of the state. Default: /var/lib/siem-forwarder/<namespace>.<name>
+    /// The folder of the state. Default: /var/lib/siem-forwarder/NAMESPACE.NAME
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The admin port. Default: 127.0.0.1:9464; with --config what it says
@@ -117,7 +81,7 @@ struct RenderArguments {
 #[derive(Debug, Args)]
 struct CheckArguments {
     #[command(flatten)]
-    manifest: ManifestArguments,
+    agent: AgentArguments,
     /// Sends one test event to the SIEM.
     #[arg(long)]
     send_test_event: bool,
@@ -126,14 +90,14 @@ struct CheckArguments {
 #[derive(Debug, Args)]
 struct ReplayArguments {
     #[command(flatten)]
-    manifest: ManifestArguments,
+    agent: AgentArguments,
     /// The beginning of the window, such as 2026-11-20T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     from: Timestamp,
     /// The end of the window.
     #[arg(long, value_name = "TIME")]
     to: Timestamp,
-    /// alerts or activities. Default: what the manifest enables
+    /// alerts or activities. Default: what the agent enables
     #[arg(long, value_parser = stream)]
     stream: Option<Stream>,
 }

@@ -86,7 +86,9 @@ impl Kubectl {
     pub async fn run(&self, arguments: &[&str], stdin: &str) -> Result<String> {
         let said = self.say(arguments, stdin).await?;
         if !said.ok {
-            bail!("kubectl {}: {}", arguments.join(" "), said.stderr.trim_end());
+            // What ran in a container says on standard output why it failed.
+            let (out, err) = (said.stdout, said.stderr.trim_end());
+            bail!("kubectl {}: {out}{err}", arguments.join(" "));
         }
         Ok(said.stdout)
     }

@@ -1,4 +1,7 @@
 //! `siem-forwarder check`: tries each thing that `run` needs, a line each, and says what to do about a failure.
+//!
+//! A forwarder may run by the same configuration in the same pod: it never opens the state, never listens and never
+//! writes a file.
 
 mod receiver;
 mod way;
@@ -10,12 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use siem_agent_crds::config::AgentIdentity;
 use siem_agent_crds::printable::printable;
 use siem_agent_crds::siem_agent::StreamSource;
 use siem_agent_edge::clock;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::given::Given;
 use super::{CheckArguments, Failure, load, runtime};
 use crate::delivery::BatchBuilder;
 use crate::delivery::sink::Sink;
@@ -38,9 +43,19 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const DAY_MS: i64 = 24 * 3_600_000;
 
 pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode, Failure> {
-    let CheckArguments { manifest, send_test_event } = arguments;
-    let loaded = load::from_manifest(&manifest.manifest, &manifest.overrides, None)?;
-    say(true, "manifest", "is what the API server would take")?;
+    let CheckArguments { agent, send_test_event } = arguments;
+    let given = agent.given(false)?;
+    let loaded = load::agent(given, None)?;
+    match given {
+        Given::Manifest(..) => say(true, "manifest", "is what the API server would take")?,
+        Given::Config(_) => {
+            let AgentIdentity { namespace, name, .. } = &loaded.config.agent;
+            say(true, "config", &format!("is valid; the agent is {namespace}/{name}"))?;
+        }
+    }
+    if loaded.config.suspend {
+        line("WARN", "suspend", "is true, so nothing is exported; all else is tried regardless")?;
+    }
     for overridden in &loaded.overridden {
         say(true, "flags", &format!("{overridden}: the flag wins"))?;
     }

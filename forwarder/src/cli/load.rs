@@ -7,7 +7,8 @@ use siem_agent_crds::siem_agent::{Proxy, SiemAgent};
 use siem_agent_crds::{manifest, proxy_address};
 use tracing::warn;
 
-use super::{Failure, Overrides, token};
+use super::given::{Given, Overrides};
+use super::{Failure, token};
 use crate::delivery::settings::Transport;
 use crate::files;
 use crate::secret::{Kind, SecretFile};
@@ -53,8 +54,16 @@ fn named(path: &Path, problems: &str) -> Failure {
     Failure::Settings(lines.collect::<Vec<_>>().join("\n"))
 }
 
+/// The agent of the file that is given.
+pub(super) fn agent(given: Given<'_>, state: Option<PathBuf>) -> Result<Loaded, Failure> {
+    match given {
+        Given::Config(path) => from_config(path),
+        Given::Manifest(path, overrides) => from_manifest(path, overrides, state),
+    }
+}
+
 /// The configuration that the operator wrote.
-pub(super) fn from_config(path: &Path) -> Result<Loaded, Failure> {
+fn from_config(path: &Path) -> Result<Loaded, Failure> {
     from_config_text(path, &read(path)?)
 }
 
@@ -86,8 +95,8 @@ pub(super) fn from_manifest(
     let name = agent.metadata.name.clone().unwrap_or_default();
     let namespace = agent.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let paths = Paths {
-        secrets: overrides.secrets.clone(),
-        config_maps: overrides.secrets.clone(),
+        secrets: overrides.secrets().to_owned(),
+        config_maps: overrides.secrets().to_owned(),
         state: state.unwrap_or_else(|| {
             PathBuf::from(format!("/var/lib/siem-forwarder/{namespace}.{name}"))
         }),

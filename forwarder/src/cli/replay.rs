@@ -1,15 +1,24 @@
 //! `siem-forwarder replay`: delivers a bounded window again, then exits. It has no state and touches none.
+//!
+//! By a configuration it runs beside the pod's own forwarder, which has the agent's share of the tenant's requests: it
+//! takes half as many, so that a long window does not have the API throttle both.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use siem_agent_crds::config::Live;
 use siem_agent_edge::clock;
+use siem_agent_edge::error_chain::chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::warn;
 
+use super::given::Given;
+use super::load::Loaded;
 use super::window::{self, Taker, Window};
 use super::{Failure, ReplayArguments, load, runtime};
 use crate::delivery::BatchBuilder;
@@ -20,30 +29,61 @@ use crate::event::{Event, Stream};
 use crate::pipeline::Budgets;
 use crate::plan::Plan;
 use crate::record::Mark;
-use crate::settings::Settings;
+use crate::settings::{Budget, Settings};
 use crate::source::http::error::Error;
 use crate::telemetry::{self, LogFormat};
 use crate::{map, syslog};
 
 pub(super) fn run(arguments: ReplayArguments) -> Result<ExitCode, Failure> {
-    let ReplayArguments { manifest, from, to, stream } = arguments;
+    let ReplayArguments { agent, from, to, stream } = arguments;
+    let given = agent.given(false)?;
     if from >= to {
         return Err(Failure::Settings("--from must lie before --to".to_owned()));
     }
-    let loaded = load::from_manifest(&manifest.manifest, &manifest.overrides, None)?;
+    let loaded = load::agent(given, None)?;
     let level = loaded.config.log_level;
     telemetry::start(level, LogFormat::Text, None).map_err(|error| Failure::settings(&error))?;
     loaded.tell_overridden();
-    let mut settings = loaded.settings;
+    if loaded.config.suspend {
+        warn!("the agent is suspended; this window is delivered regardless");
+    }
+    let Loaded { config, mut settings, .. } = loaded;
+    if let Given::Config(_) = given {
+        settings.budget = beside(share(config.paths.live.as_deref(), settings.budget));
+    }
     if let Some(stream) = stream {
         settings.served.retain(|served| served.stream == stream);
         if settings.served.is_empty() {
-            return Err(Failure::Settings(format!(
-                "--stream: the manifest does not enable {stream}"
-            )));
+            return Err(Failure::Settings(format!("--stream: the agent does not enable {stream}")));
         }
     }
     runtime()?.block_on(replay(&settings, clock::millis(from), clock::millis(to)))
+}
+
+/// The agent's share of the tenant's requests as the operator last gave it; where it gave none, what the configuration
+/// says.
+fn share(live: Option<&Path>, configured: Budget) -> Budget {
+    let Some(path) = live else { return configured };
+    let live = match load::read(path).map(|text| Live::read(&text)) {
+        Ok(Ok(live)) => live,
+        Ok(Err(problems)) => return unread(&problems, configured),
+        Err(failure) => return unread(&failure, configured),
+    };
+    // Until the operator gives a share, one query a minute.
+    Budget { portal: live.requests_per_minute, hunting: live.hunting_per_minute.unwrap_or(1) }
+}
+
+fn unread(error: &(dyn std::error::Error + 'static), configured: Budget) -> Budget {
+    warn!(
+        reason = chain(error),
+        "the live settings cannot be used, taking the configuration's budget"
+    );
+    configured
+}
+
+/// What may be asked beside a forwarder that has this budget. A gate lets at least one request through.
+fn beside(Budget { portal, hunting }: Budget) -> Budget {
+    Budget { portal: portal / 2, hunting: hunting / 2 }
 }
 
 struct Silent;
@@ -115,4 +155,29 @@ async fn replay(settings: &Settings, from: i64, to: i64) -> Result<ExitCode, Fai
     // Everything is confirmed; a slow goodbye changes nothing.
     let _ = timeout(Duration::from_secs(3), task).await;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIGURED: Budget = Budget { portal: 30, hunting: 30 };
+
+    #[test]
+    fn a_window_beside_a_forwarder_takes_half_of_the_share_that_the_operator_gave() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.yaml");
+        for (text, expected) in [
+            ("{version: 1, requestsPerMinute: 10, huntingPerMinute: 7, logLevel: info}", (5, 3)),
+            ("{version: 1, requestsPerMinute: 10, logLevel: info}", (5, 0)),
+            ("{version: 9, requestsPerMinute: 10, logLevel: info}", (15, 15)),
+            ("nonsense", (15, 15)),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let Budget { portal, hunting } = beside(share(Some(&path), CONFIGURED));
+            assert_eq!((portal, hunting), expected, "{text}");
+        }
+        assert_eq!(share(Some(&folder.path().join("absent")), CONFIGURED), CONFIGURED);
+        assert_eq!(share(None, CONFIGURED), CONFIGURED);
+    }
 }

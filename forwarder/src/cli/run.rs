@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
+use super::given::Given;
 use super::load::{self, Loaded};
 use super::{Failure, RunArguments, runtime};
 use crate::admin;
@@ -20,26 +21,15 @@ use crate::telemetry::{self, LevelHandle};
 use export::Export;
 
 pub(super) fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
-    let RunArguments {
-        config,
-        sidecar_of,
-        manifest,
-        overrides,
-        state_dir,
-        listen,
-        logs_directory,
-        log_format,
-    } = arguments;
-    if let (Some(of), Some(config)) = (sidecar_of, &config) {
+    let RunArguments { agent, sidecar_of, state_dir, listen, logs_directory, log_format } =
+        arguments;
+    let given = agent.given(state_dir.is_some())?;
+    if let (Some(of), Given::Config(config)) = (sidecar_of, given) {
         let level = telemetry::start(LogLevel::default(), log_format, logs_directory.as_deref())
             .map_err(|error| Failure::settings(&error))?;
         return runtime()?.block_on(sidecar::follow(config, of, listen, level));
     }
-    let loaded = match (config, manifest) {
-        (Some(config), _) => load::from_config(&config)?,
-        (None, Some(manifest)) => load::from_manifest(&manifest, &overrides, state_dir)?,
-        (None, None) => return Err(Failure::Settings("give --config or --manifest".to_owned())),
-    };
+    let loaded = load::agent(given, state_dir)?;
     if loaded.config.suspend {
         return Err(Failure::Settings("spec.suspend is true: there is nothing to run".to_owned()));
     }

@@ -85,6 +85,7 @@ async fn a_token_is_seen_nowhere_whether_it_is_good_or_dead() -> Result<()> {
     let window =
         vec!["--token", TOKEN, "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-02T00:00:00Z"];
     ensure!(place.command(&[with("replay"), window].concat()).await? == Some(1));
+    in_a_pod(&place, &defender, &place.config(&source, &syslog)?).await?;
     ensure!(place.command(&["run", "--token", TOKEN]).await? == Some(2));
     ensure!(place.command(&["run", "--config", "x", "--token", TOKEN]).await? == Some(2));
     ensure!(
@@ -108,6 +109,26 @@ async fn a_token_is_seen_nowhere_whether_it_is_good_or_dead() -> Result<()> {
             .await?
             == Some(2)
     );
+    Ok(())
+}
+
+/// The commands that a pod's own configuration is given to, with a token of two lines, a dead one and a good one.
+async fn in_a_pod(place: &Place, defender: &Defender, config: &str) -> Result<()> {
+    let window = ["--from", "2026-01-01T00:00:00Z", "--to", "2026-01-02T00:00:00Z"];
+    let replay = [&["replay", "--config", config], &window[..]].concat();
+    let check = ["check", "--config", config, "--send-test-event"];
+    ensure!(place.command(&check).await? == Some(1), "a token of two lines");
+    ensure!(place.command(&replay).await? == Some(1));
+    place.mount("defender", "token", TOKEN)?;
+    ensure!(place.command(&check).await? == Some(1), "a dead token");
+    ensure!(place.command(&replay).await? == Some(1));
+    defender.set_token(TOKEN);
+    ensure!(place.command(&check).await? == Some(0), "a good token");
+    ensure!(place.command(&replay).await? == Some(0));
+    for flag in ["--token", "--token-file", "--proxy", "--secrets"] {
+        ensure!(place.command(&[&check[..], &[flag, TOKEN]].concat()).await? == Some(2));
+        ensure!(place.command(&[&replay[..], &[flag, TOKEN]].concat()).await? == Some(2));
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod commands;
 mod compare;
 mod demo;
 mod check;
+mod in_pod;
 mod golden;
 mod refusals;
 mod render;

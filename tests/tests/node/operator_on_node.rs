@@ -43,6 +43,8 @@ fn from_apply_to_rsyslog_through_deletion_and_eviction_on_a_real_node() -> Resul
         assert_eq!(agent["status"]["state"], "Connected");
         assert_eq!(agent["status"]["image"], json!(stage.images.forwarder_name));
 
+        checked_inside(&stage).await?;
+
         // Evicted as for a drain, in order; then deleted at once, without a word.
         let first = stage.pod("soc").await?;
         let eviction = json!({
@@ -63,6 +65,24 @@ fn from_apply_to_rsyslog_through_deletion_and_eviction_on_a_real_node() -> Resul
         stage.scene.kubectl(&["delete", "siemagent", "soc"], "").await?;
         stage.scene.until_gone("deployment/soc-forwarder").await
     })
+}
+
+/// The commands of docs/runbooks/README.md in the agent's own pod, whose root is read-only, beside its forwarder.
+async fn checked_inside(stage: &Stage) -> Result<()> {
+    let before = stage.pod("soc").await?;
+    let inside = ["exec", "deployment/soc-forwarder", "-c", "forwarder", "--", "/siem-forwarder"];
+    let config = "--config=/etc/siem-forwarder/config/config.yaml";
+    let said = stage.scene.kubectl(&[&inside[..], &["check", config]].concat(), "").await?;
+    let agent = format!("ok   config: is valid; the agent is {}/soc\n", stage.scene.namespace);
+    ensure!(said.contains(&agent) && !said.contains("FAIL "), "{said}");
+    ensure!(said.contains("\nok   API, activities: ") && said.contains("\nok   SIEM, "), "{said}");
+    ensure!(!said.contains(DEMO_TOKEN), "{said}");
+    // A window without a record, so that nothing is repeated.
+    let window = ["--from=2020-01-01T00:00:00Z", "--to=2020-01-01T01:00:00Z"];
+    let replay = [&inside[..], &["replay", config], &window[..]].concat();
+    let said = stage.scene.kubectl(&replay, "").await?;
+    ensure!(said.contains("activities: 0 records delivered"), "{said}");
+    is_the_same(&before, &stage.pod("soc").await?)
 }
 
 /// Reason and note of each Event about something, in their order.

@@ -201,6 +201,20 @@ fn a_collector_is_ready_whatever_becomes_of_its_sidecar_on_a_real_node() -> Resu
         delivers(&stage).await?;
         let first = host_pod(&stage).await?;
         the_hosts_token_is_hidden(&stage, &first)?;
+        // As docs/runbooks/README.md has it for a sidecar.
+        let check = [
+            "exec",
+            "deployment/collector",
+            "-c",
+            "siem-forwarder",
+            "--",
+            "/siem-forwarder",
+            "check",
+            "--config",
+            "/etc/siem-forwarder/config/config.yaml",
+        ];
+        let said = stage.scene.kubectl(&check, "").await?;
+        ensure!(said.contains("\nok   SIEM, 127.0.0.1 port ") && !said.contains("FAIL "), "{said}");
 
         // Killed in turn.
         kill(&stage, "siem-forwarder").await?;

@@ -93,8 +93,8 @@ impl Place {
         self.spawn(&["--manifest", &manifest, "--secrets", &secrets, "--state-dir", &state])
     }
 
-    /// As in a pod, where it starts whatever its files hold.
-    pub(crate) fn start_by_config(&mut self, source: &str, syslog: &str) -> Result<()> {
+    /// The file that the operator would write.
+    pub(crate) fn config(&self, source: &str, syslog: &str) -> Result<String> {
         let agent = manifest::read(&fs::read_to_string(self.manifest(source, syslog)?)?)?;
         let secrets = self.secrets.path().to_owned();
         let paths = Paths {
@@ -107,7 +107,13 @@ impl Place {
         };
         let config = self.outputs.path().join("config.json");
         fs::write(&config, serde_json::to_string(&Config::for_agent(&agent, paths))?)?;
-        self.spawn(&["--config", &config.display().to_string()])
+        Ok(config.display().to_string())
+    }
+
+    /// As in a pod, where it starts whatever its files hold.
+    pub(crate) fn start_by_config(&mut self, source: &str, syslog: &str) -> Result<()> {
+        let config = self.config(source, syslog)?;
+        self.spawn(&["--config", &config])
     }
 
     fn spawn(&mut self, arguments: &[&str]) -> Result<()> {

@@ -342,6 +342,13 @@ fn config(folder: &Path) -> Value {
     })
 }
 
+/// The commands that take a configuration.
+const COMMANDS: [&[&str]; 3] = [
+    &["run"],
+    &["check"],
+    &["replay", "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-02T00:00:00Z"],
+];
+
 #[tokio::test]
 async fn a_configuration_file_is_as_strict() {
     let folder = folder();
@@ -364,8 +371,11 @@ async fn a_configuration_file_is_as_strict() {
         let (parent, key) = at.rsplit_once('/').unwrap();
         config.pointer_mut(parent).unwrap()[key] = value;
         fs::write(&path, config.to_string()).unwrap();
-        let ended = forwarder(&["run", "--config", &name], "").await.unwrap();
-        complains(at, &ended, 2, &["config.json", words]);
+        for command in COMMANDS {
+            let arguments = [command, &["--config", &name]].concat();
+            let ended = forwarder(&arguments, "").await.unwrap();
+            complains(at, &ended, 2, &["config.json", words]);
+        }
     }
     let ended = forwarder(&["run", "--config", "/nonexistent/config.json"], "").await.unwrap();
     complains("missing", &ended, 2, &["/nonexistent/config.json"]);
@@ -380,7 +390,7 @@ async fn a_wrong_command_line_names_the_argument_and_shows_no_secret() {
     let path = folder.path().join("siemagent.yaml");
     fs::write(&path, MINIMAL).unwrap();
     let manifest = path.display().to_string();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 18] = [
         (&[], "Usage"),
         (&["walk"], "walk"),
         (&["run"], "--config"),
@@ -390,6 +400,8 @@ async fn a_wrong_command_line_names_the_argument_and_shows_no_secret() {
         (&["run", "--config", "a", "--secrets", "b"], "--secrets"),
         (&["run", "--config", "a", "--proxy", "u:PLANTED@b"], "--proxy"),
         (&["run", "--config", "a", "--state-dir", "b"], "--state-dir"),
+        (&["run", "--sidecar-of", "Deployment/a", "--manifest", "b"], "--sidecar-of"),
+        (&["check", "--config", "a", "--token", "PLANTED"], "change that Secret"),
         (&["run", "--token", "PLANTED"], "--config"),
         (
             &["run", "--manifest", "a", "--token", "PLANTED", "--token-file", "b"],
