@@ -7,7 +7,7 @@ mod filters;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use siem_agent_crds::config::{Config, Paths};
+use siem_agent_crds::config::{Config, Live, Paths};
 use siem_agent_crds::manifest::{self, Problem, Problems};
 use siem_agent_crds::siem_agent::{self as spec, StreamSource};
 
@@ -91,6 +91,13 @@ pub struct Budget {
     pub portal: u32,
     /// Hunting queries.
     pub hunting: u32,
+}
+
+impl Budget {
+    /// The share that the operator gave; until it gives one of hunting, one query a minute.
+    pub fn given(live: &Live) -> Self {
+        Self { portal: live.requests_per_minute, hunting: live.hunting_per_minute.unwrap_or(1) }
+    }
 }
 
 impl Settings {

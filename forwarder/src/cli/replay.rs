@@ -64,13 +64,11 @@ pub(super) fn run(arguments: ReplayArguments) -> Result<ExitCode, Failure> {
 /// says.
 fn share(live: Option<&Path>, configured: Budget) -> Budget {
     let Some(path) = live else { return configured };
-    let live = match load::read(path).map(|text| Live::read(&text)) {
-        Ok(Ok(live)) => live,
-        Ok(Err(problems)) => return unread(&problems, configured),
-        Err(failure) => return unread(&failure, configured),
-    };
-    // Until the operator gives a share, one query a minute.
-    Budget { portal: live.requests_per_minute, hunting: live.hunting_per_minute.unwrap_or(1) }
+    match load::read(path).map(|text| Live::read(&text)) {
+        Ok(Ok(live)) => Budget::given(&live),
+        Ok(Err(problems)) => unread(&problems, configured),
+        Err(failure) => unread(&failure, configured),
+    }
 }
 
 fn unread(error: &(dyn std::error::Error + 'static), configured: Budget) -> Budget {

@@ -204,9 +204,7 @@ async fn follow_live(path: PathBuf, level: LevelHandle, budgets: Budgets) {
         {
             match Live::read(&text) {
                 Ok(live) => {
-                    // Until the operator gives a share, one query a minute.
-                    let hunting = live.hunting_per_minute.unwrap_or(1);
-                    budgets.set(Budget { portal: live.requests_per_minute, hunting });
+                    budgets.set(Budget::given(&live));
                     level.set(live.log_level);
                     info!(
                         requests_per_minute = live.requests_per_minute,
