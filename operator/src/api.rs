@@ -30,7 +30,7 @@ use crate::key::Key;
 use crate::leader_election::Leadership;
 use crate::names::{MANAGER, Owned, host_resource, sidecar_manager};
 use crate::observed_object::ObservedObject;
-use crate::trim::{Metadata, Pod};
+use crate::partial::{Metadata, Pod};
 
 /// One request; the lease's renewal leaves 5 s for what is under way.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use kube::api::DynamicObject;
 use siem_agent_crds::condition::ConditionType;
 use siem_agent_crds::siem_agent::{SidecarOf, TokenState};
 use siem_agent_edge::clock;
@@ -24,12 +23,12 @@ use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::names::Owned;
 use crate::observed_object::ObservedObject;
+use crate::records::{OwnedRecord, PodRecord};
 use crate::release::Settings;
 use crate::tenants::Tenants;
-use crate::trim::Pod;
 use crate::turns::Turns;
 use crate::twins::{Twin, Twins};
-use crate::workload::{self, PodSight};
+use crate::workload::PodSight;
 
 /// What the operator's parts share.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Context {
     }
 
     /// Every agent's newest pod of its own Deployment.
-    pub(crate) fn own_pods(&self) -> BTreeMap<Key, Arc<Pod>> {
+    pub(crate) fn own_pods(&self) -> BTreeMap<Key, Arc<PodRecord>> {
         self.scopes.iter().flat_map(Scope::pods_by_agent).collect()
     }
 
@@ -122,19 +121,19 @@ impl Context {
     }
 
     /// An owned object as the watch shows it.
-    pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<DynamicObject>> {
+    pub(crate) fn owned(&self, key: &Key, which: Owned) -> Option<Arc<OwnedRecord>> {
         self.scope(&key.namespace)?.owned(key, which)
     }
 
     /// The agent's pods, the newest first.
-    pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<Pod>> {
+    pub(crate) fn pods(&self, key: &Key) -> Vec<Arc<PodRecord>> {
         self.scope(&key.namespace).map(|scope| scope.pods(key)).unwrap_or_default()
     }
 
     /// The checkpoint's ConfigMap, as it was last seen or written.
     pub(crate) fn checkpoint(&self, agent: &Agent) -> Option<ObservedObject> {
         let uid = agent.uid.as_str();
-        let cached = self.owned(&agent.key, Owned::Checkpoint).as_deref().map(ObservedObject::of);
+        let cached = self.owned(&agent.key, Owned::Checkpoint).map(|kept| kept.observed.clone());
         let written = self
             .expectations
             .applied(uid, Owned::Checkpoint)
@@ -227,14 +226,14 @@ impl Context {
         let is_hosted = |of: &Key| hosted.iter().any(|(key, _)| key == of);
         let own = self.scopes.iter().flat_map(Scope::pods_by_agent);
         let own = own.filter(|(key, _)| !is_hosted(key));
-        let own: Vec<_> = own.map(|(key, pod)| (key, workload::sight(&pod))).collect();
+        let own: Vec<_> = own.map(|(key, pod)| (key, pod.sight.clone())).collect();
         let pods = own.into_iter().chain(hosted);
         pods.filter_map(|(key, pod)| self.target_of(key, pod)).collect()
     }
 
     /// Whom to ask for one agent's report.
     pub(crate) fn target(&self, key: &Key) -> Option<Target> {
-        let own = || self.pods(key).first().map(|pod| workload::sight(pod));
+        let own = || self.pods(key).first().map(|pod| pod.sight.clone());
         let pod = self.hosts.pod(key).or_else(own)?;
         self.target_of(key.clone(), pod)
     }

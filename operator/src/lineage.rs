@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::key::Key;
 use crate::names::Owned;
-use crate::trim::Pod;
+use crate::partial::Pod;
 
 /// What the chain needs of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,15 @@ struct Controller {
     uid: String,
 }
 
+/// What the chain needs of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Descent {
+    controller: Option<Controller>,
+    account: Option<String>,
+    /// On its way out.
+    is_leaving: bool,
+}
+
 /// Where the members of a chain are looked up, by namespace and name.
 pub(crate) trait Kin {
     /// A ReplicaSet.
@@ -38,26 +47,45 @@ pub(crate) trait Kin {
 impl Member {
     /// What the chain needs of these metadata.
     pub(crate) fn of(metadata: &ObjectMeta) -> Option<Self> {
-        let mut owners = metadata.owner_references.iter().flatten();
-        let controller = owners.find(|owner| owner.controller == Some(true));
-        Some(Self { uid: metadata.uid.clone()?, controller: controller.map(Controller::of) })
-    }
-
-    /// The controller, if it is of this kind and really there: under its name lies an object with its UID.
-    fn controlled_by(
-        self,
-        group: &str,
-        kind: &str,
-        find: impl FnOnce(&str) -> Option<Self>,
-    ) -> Option<(String, Self)> {
-        let Controller { name, uid, .. } =
-            self.controller.filter(|controller| controller.is_of(group, kind))?;
-        let found = find(&name)?;
-        (found.uid == uid).then_some((name, found))
+        Some(Self { uid: metadata.uid.clone()?, controller: Controller::in_(metadata) })
     }
 }
 
+impl Descent {
+    /// What the chain needs of this pod.
+    pub(crate) fn of(pod: &Pod) -> Self {
+        Self {
+            controller: Controller::in_(&pod.metadata),
+            account: pod.spec.service_account_name.clone(),
+            is_leaving: pod.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// Whether it runs as this account.
+    pub(crate) fn runs_as(&self, account: &str) -> bool {
+        self.account.as_deref() == Some(account)
+    }
+}
+
+/// What a controller is, if it is of this kind and really there: under its name lies an object with its UID.
+fn controlled_by<'a>(
+    controller: Option<&'a Controller>,
+    group: &str,
+    kind: &str,
+    find: impl FnOnce(&str) -> Option<Member>,
+) -> Option<(&'a str, Member)> {
+    let Controller { name, uid, .. } =
+        controller.filter(|controller| controller.is_of(group, kind))?;
+    let found = find(name)?;
+    (found.uid == *uid).then_some((name, found))
+}
+
 impl Controller {
+    fn in_(metadata: &ObjectMeta) -> Option<Self> {
+        let mut owners = metadata.owner_references.iter().flatten();
+        owners.find(|owner| owner.controller == Some(true)).map(Self::of)
+    }
+
     fn of(reference: &OwnerReference) -> Self {
         let OwnerReference { api_version, kind, name, uid, .. } = reference;
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
@@ -70,21 +98,21 @@ impl Controller {
 }
 
 /// The agent whose forwarder a pod is; nobody's once it is being deleted.
-pub(crate) fn forwarder_of(pod: &Pod, kin: &impl Kin) -> Option<Key> {
-    let namespace = pod.metadata.namespace.as_deref()?;
-    if pod.metadata.deletion_timestamp.is_some() {
+pub(crate) fn forwarder_of(namespace: &str, pod: &Descent, kin: &impl Kin) -> Option<Key> {
+    if pod.is_leaving {
         return None;
     }
+    let controller = pod.controller.as_ref();
     let (_, replica_set) =
-        Member::of(&pod.metadata)?
-            .controlled_by("apps", "ReplicaSet", |name| kin.replica_set(namespace, name))?;
+        controlled_by(controller, "apps", "ReplicaSet", |name| kin.replica_set(namespace, name))?;
+    let controller = replica_set.controller.as_ref();
     let (deployment_name, deployment) =
-        replica_set.controlled_by("apps", "Deployment", |name| kin.deployment(namespace, name))?;
-    let (agent, _) = deployment
-        .controlled_by("siemagent.dev", "SiemAgent", |name| kin.agent(namespace, name))?;
-    let is_its_own = deployment_name == Owned::Deployment.name(&agent)
-        && pod.spec.service_account_name.as_deref()
-            == Some(Owned::ServiceAccount.name(&agent).as_str());
+        controlled_by(controller, "apps", "Deployment", |name| kin.deployment(namespace, name))?;
+    let controller = deployment.controller.as_ref();
+    let (agent, _) =
+        controlled_by(controller, "siemagent.dev", "SiemAgent", |name| kin.agent(namespace, name))?;
+    let is_its_own = deployment_name == Owned::Deployment.name(agent)
+        && pod.runs_as(&Owned::ServiceAccount.name(agent));
     is_its_own.then(|| Key::new(namespace, agent))
 }
 
@@ -152,6 +180,10 @@ mod tests {
         .unwrap()
     }
 
+    fn of(pod: &Pod, cluster: &Cluster) -> Option<Key> {
+        forwarder_of(pod.metadata.namespace.as_deref()?, &Descent::of(pod), cluster)
+    }
+
     fn of_set(name: &str, uid: &str) -> Value {
         owner("apps/v1", "ReplicaSet", name, uid)
     }
@@ -159,7 +191,7 @@ mod tests {
     #[test]
     fn a_pod_of_the_agents_own_deployment_speaks_for_it() {
         let pod = pod(of_set("soc-forwarder-1", "set"), "soc-forwarder");
-        assert_eq!(forwarder_of(&pod, &cluster()), Some(Key::new("ns", "soc")));
+        assert_eq!(of(&pod, &cluster()), Some(Key::new("ns", "soc")));
     }
 
     #[test]
@@ -167,7 +199,7 @@ mod tests {
         let of_set_1 = || of_set("soc-forwarder-1", "set");
         let honest = || pod(of_set_1(), "soc-forwarder");
         let nobodys = |pod: &Pod, cluster: &Cluster, what: &str| {
-            assert_eq!(forwarder_of(pod, cluster), None, "{what}");
+            assert_eq!(of(pod, cluster), None, "{what}");
         };
         let pods = [
             ("no owner", pod(Value::Null, "soc-forwarder")),

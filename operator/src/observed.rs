@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::apps::v1::Deployment;
 use siem_agent_crds::SiemAgent;
 
 use crate::budget::Allowed;
@@ -149,12 +148,6 @@ fn is_asked_for(agent: &SiemAgent, which: Owned, is_hidden: bool) -> bool {
         Owned::Checkpoint => return is_hidden,
     };
     is_wanted && (is_hidden || agent.was_observed())
-}
-
-/// Whether a Deployment has been seen through by its controller.
-pub(crate) fn is_settled(deployment: &Deployment) -> bool {
-    let status = deployment.status.as_ref();
-    status.and_then(|status| status.observed_generation) == deployment.metadata.generation
 }
 
 #[cfg(test)]

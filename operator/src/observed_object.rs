@@ -7,9 +7,9 @@ use kube::{Resource as _, ResourceExt as _};
 use siem_agent_crds::SiemAgent;
 
 use crate::checkpoint::decide as checkpoint;
-use crate::names::RELEASE_LABEL;
+use crate::drift;
+use crate::names::{MANAGER, RELEASE_LABEL};
 use crate::rollout::Mark;
-use crate::trim;
 
 /// An object of an owned name, as it is on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +41,13 @@ impl ObservedObject {
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             controller: controller
                 .map(|owner| (kind_of(owner), owner.name.clone(), owner.uid.clone())),
-            digest: trim::digest_of(object),
+            digest: serde_json::to_value(object)
+                .ok()
+                .and_then(|whole| drift::of_live(&whole, MANAGER)),
             mark: object.labels().get(RELEASE_LABEL).map(|value| Mark::read(value)),
             delivered: annotation(checkpoint::DELIVERED_ANNOTATION).cloned(),
             saved: annotation(checkpoint::SAVED_ANNOTATION).and_then(|time| time.parse().ok()),
-            latest: trim::latest_of(object),
+            latest: checkpoint::latest(object),
         }
     }
 

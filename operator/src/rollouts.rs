@@ -17,9 +17,9 @@ use crate::lock::lock;
 use crate::names::Owned;
 use crate::observed::Observed;
 use crate::observed_object::ObservedObject;
+use crate::records::PodRecord;
 use crate::release;
 use crate::rollout::{self, Before, Evidence, Member, Own, Progress, Stance, Stand, Trial, Turn};
-use crate::trim::{self, Pod};
 use crate::workload::{self, PodSight, Workload};
 use crate::workqueue::Work;
 
@@ -85,7 +85,7 @@ pub(crate) fn look(context: &Context) -> (bool, Vec<Key>) {
 fn members(context: &Context, now: Instant) -> Vec<Member> {
     let mut members = Vec::new();
     // Most of the time nobody has to be looked at closer.
-    let mut pods: Option<BTreeMap<Key, Arc<Pod>>> = None;
+    let mut pods: Option<BTreeMap<Key, Arc<PodRecord>>> = None;
     for agent in context.agents() {
         let Ok(agent) = &agent.0 else { continue };
         if !takes_part(agent) {
@@ -114,7 +114,7 @@ fn members(context: &Context, now: Instant) -> Vec<Member> {
             Stand::On(Trial::Passed, Progress::Up)
         } else {
             let pods = pods.get_or_insert_with(|| context.own_pods());
-            let own = || pods.get(&key).map(|pod| workload::sight(pod));
+            let own = || pods.get(&key).map(|pod| pod.sight.clone());
             let pod = context.hosts.pod(&key).or_else(own);
             stand(context, agent, (&live, is_shown), &release, pod.as_ref())
         };
@@ -142,7 +142,7 @@ fn deployment(context: &Context, agent: &Agent) -> Option<(ObservedObject, bool)
     if agent.spec.sidecar_of().is_some() {
         return context.hosts.with_sidecar(&agent.key).map(|(host, _)| (host.live, true));
     }
-    let cached = context.owned(&agent.key, Owned::Deployment).as_deref().map(ObservedObject::of)?;
+    let cached = context.owned(&agent.key, Owned::Deployment)?.observed.clone();
     if !cached.is_owned_by(agent) {
         return None;
     }
@@ -164,9 +164,10 @@ fn stand(
         Some((host, pods)) => host.judge(&pods),
         None => {
             let shown = context.owned(key, Owned::Deployment);
-            let deployment = shown.as_deref().and_then(trim::deployment);
+            let deployment =
+                shown.as_deref().and_then(|shown| shown.deployment.as_ref()?.sight.as_ref());
             let pods: Vec<_> = pod.into_iter().cloned().collect();
-            workload::judge(deployment.as_ref(), &pods)
+            workload::judge(deployment, &pods)
         }
     };
     let Some(mark) = live.mark.as_ref().filter(|mark| mark.release == release) else {

@@ -4,12 +4,12 @@
 //! while nothing changes (ErrImagePull and ImagePullBackOff, a crash and the wait after it) are made one.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DeploymentCondition, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 use siem_agent_crds::condition::Reason;
 
 use crate::names::{CONTAINER, RELEASE_LABEL, SIDECAR};
-use crate::trim::Pod;
+use crate::partial::Pod;
 
 /// A ReplicaSet makes a pod for one that has ended as soon as it sees so.
 const REPLACED_WITHIN: SignedDuration = SignedDuration::from_mins(2);
@@ -30,6 +30,19 @@ pub(crate) enum Workload {
     Running,
 }
 
+/// How far its controller has come with a Deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeploymentSight {
+    generation: Option<i64>,
+    observed_generation: Option<i64>,
+    replicas: Option<i32>,
+    updated_replicas: i32,
+    /// Why no pod can be made.
+    refused: Option<(String, String)>,
+    /// Why it does not get on.
+    stuck: Option<(String, String)>,
+}
+
 /// A pod of an agent's Deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodSight {
@@ -48,40 +61,57 @@ pub(crate) struct PodSight {
     pub(crate) ended: Option<Timestamp>,
 }
 
+impl DeploymentSight {
+    /// What matters of a Deployment of this generation.
+    pub(crate) fn of(generation: Option<i64>, status: &DeploymentStatus) -> Self {
+        let condition = |type_: &str| {
+            status.conditions.iter().flatten().find(|condition| condition.type_ == type_)
+        };
+        let says = |condition: Option<&DeploymentCondition>, is: &str, otherwise: &str| {
+            let found = condition.filter(|found| found.status == is)?;
+            let reason = found.reason.clone().unwrap_or_else(|| otherwise.to_owned());
+            Some((reason, found.message.clone().unwrap_or_default()))
+        };
+        Self {
+            generation,
+            observed_generation: status.observed_generation,
+            replicas: status.replicas,
+            updated_replicas: status.updated_replicas.unwrap_or(0),
+            refused: says(condition("ReplicaFailure"), "True", "ReplicaFailure"),
+            stuck: says(condition("Progressing"), "False", "ProgressDeadlineExceeded"),
+        }
+    }
+
+    /// Whether it has been seen through by its controller.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.observed_generation == self.generation
+    }
+}
+
 /// Judges a Deployment and those of its pods that are not on their way out, the newest first.
-pub(crate) fn judge(deployment: Option<&Deployment>, pods: &[PodSight]) -> Workload {
+pub(crate) fn judge(deployment: Option<&DeploymentSight>, pods: &[PodSight]) -> Workload {
     let pod = pods.first();
     let Some(deployment) = deployment else {
         return Workload::Progressing("the Deployment is being made");
     };
-    let status = deployment.status.clone().unwrap_or_default();
-    let condition =
-        |type_: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
     let failing = |reason: &str, message: &str| Workload::Failing {
         reason: reason.to_owned(),
         message: message.to_owned(),
     };
-    if status.observed_generation < deployment.metadata.generation {
+    if deployment.observed_generation < deployment.generation {
         return Workload::Progressing("the Deployment is being rolled out");
     }
     if let Some((reason, message)) = pod.and_then(|pod| pod.trouble.as_ref()) {
         return failing(reason, message);
     }
-    if let Some(refused) = condition("ReplicaFailure")
-        && refused.status == "True"
-    {
-        let reason = refused.reason.as_deref().unwrap_or("ReplicaFailure");
-        return failing(reason, refused.message.as_deref().unwrap_or_default());
+    if let Some((reason, message)) = &deployment.refused {
+        return failing(reason, message);
     }
-    let updated = status.updated_replicas.unwrap_or(0);
-    let is_updated = updated == 1 && status.replicas == Some(1);
+    let is_updated = deployment.updated_replicas == 1 && deployment.replicas == Some(1);
     match pod {
         Some(pod) if pod.is_ready && is_updated => Workload::Running,
-        _ => match condition("Progressing") {
-            Some(stuck) if stuck.status == "False" => failing(
-                stuck.reason.as_deref().unwrap_or("ProgressDeadlineExceeded"),
-                stuck.message.as_deref().unwrap_or_default(),
-            ),
+        _ => match &deployment.stuck {
+            Some((reason, message)) => failing(reason, message),
             _ if let Some((reason, message)) = end_before(pods) => failing(reason, message),
             _ if pod.is_none() => Workload::Progressing("the pod is being made"),
             _ if !is_updated => Workload::Progressing("the earlier pod is being replaced"),

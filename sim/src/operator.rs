@@ -266,6 +266,22 @@ impl Operator {
         self.bytes("VmRSS:")
     }
 
+    /// What of the resident memory is its own data: heap, stacks, relocated pages.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn anonymous_bytes(&self) -> Result<u64> {
+        self.bytes("RssAnon:")
+    }
+
+    /// What of the resident memory are pages of files: its program's.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn file_bytes(&self) -> Result<u64> {
+        self.bytes("RssFile:")
+    }
+
     /// The most that it has ever had resident, in bytes.
     ///
     /// # Errors

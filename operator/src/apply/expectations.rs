@@ -102,9 +102,14 @@ impl Expectations {
         shown: Option<&str>,
     ) -> Option<(String, SiemAgentStatus)> {
         let shown = shown.and_then(|shown| shown.parse::<u64>().ok())?;
-        let inner = lock(&self.0);
+        let mut inner = lock(&self.0);
         let (number, status) = inner.statuses.get(uid)?;
-        (*number > shown).then(|| (number.to_string(), status.clone()))
+        if *number > shown {
+            return Some((number.to_string(), status.clone()));
+        }
+        // The watch has it by now; a second copy is half as large as the agent.
+        inner.statuses.remove(uid);
+        None
     }
 
     /// Whether the server has something of this name that no watch shows: most likely somebody else's.
@@ -170,5 +175,25 @@ impl Expectations {
             inner.kept.remove(&uid);
             inner.statuses.remove(&uid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_status_counts_until_the_watch_shows_it_and_is_then_not_kept() {
+        let expectations = Expectations::default();
+        let status = SiemAgentStatus { observed_generation: 3, ..SiemAgentStatus::default() };
+        expectations.note_status("u", "10", status);
+        let newer = |shown| {
+            let (version, status) = expectations.newer_status("u", Some(shown))?;
+            Some((version, status.observed_generation))
+        };
+        assert_eq!(newer("9"), Some(("10".to_owned(), 3)));
+        assert_eq!(newer("9"), Some(("10".to_owned(), 3)), "looking takes nothing away");
+        assert_eq!(newer("10"), None);
+        assert!(lock(&expectations.0).statuses.is_empty());
     }
 }

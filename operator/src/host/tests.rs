@@ -4,7 +4,7 @@ use serde_json::json;
 use siem_agent_crds::siem_agent::HostKind;
 
 use super::*;
-use crate::trim::Pod;
+use crate::partial::Pod;
 use crate::workload;
 
 fn deployment() -> Value {

@@ -10,8 +10,7 @@ use crate::context::Context;
 use crate::names::Owned;
 use crate::observed::{self, HostSight, Known, Observed, Source};
 use crate::observed_object::ObservedObject;
-use crate::trim;
-use crate::workload::{self, Workload};
+use crate::workload::{self, DeploymentSight, Workload};
 
 /// Reads the caches, and asks the server for what no cache has.
 ///
@@ -22,7 +21,7 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
     let written = context.expectations.written(uid);
     let (mut live, mut absent) = (BTreeMap::new(), BTreeSet::new());
     for which in Owned::ALL {
-        let cached = context.owned(key, which).as_deref().map(ObservedObject::of);
+        let cached = context.owned(key, which).map(|kept| kept.observed.clone());
         if cached.is_some() {
             context.expectations.set_hidden(key, which, false);
         }
@@ -53,17 +52,17 @@ pub(crate) async fn gather(context: &Context, agent: &Agent) -> Result<Observed,
     if host.is_none() && left.is_empty() {
         context.hosts.forget(key);
     }
-    let pods: Vec<_> = context.pods(key).iter().map(|pod| workload::sight(pod)).collect();
+    let pods: Vec<_> = context.pods(key).iter().map(|pod| pod.sight.clone()).collect();
     let shown = context.owned(key, Owned::Deployment);
-    let deployment = shown.as_deref().and_then(trim::deployment);
-    let is_shown = shown.as_deref().map(ObservedObject::of).is_some_and(|shown| {
+    let deployment = shown.as_deref().and_then(|shown| shown.deployment.as_ref()?.sight.as_ref());
+    let is_shown = shown.as_deref().is_some_and(|shown| {
         let written = written.get(&Owned::Deployment);
-        written.is_none_or(|written| !shown.is_older_than(&written.live))
+        written.is_none_or(|written| !shown.observed.is_older_than(&written.live))
     });
     let (pod, workload, is_settled, is_shown) = match &host {
         None => {
-            let is_settled = deployment.as_ref().is_some_and(observed::is_settled);
-            let workload = workload::judge(deployment.as_ref(), &pods);
+            let is_settled = deployment.is_some_and(DeploymentSight::is_settled);
+            let workload = workload::judge(deployment, &pods);
             (pods.into_iter().next(), workload, is_settled, is_shown)
         }
         Some(HostSight::Found { host, pods, .. }) => {

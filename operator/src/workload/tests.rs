@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn deployment(status: Value) -> Deployment {
-    serde_json::from_value(json!({"metadata": {"generation": 2}, "status": status})).unwrap()
+fn deployment(status: Value) -> DeploymentSight {
+    DeploymentSight::of(Some(2), &serde_json::from_value(status).unwrap())
 }
 
 fn pod(status: Value) -> PodSight {

@@ -16,7 +16,7 @@ use crate::hosts::Known;
 use crate::key::Key;
 use crate::names::SIDECAR;
 use crate::observed::{HostSight, Left};
-use crate::trim::Pod;
+use crate::partial::Pod;
 use crate::workload::{self, PodSight};
 
 /// Looks at the workload that an agent names, where it is not known how it is.
