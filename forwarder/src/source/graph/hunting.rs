@@ -82,6 +82,8 @@ pub struct Reader {
     began: Instant,
     /// The table that is due, and what of it.
     due: (usize, Kind),
+    /// When that came to its turn.
+    begun: Millis,
     n_polls_in_a_row: usize,
     is_start_checked: bool,
     asked: Option<Asked>,
@@ -117,6 +119,7 @@ impl Reader {
             notices: Notices::default(),
             began: Instant::now(),
             due: (0, Kind::Live),
+            begun: 0,
             n_polls_in_a_row: 0,
             is_start_checked: false,
             asked: None,
@@ -277,6 +280,7 @@ impl source::Reader for Reader {
 
     fn begin(&mut self) {
         let now = self.now();
+        self.begun = now.steady;
         let sure = self.clock.sure(now, now.steady);
         if let (Some(table), Some(sure)) = (self.table(), sure) {
             table.split(sure);
@@ -375,6 +379,7 @@ impl source::Reader for Reader {
         let answered = Answered {
             n_rows: asked.n_rows,
             last: asked.last,
+            begun: self.begun,
             asked_at: self.clock.now(now).map(|graph| graph - (now.steady - asked.asked)),
             sure: self.clock.sure(now, asked.asked),
             limit: self.clock.limit(now),

@@ -77,6 +77,8 @@ pub(super) struct Answered {
     pub(super) n_rows: usize,
     /// The farthest of them.
     pub(super) last: Option<Key>,
+    /// When its turn came, by the steady clock: before it waited for the budget and for Graph.
+    pub(super) begun: Millis,
     /// Graph's time when it was asked for, where that is believed.
     pub(super) asked_at: Option<Millis>,
     /// The same, and had passed by our clock too.
@@ -272,6 +274,8 @@ impl Table {
         self.too_many = self.too_many.saturating_add(self.too_many / 32);
         match kind {
             Kind::Live => {
+                // From turn to turn: what a query takes must not come on top of every interval.
+                let next_poll = is.begun.saturating_add(self.interval).max(now);
                 let farthest = last.as_ref().map(Key::millis);
                 let farthest = farthest.map(|it| it.min(is.limit.unwrap_or(it)));
                 if let Some(last) = &last {
@@ -285,7 +289,7 @@ impl Table {
                     let is_further = self.live.is_behind(&query.after);
                     self.through = self.through.max(farthest.unwrap_or(Millis::MIN));
                     // The rest is asked for at once, or left to the backlog.
-                    self.next_poll = if is_further { now } else { now + self.interval };
+                    self.next_poll = if is_further { now } else { next_poll };
                     return false;
                 }
                 let through = farthest.max(is.asked_at).unwrap_or(Millis::MIN);
@@ -296,7 +300,7 @@ impl Table {
                 if let Some(behind) = behind.filter(|behind| behind.is_behind(&self.live)) {
                     self.live = behind;
                 }
-                self.next_poll = now + self.interval;
+                self.next_poll = next_poll;
                 false
             }
             Kind::Backlog => {
