@@ -147,7 +147,12 @@ impl Table {
         if self.next_poll <= now { Ok(Kind::Live) } else { self.due_beside(now) }
     }
 
-    /// The same but for what is new.
+    /// Whether what is new comes due within this time, or half an interval where that is less.
+    pub(super) fn polls_soon(&self, now: Millis, within: Millis) -> bool {
+        self.next_poll <= now.saturating_add(within.min(self.interval / 2))
+    }
+
+    /// What is due beside what is new, and when something is.
     pub(super) fn due_beside(&self, now: Millis) -> Result<Kind, Millis> {
         match &self.look {
             _ if self.next_look > now || self.overlap == 0 => {}
