@@ -59,6 +59,11 @@ impl Checkpoint {
         self.positions.insert(stream, position);
     }
 
+    /// Lets go of a position that is about to be set anew.
+    pub fn remove(&mut self, stream: Stream) {
+        self.positions.remove(&stream);
+    }
+
     /// The position of a stream, once it has been set.
     pub fn position(&self, stream: Stream) -> Option<&StreamPosition> {
         self.positions.get(&stream)

@@ -115,6 +115,8 @@ impl Saver {
 impl Inner {
     fn save(&mut self, stream: Stream, position: impl FnOnce() -> StreamPosition) {
         let began = Instant::now();
+        // A busy stream's position takes megabytes: the one before it goes first.
+        self.checkpoint.remove(stream);
         let position = position();
         let n_bytes = position.position.text().len();
         self.checkpoint.set(stream, position);

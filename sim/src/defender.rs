@@ -93,6 +93,8 @@ pub struct Options {
     pub hunting_budget: usize,
     /// How many bytes the result of a hunting query may have.
     pub result_limit: usize,
+    /// So many bytes more, about, in the `RawEventData` of each row, as large events have.
+    pub raw_event_bytes: usize,
     /// A few rows show up this much later, at most, than rows that are ingested after them.
     pub out_of_order: Duration,
     /// Speaks TLS with this certificate.
@@ -131,6 +133,7 @@ impl Default for Options {
             graph_budget: 150,
             hunting_budget: 45,
             result_limit: 50_000_000,
+            raw_event_bytes: 0,
             out_of_order: Duration::ZERO,
             tls: None,
         }
@@ -150,6 +153,8 @@ pub struct Request {
     pub continued: bool,
     /// Whether the answer was compressed.
     pub gzip: bool,
+    /// How many bytes the answer's body had before that.
+    pub n_bytes: usize,
     /// What was asked, without secrets.
     pub question: Value,
 }
@@ -301,6 +306,11 @@ impl Defender {
     /// Every id that exists, with the time by which it is listed, ms.
     pub fn listed(&self) -> BTreeMap<(Stream, String), i64> {
         self.lock().listed()
+    }
+
+    /// Every id of Graph's, with the time from which on a query finds it, ms.
+    pub fn findable(&self) -> BTreeMap<(Stream, String), i64> {
+        self.lock().findable()
     }
 
     /// Every id that was shown.

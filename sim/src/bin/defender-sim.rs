@@ -65,6 +65,9 @@ struct Cli {
     /// How many bytes the result of a hunting query may have.
     #[arg(long, default_value_t = 50_000_000)]
     result_limit: usize,
+    /// So many bytes more, about, in the RawEventData of each hunting row.
+    #[arg(long, default_value_t = 0)]
+    raw_event_bytes: usize,
     /// A few hunting rows show up so many seconds later, at most, than rows that are ingested after them.
     #[arg(long, default_value_t = 0)]
     out_of_order: u64,
@@ -113,6 +116,7 @@ async fn main() -> anyhow::Result<()> {
         graph_budget,
         hunting_budget,
         result_limit,
+        raw_event_bytes,
         out_of_order,
         trust_issuer,
         trust_jwks,
@@ -148,6 +152,7 @@ async fn main() -> anyhow::Result<()> {
         graph_budget,
         hunting_budget,
         result_limit,
+        raw_event_bytes,
         out_of_order: Duration::from_secs(out_of_order),
         token,
         access_life: Duration::from_secs(access_life),

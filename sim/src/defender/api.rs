@@ -213,6 +213,7 @@ impl Tenant {
         if let Some(request) = self.requests.get_mut(number) {
             request.status = answer.status.as_u16();
             request.gzip = gzip;
+            request.n_bytes = answer.body.len();
         }
         if let Some(seconds) =
             answer.retry_after.as_deref().and_then(|text| text.strip_prefix("date+"))

@@ -170,6 +170,17 @@ impl Tenant {
         [Stream::Alerts, Stream::Activities].into_iter().flat_map(of).collect()
     }
 
+    /// Every id of Graph's, with the time from which on a query finds it.
+    pub(super) fn findable(&self) -> BTreeMap<(Stream, String), i64> {
+        let rows = self.activities.iter();
+        let rows = rows.flat_map(|it| it.derived.rows(&it.json, self.delay(it)));
+        let rows =
+            rows.filter_map(|row| Some(((Stream::Activities, row.own.clone()?), row.visible)));
+        let alerts = self.alerts.iter();
+        let alerts = alerts.filter_map(|it| Some(((Stream::Alerts, it.id.clone()?), it.visible)));
+        rows.chain(alerts).collect()
+    }
+
     /// Puts a record into its place in the list.
     pub(super) fn place(&mut self, stream: Stream, record: Record) {
         let records = match stream {
@@ -238,7 +249,15 @@ impl Tenant {
     ) -> (usize, bool, Option<FaultKind>) {
         let at = clock::millis();
         let what = endpoint.name();
-        self.requests.push(Request { at, what, status: 0, continued, gzip: false, question });
+        self.requests.push(Request {
+            at,
+            what,
+            status: 0,
+            continued,
+            gzip: false,
+            n_bytes: 0,
+            question,
+        });
         let too_many = endpoint.budget().is_some_and(|budget| self.too_many(budget));
         let mut met = None;
         for fault in &mut self.faults {

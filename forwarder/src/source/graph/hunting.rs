@@ -8,6 +8,7 @@ mod position;
 pub(super) mod query;
 pub(super) mod rows;
 mod table;
+mod turn;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::time::{Millis, Now, millis};
 use key::Key;
 use query::Query;
 use table::{Answered, Kind, Table, TooMuch};
+use turn::Turns;
 
 /// What the application needs.
 const PERMISSION: &str = "ThreatHunting.Read.All";
@@ -82,7 +84,9 @@ pub struct Reader {
     began: Instant,
     /// The table that is due, and what of it.
     due: (usize, Kind),
-    n_polls_in_a_row: usize,
+    /// When that came to its turn.
+    begun: Millis,
+    turns: Turns,
     is_start_checked: bool,
     asked: Option<Asked>,
 }
@@ -118,7 +122,8 @@ impl Reader {
             notices: Notices::default(),
             began: Instant::now(),
             due: (0, Kind::Live),
-            n_polls_in_a_row: 0,
+            begun: 0,
+            turns: Turns::default(),
             is_start_checked: false,
             asked: None,
         }
@@ -251,27 +256,12 @@ impl Reader {
 impl source::Reader for Reader {
     fn due(&mut self) -> Due {
         let now = self.now().steady;
-        let mut later = Millis::MAX;
-        let mut first: Option<(usize, Kind)> = None;
-        // Where the budget has no room for all polls, the rest gets its turn after each round of them.
-        let is_round = self.n_polls_in_a_row >= self.tables.len();
-        let beside = |table: &Table| table.due_beside(now).ok();
-        let yields = is_round && self.tables.iter().any(|table| beside(table).is_some());
-        for (index, table) in self.tables.iter().enumerate() {
-            match if yields { table.due_beside(now) } else { table.due(now) } {
-                Ok(kind) if first.is_none_or(|(_, of)| kind < of) => first = Some((index, kind)),
-                Ok(_) => {}
-                Err(at) => later = later.min(at),
-            }
-        }
-        match first {
-            Some(due @ (_, kind)) => {
+        match self.turns.next(&self.tables, now) {
+            Ok(due @ (_, kind)) => {
                 self.due = due;
-                let is_live = kind == Kind::Live;
-                self.n_polls_in_a_row = if is_live { self.n_polls_in_a_row + 1 } else { 0 };
-                Due::Poll(if is_live { Purpose::Poll } else { Purpose::Rescan })
+                Due::Poll(if kind == Kind::Live { Purpose::Poll } else { Purpose::Rescan })
             }
-            None => {
+            Err(later) => {
                 let wait = later.saturating_sub(now).clamp(1, 3_600_000);
                 Due::In(Duration::from_millis(wait.try_into().unwrap_or(1)))
             }
@@ -280,6 +270,7 @@ impl source::Reader for Reader {
 
     fn begin(&mut self) {
         let now = self.now();
+        self.begun = now.steady;
         let sure = self.clock.sure(now, now.steady);
         if let (Some(table), Some(sure)) = (self.table(), sure) {
             table.split(sure);
@@ -379,10 +370,12 @@ impl source::Reader for Reader {
         let answered = Answered {
             n_rows: asked.n_rows,
             last: asked.last,
+            begun: self.begun,
             asked_at: self.clock.now(now).map(|graph| graph - (now.steady - asked.asked)),
             sure: self.clock.sure(now, asked.asked),
             limit: self.clock.limit(now),
         };
+        self.turns.answered(kind, self.begun, now.steady);
         if let Some(table) = self.table() {
             means.next = Ok(table.answered(&asked.query, kind, &answered, now.steady));
         }

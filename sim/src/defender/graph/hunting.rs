@@ -1,7 +1,7 @@
 //! Hunting: a query over the tenant's rows, within the span of time and the limits of the real API.
 
 use jiff::{Span, SpanRelativeTo};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::kql::{self, Table};
 use super::super::tenant::Tenant;
@@ -76,8 +76,9 @@ impl Tenant {
             json!(schema.collect::<Vec<_>>())
         );
         let (n_before, shows) = (text.len(), answer.schema.iter().any(|(name, _)| name == SHOWING));
-        let mut shown = Vec::new();
-        for (index, row) in answer.rows.into_iter().take(MOST_ROWS) {
+        let (mut shown, more) = (Vec::new(), parameters(self.options.raw_event_bytes));
+        for (index, mut row) in answer.rows.into_iter().take(MOST_ROWS) {
+            swell(&mut row, &more);
             if !text.ends_with('[') {
                 text.push(',');
             }
@@ -90,6 +91,31 @@ impl Tenant {
         }
         text.push_str("]}");
         Ok(Body { text, ids: shown })
+    }
+}
+
+/// Parameters of an event that take so many bytes, about.
+fn parameters(n_bytes: usize) -> Vec<Value> {
+    let one =
+        |index| json!({"Name": format!("Parameter{index:05}"), "Value": "0123456789".repeat(20)});
+    (0..n_bytes / one(0).to_string().len()).map(one).collect()
+}
+
+/// Gives the event as its own service wrote it more parameters, whether it is an object or one in a text.
+fn swell(row: &mut Map<String, Value>, parameters: &[Value]) {
+    if parameters.is_empty() {
+        return;
+    }
+    match row.get_mut("RawEventData") {
+        Some(Value::Object(event)) => {
+            event.insert("Parameters".to_owned(), json!(parameters));
+        }
+        Some(Value::String(event)) => {
+            if let Some(begin) = event.strip_suffix('}') {
+                *event = format!("{begin},\"Parameters\":{}}}", json!(parameters));
+            }
+        }
+        _ => {}
     }
 }
 

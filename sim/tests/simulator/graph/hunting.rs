@@ -210,3 +210,29 @@ async fn wrong_queries_and_results_that_are_too_large_are_400() -> Result<()> {
     ensure!(asked.what == "graph-hunting" && asked.question["Query"] == "CloudAppEvents | take 5");
     Ok(())
 }
+
+#[tokio::test]
+async fn events_are_as_large_as_wanted_and_count_against_the_limit() -> Result<()> {
+    let large = Options { raw_event_bytes: 4_000, ..unlimited(200) };
+    let defender = Defender::start(large.clone()).await?;
+    let answer = Graph::at(&defender).await.hunt("CloudAppEvents | take 20").await;
+    for row in rows(&answer) {
+        // A dynamic column comes as JSON, or as JSON in a text.
+        let event = match &row["RawEventData"] {
+            Value::String(text) => serde_json::from_str(text)?,
+            event => event.clone(),
+        };
+        let parameters =
+            event["Parameters"].as_array().map_or(0, |_| event["Parameters"].to_string().len());
+        ensure!((3_500..4_500).contains(&parameters), "{parameters} bytes more");
+    }
+    let asked = defender.requests().pop().unwrap();
+    ensure!((80_000..200_000).contains(&asked.n_bytes), "{} bytes", asked.n_bytes);
+    let defender = Defender::start(Options { result_limit: 80_000, ..large }).await?;
+    let body = json!({"Query": "CloudAppEvents | take 20"});
+    let (status, _, message) = refused(Graph::at(&defender).await.ask(&body).await).await;
+    ensure!(status == 400 && message.contains("exceeded the allowed result size"), "{message}");
+    let findable = defender.findable().into_keys().collect::<BTreeSet<_>>();
+    ensure!(findable == defender.produced(), "each id has a time from which on Graph has it");
+    Ok(())
+}

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use siem_agent_crds::position::Position;
 
 use super::key::Key;
@@ -16,7 +16,7 @@ use crate::time::{Millis, millis};
 
 const VERSION: u32 = 1;
 
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Deserialize, Default)]
 struct Form {
     version: u32,
     #[serde(default)]
@@ -25,39 +25,68 @@ struct Form {
     tables: BTreeMap<String, OfTable>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct OfTable {
     live: Key,
     through: Millis,
     /// Absent where the rows are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     settled: Option<Millis>,
     /// In its place where the rows are not: from here on looks had not seen everything yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     again_from: Option<Millis>,
     /// What is behind the first and up to the second is not read yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     backlog: Option<(Key, Key)>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     seen: Vec<(u64, Millis)>,
 }
 
+/// The same as it is written. A busy table has hundreds of thousands of rows: they are written from where they are.
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    last_event: Option<Millis>,
+    tables: BTreeMap<&'a str, WrittenTable<'a>>,
+}
+
+#[derive(Serialize)]
+struct WrittenTable<'a> {
+    live: &'a Key,
+    through: Millis,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settled: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again_from: Option<Millis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog: Option<(&'a Key, &'a Key)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<Rows<'a>>,
+}
+
+struct Rows<'a>(&'a BTreeMap<RecordKey, Millis>);
+
+impl Serialize for Rows<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(key, time)| (key.bits(), time)))
+    }
+}
+
 fn of(tables: &[Table], last_event: Option<Millis>, with_rows: bool) -> Position {
-    let of_table = |table: &Table| {
-        let backlog = table.backlog.as_ref();
-        let seen = table.seen.iter().filter(|_| with_rows);
-        let form = OfTable {
-            live: table.live.clone(),
+    let of_table = tables.iter().map(|table| {
+        let seen = &table.seen;
+        let written = WrittenTable {
+            live: &table.live,
             through: table.through,
             settled: with_rows.then_some(table.settled),
             again_from: (!with_rows).then_some(table.settled),
-            backlog: backlog.map(|of| (of.after.clone(), of.until.clone())),
-            seen: seen.map(|(key, time)| (key.bits(), *time)).collect(),
+            backlog: table.backlog.as_ref().map(|of| (&of.after, &of.until)),
+            seen: (with_rows && !seen.is_empty()).then_some(Rows(seen)),
         };
-        (table.table.as_str().to_owned(), form)
-    };
-    let tables = tables.iter().map(of_table).collect();
-    Position::of(&Form { version: VERSION, last_event, tables })
+        (table.table.as_str(), written)
+    });
+    let tables = of_table.collect();
+    Position::of(&Written { version: VERSION, last_event, tables })
 }
 
 /// All of it.

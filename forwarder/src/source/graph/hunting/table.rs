@@ -79,6 +79,8 @@ pub(super) struct Answered {
     pub(super) n_rows: usize,
     /// The farthest of them.
     pub(super) last: Option<Key>,
+    /// When its turn came, by the steady clock: before it waited for the budget and for Graph.
+    pub(super) begun: Millis,
     /// Graph's time when it was asked for, where that is believed.
     pub(super) asked_at: Option<Millis>,
     /// The same, and had passed by our clock too.
@@ -149,7 +151,12 @@ impl Table {
         if self.next_poll <= now { Ok(Kind::Live) } else { self.due_beside(now) }
     }
 
-    /// The same but for what is new.
+    /// Whether what is new comes due within this time, or half an interval where that is less.
+    pub(super) fn polls_soon(&self, now: Millis, within: Millis) -> bool {
+        self.next_poll <= now.saturating_add(within.min(self.interval / 2))
+    }
+
+    /// What is due beside what is new, and when something is.
     pub(super) fn due_beside(&self, now: Millis) -> Result<Kind, Millis> {
         match &self.look {
             _ if self.next_look > now || self.overlap == 0 => {}
@@ -278,6 +285,8 @@ impl Table {
         self.too_many = self.too_many.saturating_add(self.too_many / 32);
         match kind {
             Kind::Live => {
+                // From turn to turn: what a query takes must not come on top of every interval.
+                let next_poll = is.begun.saturating_add(self.interval).max(now);
                 let farthest = last.as_ref().map(Key::millis);
                 let farthest = farthest.map(|it| it.min(is.limit.unwrap_or(it)));
                 if let Some(last) = &last {
@@ -291,7 +300,7 @@ impl Table {
                     let is_further = self.live.is_behind(&query.after);
                     self.through = self.through.max(farthest.unwrap_or(Millis::MIN));
                     // The rest is asked for at once, or left to the backlog.
-                    self.next_poll = if is_further { now } else { now + self.interval };
+                    self.next_poll = if is_further { now } else { next_poll };
                     return false;
                 }
                 let through = farthest.max(is.asked_at).unwrap_or(Millis::MIN);
@@ -302,7 +311,7 @@ impl Table {
                 if let Some(behind) = behind.filter(|behind| behind.is_behind(&self.live)) {
                     self.live = behind;
                 }
-                self.next_poll = now + self.interval;
+                self.next_poll = next_poll;
                 false
             }
             Kind::Backlog => {

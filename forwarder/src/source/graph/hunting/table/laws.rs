@@ -139,7 +139,7 @@ fn live(history: &History) -> BTreeMap<String, u32> {
             if let Some(now) = known(steady).filter(|_| n_answers > 0) {
                 table.split(now);
             }
-            let asked = steady;
+            let (begun, asked) = (steady - began, steady);
             let query = table.question(kind, known(asked));
             steady += rng.i64(20..3_000);
             let fault = |rng: &mut Rng| history.faults > 0 && rng.u32(0..history.faults) == 0;
@@ -182,6 +182,7 @@ fn live(history: &History) -> BTreeMap<String, u32> {
             let answered = Answered {
                 n_rows: rows.len(),
                 last: rows.last().map(|row| row.key.clone()),
+                begun,
                 asked_at: known(asked),
                 sure: known(asked),
                 limit: known(steady),

@@ -1,4 +1,4 @@
-//! How much is asked for at once.
+//! How much is asked for at once, and how often.
 
 use super::*;
 
@@ -59,4 +59,32 @@ fn a_look_that_misses_much_fetches_it_before_it_lists_more() {
         most = most.max(table.look.as_ref().map_or(0, |look| look.missing.len()));
     }
     assert!((MOST_IDS..2 * MOST_IDS + 1).contains(&most), "{most} ids");
+}
+
+/// A row that shows just behind a poll waits for the next one: whatever a query takes comes on top once, not twice.
+#[test]
+fn polls_keep_their_interval_however_long_they_wait_and_take() {
+    let interval = 30_000;
+    let mut table = Table::starting_at(xdr::Table::CloudAppEvents, 0, 0, interval);
+    for poll in 0..10 {
+        let begun = poll * interval;
+        assert_eq!(table.due(begun - 1), Err(begun), "poll {poll} comes too soon");
+        assert_eq!(table.due(begun), Ok(Kind::Live), "poll {poll} is late");
+        let query = table.question(Kind::Live, None);
+        table.answered(
+            &query,
+            Kind::Live,
+            &Answered { begun, ..Answered::default() },
+            begun + 9_000,
+        );
+    }
+    // One that takes longer than the interval is followed by another, not by all that it kept from their turn.
+    let query = table.question(Kind::Live, None);
+    let answered = Answered { begun: 300_000, ..Answered::default() };
+    table.answered(&query, Kind::Live, &answered, 500_000);
+    assert_eq!(table.due(500_000), Ok(Kind::Live));
+    let query = table.question(Kind::Live, None);
+    let answered = Answered { begun: 500_000, ..Answered::default() };
+    table.answered(&query, Kind::Live, &answered, 501_000);
+    assert_eq!(table.due(501_000), Err(530_000));
 }
