@@ -107,8 +107,14 @@ pub async fn all_arrived(
     receiver: &impl Receiver,
     forwarder: &Forwarder,
 ) -> Result<BTreeMap<String, usize>> {
-    let (mut until, mut n_arrived) = (Instant::now() + PATIENCE, 0);
+    let (mut until, mut n_arrived, mut n_bytes) = (Instant::now() + PATIENCE, 0, None);
     loop {
+        let written = fs::metadata(receiver.file()).ok().map(|file| file.len());
+        if written == n_bytes && Instant::now() < until {
+            sleep(LOOK).await;
+            continue;
+        }
+        n_bytes = written;
         let counts = counts(&receiver.lines()?);
         let missing = missing(defender, &counts);
         let Some(first) = missing.first() else { return Ok(counts) };

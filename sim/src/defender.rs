@@ -318,6 +318,11 @@ impl Defender {
         self.lock().shown.clone()
     }
 
+    /// How many that is.
+    pub fn n_shown(&self) -> usize {
+        self.lock().shown.len()
+    }
+
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         self.lock().requests.clone()

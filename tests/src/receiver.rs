@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use rustls::server::WebPkiClientVerifier;
@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use siem_agent_sim::arrival::counts;
+use siem_agent_sim::arrival::id;
 use siem_agent_sim::pki::Identity;
 
 /// How messages are told apart (RFC 6587).
@@ -37,13 +37,21 @@ pub struct Tls {
     pub clients: Option<String>,
 }
 
-type Frames = Arc<Mutex<Vec<String>>>;
+/// What has come so far.
+#[derive(Debug, Default)]
+struct Arrived {
+    frames: Vec<String>,
+    /// How often each id has.
+    ids: BTreeMap<String, usize>,
+}
+
+type Shared = Arc<Mutex<Arrived>>;
 
 /// A running receiver; it ends with this value.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
-    frames: Frames,
+    arrived: Shared,
     task: JoinHandle<()>,
 }
 
@@ -70,8 +78,8 @@ impl Receiver {
     pub fn on(listener: TcpListener, framing: Framing, tls: Option<Tls>) -> Result<Self> {
         let address = listener.local_addr()?;
         let acceptor = tls.as_ref().map(acceptor).transpose()?;
-        let frames = Frames::default();
-        let recorded = Arc::clone(&frames);
+        let arrived = Shared::default();
+        let recorded = Arc::clone(&arrived);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, recorded) = (acceptor.clone(), Arc::clone(&recorded));
@@ -87,7 +95,7 @@ impl Receiver {
                 });
             }
         });
-        Ok(Self { address, frames, task })
+        Ok(Self { address, arrived, task })
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -97,13 +105,22 @@ impl Receiver {
 
     /// The whole frames so far.
     pub fn frames(&self) -> Vec<String> {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.arrived).frames.clone()
     }
 
     /// How often each id has arrived.
     pub fn ids(&self) -> BTreeMap<String, usize> {
-        counts(&self.frames())
+        lock(&self.arrived).ids.clone()
     }
+
+    /// How many ids have arrived, each counted once.
+    pub fn n_ids(&self) -> usize {
+        lock(&self.arrived).ids.len()
+    }
+}
+
+fn lock(arrived: &Shared) -> MutexGuard<'_, Arrived> {
+    arrived.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The server's side of the handshake, for a test that takes a connection itself.
@@ -128,7 +145,7 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn record(stream: impl AsyncRead + Unpin, framing: Framing, frames: &Frames) -> Result<()> {
+async fn record(stream: impl AsyncRead + Unpin, framing: Framing, arrived: &Shared) -> Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut frame = Vec::new();
@@ -148,6 +165,10 @@ async fn record(stream: impl AsyncRead + Unpin, framing: Framing, frames: &Frame
             }
         }
         let frame = String::from_utf8(frame).context("a frame is text")?;
-        frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+        let mut arrived = lock(arrived);
+        if let Some(id) = id(&frame) {
+            *arrived.ids.entry(id.to_owned()).or_insert(0) += 1;
+        }
+        arrived.frames.push(frame);
     }
 }

@@ -143,8 +143,19 @@ impl World {
 
     /// With `renewed`, the time begins anew whenever another record arrives.
     async fn delivered(&self, patience: Duration, renewed: bool) -> Result<()> {
-        let (mut until, mut n_delivered) = (Instant::now() + patience, 0);
+        let (mut until, mut n_delivered, mut seen) = (Instant::now() + patience, 0, None);
         loop {
+            // As long as both stand still nothing can have become equal: more may exist, and never less.
+            let counts = (self.receiver.n_ids(), self.defender.n_shown());
+            let may_be = counts.0 >= counts.1 && seen != Some(counts);
+            if !may_be && Instant::now() <= until {
+                if renewed && counts.0 > n_delivered {
+                    (until, n_delivered) = (Instant::now() + patience, counts.0);
+                }
+                sleep(LOOK).await;
+                continue;
+            }
+            seen = Some(counts);
             let ids = |of: BTreeSet<(Stream, String)>| -> BTreeSet<String> {
                 of.into_iter().map(|(_, id)| id).collect()
             };
