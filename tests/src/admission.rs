@@ -6,11 +6,12 @@ mod node;
 
 use anyhow::{Context as _, Result};
 use axum::http::Request;
-use kube::Client;
 use kube::core::Status;
 use serde_json::{Value, json};
 
 use siem_agent_sim::control_plane::ControlPlane;
+
+use crate::api_client::ApiClient;
 
 pub use node::{Broken, Node, nodes, set};
 
@@ -39,7 +40,7 @@ pub struct Refused {
 pub struct Admission {
     /// The server.
     pub plane: &'static ControlPlane,
-    client: ClientOf,
+    client: ApiClient,
     namespace: String,
 }
 
@@ -51,14 +52,6 @@ pub struct Kept {
     resource_version: String,
 }
 
-struct ClientOf(Client);
-
-impl std::fmt::Debug for ClientOf {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Client")
-    }
-}
-
 impl Admission {
     /// Has the CRD installed and makes a namespace.
     ///
@@ -67,7 +60,7 @@ impl Admission {
     pub async fn start() -> Result<Self> {
         let plane = ControlPlane::shared().await?;
         plane.install_crd().await?;
-        let client = ClientOf(plane.client().await?);
+        let client = ApiClient(plane.client().await?);
         Ok(Self { plane, client, namespace: plane.namespace().await? })
     }
 

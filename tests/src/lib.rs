@@ -1,5 +1,6 @@
 //! What only tests stand on: other receivers, proxies, breaks, and the words to look at a namespace with.
 
+mod api_client;
 pub mod hostile;
 pub mod breaks;
 pub mod installed;

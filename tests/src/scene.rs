@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -11,6 +11,7 @@ use siem_agent_sim::forwarder::{LOOK, PATIENCE};
 use siem_agent_sim::kubectl::Kubectl;
 use siem_agent_sim::operator::Place;
 
+use crate::api_client::ApiClient;
 use crate::turn::{self, Turn};
 
 /// A world for an operator in a namespace of its own.
@@ -23,6 +24,7 @@ pub struct Scene {
     /// The operator's account.
     pub place: Place,
     kubectl: Kubectl,
+    client: ApiClient,
     patience: Duration,
     _turn: Option<Turn>,
 }
@@ -56,7 +58,8 @@ impl Scene {
     pub async fn on(plane: &'static ControlPlane, patience: Duration) -> Result<Self> {
         let namespace = plane.namespace().await?;
         let place = Place::new(plane, &namespace).await?;
-        Ok(Self { plane, place, kubectl: plane.kubectl()?, namespace, patience, _turn: None })
+        let (kubectl, client) = (plane.kubectl()?, ApiClient(plane.client().await?));
+        Ok(Self { plane, place, kubectl, client, namespace, patience, _turn: None })
     }
 
     /// kubectl in the namespace, as admin.
@@ -70,14 +73,33 @@ impl Scene {
         self.kubectl.run(&arguments, stdin).await
     }
 
-    /// An object, such as `deployment/soc-forwarder`.
+    /// An object, such as `deployment/soc-forwarder`, or a list, such as `deployments`, whose items do not say their kind.
     ///
     /// # Errors
     /// When the API server does not answer, or it does not come about in time.
     pub async fn get(&self, what: &str) -> Result<Option<Value>> {
-        let arguments = ["get", "--ignore-not-found", "--show-managed-fields", "-o", "json", what];
-        let text = self.kubectl(&arguments, "").await?;
-        Ok(if text.trim().is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+        let (kind, name) = what.split_once('/').unwrap_or((what, ""));
+        let (group, plural) = place(kind).with_context(|| format!("{kind} is not known here"))?;
+        let path = format!("/{group}/namespaces/{}/{plural}/{name}", self.namespace);
+        self.raw(path.trim_end_matches('/')).await
+    }
+
+    /// The pods with this label, `key=value`.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn pods(&self, label: &str) -> Result<Vec<Value>> {
+        let path = format!("/api/v1/namespaces/{}/pods?labelSelector={label}", self.namespace);
+        let list = self.raw(&path).await?.context("list pods")?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// What the API server has at a path; `None` where it has nothing.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub async fn raw(&self, path: &str) -> Result<Option<Value>> {
+        self.client.get(path).await
     }
 
     /// Waits until something is so.
@@ -159,6 +181,28 @@ impl Scene {
         }
         Ok(())
     }
+}
+
+/// Where the API server has objects of a kind, by its name in any case, in singular or plural.
+fn place(kind: &str) -> Option<(&'static str, String)> {
+    let kind = kind.to_lowercase();
+    let plural = match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{}s", kind.trim_end_matches('s')),
+    };
+    let group = match plural.as_str() {
+        "configmaps"
+        | "persistentvolumeclaims"
+        | "pods"
+        | "resourcequotas"
+        | "secrets"
+        | "serviceaccounts" => "api/v1",
+        "deployments" | "statefulsets" => "apis/apps/v1",
+        "networkpolicies" => "apis/networking.k8s.io/v1",
+        "siemagents" => "apis/siemagent.dev/v1alpha1",
+        _ => return None,
+    };
+    Some((group, plural))
 }
 
 /// A condition of an agent; null where there is none.

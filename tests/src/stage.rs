@@ -187,10 +187,7 @@ impl Stage {
     /// # Errors
     /// When there is none.
     pub async fn pod(&self, name: &str) -> Result<Value> {
-        let label = format!("siemagent.dev/name={name}");
-        let pods = ["get", "pods", "-o", "json", "-l", &label];
-        let pods: Value = serde_json::from_str(&self.scene.kubectl(&pods, "").await?)?;
-        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let pods = self.scene.pods(&format!("siemagent.dev/name={name}")).await?;
         let alive = pods.into_iter().find(|pod| {
             let has_ended = ["Failed", "Succeeded"]
                 .contains(&pod["status"]["phase"].as_str().unwrap_or_default());

@@ -82,12 +82,10 @@ async fn apply(scene: &Scene, name: &str) -> Result<()> {
 
 /// The pod of an agent's Deployment; nothing runs it.
 async fn pod(scene: &Scene, name: &str) -> Result<Value> {
-    let of = format!("--selector=siemagent.dev/name={name}");
+    let of = format!("siemagent.dev/name={name}");
     let until = Instant::now() + PATIENCE;
     loop {
-        let list = scene.kubectl(&["get", "pods", &of, "-o", "json"], "").await?;
-        let list: Value = serde_json::from_str(&list)?;
-        if let Some(pod) = list["items"].get(0) {
+        if let Some(pod) = scene.pods(&of).await?.first() {
             return Ok(pod.clone());
         }
         ensure!(Instant::now() < until, "{name} gets no pod");
@@ -322,12 +320,10 @@ async fn a_pod_of_somebody_elses_replica_set_is_nobodys() -> Result<()> {
         object["spec"]["selector"]["matchLabels"]["kind"] = json!(kind);
         object["spec"]["template"]["metadata"]["labels"]["kind"] = json!(kind);
         scene.kubectl(&["create", "-f", "-"], &object.to_string()).await?;
-        let of = format!("--selector=kind={kind}");
+        let of = format!("kind={kind}");
         let until = Instant::now() + PATIENCE;
         let forged = loop {
-            let list = scene.kubectl(&["get", "pods", &of, "-o", "json"], "").await?;
-            let list: Value = serde_json::from_str(&list)?;
-            if let Some(pod) = list["items"].get(0) {
+            if let Some(pod) = scene.pods(&of).await?.first() {
                 break pod.clone();
             }
             ensure!(Instant::now() < until, "{name} gets no pod");
@@ -479,15 +475,9 @@ async fn one_users_largest_agents_do_not_end_the_operator() -> Result<()> {
     let large = (0..N_AGENTS).map(|n| (format!("large-{n}"), "filter.raw: takes 1200"));
     let deep = ("deep".to_owned(), "filter.raw: is nested deeper than 16 levels");
     for (name, expected) in large.chain([deep]) {
-        let get = [
-            "get",
-            "siemagent",
-            &name,
-            "-o",
-            "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}",
-        ];
         eventually(2 * PATIENCE, async || {
-            let words = scene.kubectl(&get, "").await?;
+            let agent = scene.get(&format!("siemagent/{name}")).await?.context("the agent")?;
+            let words = condition(&agent, "Ready")["message"].to_string();
             ensure!(words.contains(expected), "{name} is not refused: {words} {}", operator.log());
             Ok(())
         })

@@ -90,9 +90,7 @@ async fn apply(stage: &Stage, object: &Value) -> Result<()> {
 
 /// The one pod of the collector that is not on its way out.
 async fn host_pod(stage: &Stage) -> Result<Value> {
-    let pods = ["get", "pods", "-o", "json", "-l", "app=collector"];
-    let pods: Value = serde_json::from_str(&stage.scene.kubectl(&pods, "").await?)?;
-    let mut alive = pods["items"].as_array().cloned().unwrap_or_default();
+    let mut alive = stage.scene.pods("app=collector").await?;
     alive.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     alive.pop().filter(|_| alive.is_empty()).context("one pod of the collector")
 }

@@ -131,24 +131,25 @@ async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<(
     stage.apply("one", &defender.url(), rsyslog.port, "").await?;
     stage.scene.until_ready_is("one", "Delivering").await?;
     let pod = stage.pod().await?;
-    let budget = async || -> Result<u32> {
+    let budget = async || -> Result<String> {
         let address = pod["status"]["podIP"].as_str().unwrap_or_default();
         let text = reqwest::get(format!("http://{address}:9464/metrics")).await?.text().await?;
         let name = "siem_forwarder_source_budget_requests_per_minute{stream=\"activities\"} ";
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).context("read the budget")
+        let value = line.and_then(|line| line.strip_prefix(name)).context("read the budget")?;
+        Ok(value.to_owned())
     };
-    let until_budget = async |expected: u32| -> Result<()> {
+    let until_budget = async |expected: &str| -> Result<()> {
         eventually(PATIENCE, async || {
             ensure!(budget().await? == expected, "{} is not {expected}", budget().await?);
             Ok(())
         })
         .await
     };
-    until_budget(6000).await?;
+    until_budget("6000.0").await?;
     let tight = "  eventTypes: {alerts: {enabled: false}}\n";
     stage.apply("two", &format!("{}/", defender.url()), rsyslog.port, tight).await?;
-    until_budget(3000).await?;
+    until_budget("3000.0").await?;
     let agent = stage.scene.until_ready_is("two", "Delivering").await?;
     let message = condition(&agent, "Ready")["message"].as_str().unwrap_or_default().to_owned();
     ensure!(message.contains("warning:") && message.contains("/one"), "twins: {message}");
@@ -180,7 +181,7 @@ async fn agents_of_one_tenant_share_its_requests_without_a_restart() -> Result<(
     stage.scene.until_quiet(Duration::from_secs(3)).await?;
     assert_eq!(duplicates(&stage).await?.len(), 2);
     stage.apply("two", &defender.url(), rsyslog.port, "  suspend: true\n").await?;
-    until_budget(6000).await?;
+    until_budget("6000.0").await?;
     stage.until_metric("siemagent_duplicate_export{", are_twins(false)).await?;
     let after = stage.pod().await?;
     assert_eq!(after["metadata"]["uid"], pod["metadata"]["uid"], "no pod was replaced");

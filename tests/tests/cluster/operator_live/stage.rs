@@ -110,8 +110,7 @@ impl Stage {
     /// Reason and note of the Events about an agent so far, in no order.
     pub(crate) async fn events(&self, name: &str) -> Result<Vec<(String, String)>> {
         let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.scene.namespace);
-        let list: Value =
-            serde_json::from_str(&self.scene.kubectl(&["get", "--raw", &path], "").await?)?;
+        let list = self.scene.raw(&path).await?.context("list Events")?;
         let events = list["items"].as_array().cloned().unwrap_or_default();
         let about = events.into_iter().filter(|event| {
             event["regarding"]["name"] == name && event["regarding"]["kind"] == "SiemAgent"
