@@ -309,7 +309,11 @@ async fn an_api_server_that_makes_nothing_of_a_version_is_asked_first() -> Resul
     scene.place = Place::behind(scene.plane, &scene.namespace, &gateway.url()).await?;
     let _operator = Operator::start(&scene.place, &[]).await?;
     apply(&scene, "soc", MORE).await?;
-    for object in ["deployment/soc-forwarder", "networkpolicy/soc-forwarder", "pvc/soc-state"] {
+    for object in [
+        "deployment/soc-forwarder",
+        "networkpolicy/soc-forwarder",
+        "persistentvolumeclaim/soc-state",
+    ] {
         scene.until(object, |_| true).await?;
     }
     scene.until_ready_is("soc", "Progressing").await?;

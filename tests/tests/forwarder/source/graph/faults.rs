@@ -173,7 +173,7 @@ async fn a_mix_of_faults_of_graph_loses_nothing_and_makes_no_storm() -> Result<(
 #[tokio::test]
 async fn the_budgets_of_graph_are_kept_on_our_side() -> Result<()> {
     // There is work for many more; Graph refuses the 46th query and the 151st request for alerts of a minute.
-    let options = Options { rate: 50.0, alert_rate: Some(5.0), ..tenant(40_000, 20_000) };
+    let options = Options { rate: 50.0, alert_rate: Some(5.0), ..tenant(6_000, 8_000) };
     let options =
         Options { graph_budget: 150, hunting_budget: 45, result_limit: 300_000, ..options };
     let mut world = prepare_with(options, "pollInterval: 1s, overlap: 10s", "").await?;
